@@ -1,0 +1,25 @@
+"""The clock port. Wall time is persisted and shown; monotonic time bounds waits. Fakes: `ondol.testing.clock`."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two times and nothing else."""
+
+    def wall_s(self) -> float:
+        """Seconds since the epoch; may jump."""
+        ...
+
+    def now_s(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        ...
+
+
+class SystemClock:
+    """The machine's own."""
+
+    wall_s = staticmethod(time.time)
+    now_s = staticmethod(time.monotonic)

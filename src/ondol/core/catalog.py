@@ -1,0 +1,205 @@
+"""The catalog as nouns: which document holds what, and the in-memory index that both processes answer from.
+
+Only this module knows the keys. The hot path reads the `Index` and never a database; the desk commits `Put`s made here, and
+every process's index follows by `apply`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from ondol.model.functions import Alias, Function, Handle, Revision, Version
+from ondol.model.principals import AccessKey
+from ondol.store import Change, Delete, Document, Put
+
+Noun = TypeVar("Noun")
+
+
+def function_key(account: str, region: str, function: str) -> str:
+    return f"function/{account}/{region}/{function}"
+
+
+def revision_key(function: str, revision: str) -> str:
+    return f"revision/{function}/{revision}"
+
+
+def version_key(function: str, number: int) -> str:
+    return f"version/{function}/{number:010d}"
+
+
+def alias_key(function: str, name: str) -> str:
+    return f"alias/{function}/{name}"
+
+
+def handle_key(dialect: str, account: str, region: str, name: str) -> str:
+    return f"handle/{dialect}/{account}/{region}/{name}"
+
+
+def key_key(access_key_id: str) -> str:
+    return f"key/{access_key_id}"
+
+
+def put(noun: Function | Revision | Version | Alias | Handle | AccessKey, if_revision: int | None = None) -> Put:
+    """The operation that writes `noun` where it belongs."""
+    return Put(key_of(noun), msgspec.to_builtins(noun), if_revision)
+
+
+def delete(noun: Function | Revision | Version | Alias | Handle | AccessKey) -> Delete:
+    return Delete(key_of(noun))
+
+
+def key_of(noun: Function | Revision | Version | Alias | Handle | AccessKey) -> str:
+    match noun:
+        case Function():
+            return function_key(noun.account, noun.region, noun.id)
+        case Revision():
+            return revision_key(noun.function, noun.id)
+        case Version():
+            return version_key(noun.function, noun.number)
+        case Alias():
+            return alias_key(noun.function, noun.name)
+        case Handle():
+            return handle_key(noun.dialect, noun.account, noun.region, noun.name)
+        case AccessKey():
+            return key_key(noun.id)
+
+
+def decode(value: dict[str, Any], noun: type[Noun]) -> Noun:
+    """The noun that a document's value holds."""
+    return msgspec.convert(value, noun)
+
+
+class Index:
+    """Everything of the catalog that answers requests, in memory, as of change `number`."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        #: Called after each change with the key and the noun (None for a removal).
+        self.listeners: list[Callable[[str, Any], None]] = []
+        self._functions: dict[str, Function] = {}
+        self._numbers: dict[str, int] = {}
+        self._revisions: dict[tuple[str, str], Revision] = {}
+        self._versions: dict[str, dict[int, Version]] = {}
+        self._aliases: dict[str, dict[str, Alias]] = {}
+        self._handles: dict[tuple[str, str, str, str], str] = {}
+        self._names: dict[tuple[str, str, str], list[str]] = {}
+        self._keys: dict[str, AccessKey] = {}
+
+    def load(self, number: int, documents: Iterable[Document]) -> None:
+        """Start from a snapshot."""
+        for document in documents:
+            self.apply(Change(document.revision, document.key, document.value))
+        self.number = number
+
+    def apply(self, change: Change) -> None:
+        """One step. Kinds this release does not know are passed over."""
+        kind, *parts = change.key.split("/")
+        noun = getattr(self, f"_apply_{kind}", _nothing)(parts, change.value)
+        if change.value is None:
+            self._numbers.pop(change.key, None)
+        else:
+            self._numbers[change.key] = change.number
+        self.number = max(self.number, change.number)
+        for listener in self.listeners:
+            listener(change.key, noun)
+
+    def revision_of(self, key: str) -> int:
+        """The number of the change that last wrote `key`; 0 when there is none: what `if_revision` wants."""
+        return self._numbers.get(key, 0)
+
+    # What is asked -------------------------------------------------------------------------------------------------
+    def function(self, function: str) -> Function | None:
+        return self._functions.get(function)
+
+    def handle(self, dialect: str, account: str, region: str, name: str) -> Function | None:
+        """The function a dialect calls `name`."""
+        return self._functions.get(self._handles.get((dialect, account, region, name), ""))
+
+    def names(self, dialect: str, account: str, region: str, *, after: str = "", limit: int = 10_000) -> Sequence[str]:
+        """Names the dialect gave, in order, greater than `after`."""
+        names = self._names.get((dialect, account, region), [])
+        start = bisect_right(names, after) if after else 0
+        return names[start : start + limit]
+
+    def revision(self, function: str, revision: str) -> Revision | None:
+        return self._revisions.get((function, revision))
+
+    def revisions(self, function: str | None = None) -> list[Revision]:
+        """All revisions (of a function)."""
+        return [r for (f, _), r in self._revisions.items() if function is None or f == function]
+
+    def version(self, function: str, number: int) -> Version | None:
+        return self._versions.get(function, {}).get(number)
+
+    def versions(self, function: str) -> list[Version]:
+        """By number."""
+        return [v for _, v in sorted(self._versions.get(function, {}).items())]
+
+    def alias(self, function: str, name: str) -> Alias | None:
+        return self._aliases.get(function, {}).get(name)
+
+    def aliases(self, function: str) -> list[Alias]:
+        """By name."""
+        return [a for _, a in sorted(self._aliases.get(function, {}).items())]
+
+    def key(self, access_key_id: str) -> AccessKey | None:
+        return self._keys.get(access_key_id)
+
+    def keys(self) -> list[AccessKey]:
+        return list(self._keys.values())
+
+    # What changes ----------------------------------------------------------------------------------------------------
+    def _apply_function(self, parts: list[str], value: dict[str, Any] | None) -> Function | None:
+        return _keep(self._functions, parts[2], value, Function)
+
+    def _apply_revision(self, parts: list[str], value: dict[str, Any] | None) -> Revision | None:
+        return _keep(self._revisions, (parts[0], parts[1]), value, Revision)
+
+    def _apply_version(self, parts: list[str], value: dict[str, Any] | None) -> Version | None:
+        return _keep_under(self._versions, parts[0], int(parts[1]), value, Version)
+
+    def _apply_alias(self, parts: list[str], value: dict[str, Any] | None) -> Alias | None:
+        return _keep_under(self._aliases, parts[0], parts[1], value, Alias)
+
+    def _apply_key(self, parts: list[str], value: dict[str, Any] | None) -> AccessKey | None:
+        return _keep(self._keys, parts[0], value, AccessKey)
+
+    def _apply_handle(self, parts: list[str], value: dict[str, Any] | None) -> Handle | None:
+        dialect, account, region, name = parts[0], parts[1], parts[2], "/".join(parts[3:])
+        at = (dialect, account, region, name)
+        names = self._names.setdefault(at[:3], [])
+        if value is None:
+            if self._handles.pop(at, None) is not None:
+                names.remove(name)
+            return None
+        handle = decode(value, Handle)
+        if at not in self._handles:
+            insort(names, name)
+        self._handles[at] = handle.function
+        return handle
+
+
+def _keep(table: dict[Any, Noun], key: Any, value: dict[str, Any] | None, noun: type[Noun]) -> Noun | None:
+    if value is None:
+        table.pop(key, None)
+        return None
+    table[key] = made = decode(value, noun)
+    return made
+
+
+def _keep_under(
+    tables: dict[str, dict[Any, Noun]], outer: str, key: Any, value: dict[str, Any] | None, noun: type[Noun]
+) -> Noun | None:
+    table = tables.setdefault(outer, {})
+    made = _keep(table, key, value, noun)
+    if not table:
+        del tables[outer]
+    return made
+
+
+def _nothing(parts: list[str], value: dict[str, Any] | None) -> None:
+    """A kind of document that another release writes."""

@@ -1,0 +1,87 @@
+"""Requests and responses as the server and the dialects share them. Knows nothing of functions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+
+class Body(Protocol):
+    """A request's body: read it once, whole or in chunks."""
+
+    async def read(self, bytes_max: int) -> bytes:
+        """All of it. Raises BodyTooLarge beyond `bytes_max` (declared or actual) and Disconnected."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """As it comes, with backpressure. Raises Disconnected."""
+        ...
+
+    @property
+    def buffered(self) -> bytes | None:
+        """The whole body when it is already here (small bodies are), else None."""
+        ...
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than the caller of `read` allows."""
+
+    def __init__(self, bytes_max: int, actual_bytes: int) -> None:
+        super().__init__(f"body of {actual_bytes} bytes or more, at most {bytes_max} are allowed")
+        self.bytes_max = bytes_max
+        self.actual_bytes = actual_bytes
+
+
+class Disconnected(Exception):
+    """The client went away before its body was whole."""
+
+
+class Request:
+    """One request. `headers` are lower-case names and values as sent (latin-1 text), in order."""
+
+    __slots__ = ("body", "headers", "method", "path", "peer", "query", "target", "_index")
+
+    def __init__(
+        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: Body, peer: str = ""
+    ) -> None:
+        self.method = method
+        #: As sent: path and query, percent-encoding untouched.
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
+        self.body = body
+        #: "host:port" of the client, or "" on a unix socket.
+        self.peer = peer
+        self._index: dict[str, str] | None = None
+
+    def header(self, name: str, default: str = "") -> str:
+        """The value of the lower-case `name`; several are joined with ', '."""
+        index = self._index
+        if index is None:
+            index = {}
+            for key, value in self.headers:
+                index[key] = f"{index[key]}, {value}" if key in index else value
+            self._index = index
+        return index.get(name, default)
+
+
+class Response:
+    """One response. The server adds Content-Length or chunked framing, Date and Connection by itself."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | AsyncIterator[bytes] = b"",
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Application(Protocol):
+    """What a server serves."""
+
+    async def __call__(self, request: Request) -> Response: ...

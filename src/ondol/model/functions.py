@@ -1,0 +1,120 @@
+"""What is deployed: functions, revisions, versions, aliases.
+
+A *function* is an opaque id. What a system calls it is a *handle*, a row its dialect owns. A *revision* is immutable code
+and configuration: the only thing ever executed, and the pool's key. A *version* is a revision given a number. An *alias*
+names one or two weighted versions. Facts that only one dialect knows live in its own namespace of `annotations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A blob named by the SHA-256 of the archive as uploaded."""
+
+    #: lower-case hex
+    sha256: str
+    zipped_bytes: int
+    unpacked_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """How a revision is run. `annotations` maps a dialect's name to whatever it keeps about this revision."""
+
+    #: How the handler is called: a key of the node's contracts ("aws", "web").
+    contract: str
+    #: What runs it, as asked for ("python3.11", "command").
+    runtime: str
+    handler: str
+    memory_mib: int = 128
+    timeout_s: int = 3
+    tmp_mib: int = 512
+    variables: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """Immutable code + configuration. Publishing a version makes a revision of its own, so a revision has one number or none."""
+
+    id: str
+    account: str
+    region: str
+    function: str
+    #: The function's name when this revision was made; contracts show it to the handler.
+    name: str
+    code: Code
+    configuration: Configuration
+    created_s: float
+    #: The number it was published under; None for what an unqualified call runs.
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A deployed function; `latest` is the revision that an unqualified call runs."""
+
+    id: str
+    account: str
+    region: str
+    name: str
+    latest: str
+    created_s: float
+    #: Number the next published version gets.
+    version_next: int = 1
+    #: None: shares the account's unreserved concurrency.
+    concurrency_reserved: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A revision given a number."""
+
+    function: str
+    number: int
+    revision: str
+    description: str = ""
+    created_s: float = 0.0
+    annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """A name for one version, or for two with weights."""
+
+    function: str
+    name: str
+    version: int | None  #: None: the latest revision
+    #: A second version and the share of calls it gets, 0..1.
+    second: int | None = None
+    second_weight: float = 0.0
+    description: str = ""
+    annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handle:
+    """What a dialect calls a function."""
+
+    dialect: str
+    account: str
+    region: str
+    name: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a call resolved to."""
+
+    function: Function
+    revision: Revision
+    #: The qualifier as the caller gave it, or None.
+    qualifier: str | None

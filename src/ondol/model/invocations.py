@@ -1,0 +1,86 @@
+"""What runs: an invocation, its outcome, and the facts the platform notes about it.
+
+The function's success or failure is a value (`Outcome`); only the platform's own failure raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from ondol.model.principals import Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One call of a function."""
+
+    #: The request's id, shown to clients and handlers; the same on every attempt of a deferred call.
+    id: str
+    function: str  #: the function's opaque id
+    qualifier: str | None  #: version number, alias name, or None
+    principal: Principal
+    #: The whole event, or its first bytes when `body` goes on.
+    payload: bytes
+    #: More of the payload, when the dialect streams it.
+    body: AsyncIterator[bytes] | None = None
+    #: What the contract hands through unchanged (a client context, a method and path …).
+    context: Mapping[str, Any] = field(default_factory=dict)
+    #: Trace header, if the caller sent one.
+    trace: str | None = None
+    #: Keep the last LOG_TAIL_BYTES of this call's log for the answer.
+    tail: bool = False
+
+
+class Status(Enum):
+    """How an invocation ended."""
+
+    OK = "ok"  #: the handler returned
+    FAILED = "failed"  #: the handler raised, or its module could not be loaded
+    TIMEOUT = "timeout"  #: it ran longer than its revision allows
+    CRASHED = "crashed"  #: its process left without answering
+    OUT_OF_MEMORY = "out_of_memory"  #: the kernel ended it at its memory limit
+    TOO_LARGE = "too_large"  #: its answer is larger than RESULT_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the platform measured about one invocation: the neutral event that contracts render."""
+
+    invocation: str
+    revision: str
+    version: int | None
+    status: Status
+    duration_ms: float
+    memory_mib: int
+    memory_peak_mib: int
+    timeout_s: int
+    #: Set when this call brought the environment up.
+    init_ms: float | None = None
+    #: How the process ended, for CRASHED: exit status >= 0, or minus the signal's number.
+    exit_status: int | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an invocation came to. `body` is what the contract renders for the caller."""
+
+    status: Status
+    body: bytes | AsyncIterator[bytes]
+    target_version: int | None
+    report: Report | None
+    #: For contracts whose answer has a head (a status code and headers).
+    head: Mapping[str, Any] = field(default_factory=dict)
+    #: The last bytes of the log, when asked for.
+    tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One line or record of a log."""
+
+    at_ms: int  #: milliseconds since the epoch
+    message: str

@@ -1,0 +1,41 @@
+"""Who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """What a principal is."""
+
+    OWNER = "owner"  #: holds an access key of the account: may do all in it
+    FUNCTION = "function"  #: a running function with its scoped session token: may what its role says
+    NODE = "node"  #: the platform itself (queues, triggers)
+    ANONYMOUS = "anonymous"  #: nobody known: may nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks, and in which account and region."""
+
+    kind: Kind
+    account: str
+    region: str
+    #: Access key id, or the function's id.
+    name: str
+    #: What the principal acts as (a role's name), shown back by identity calls.
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKey:
+    """A long-lived key. `secret` never reaches a log, an error or a client."""
+
+    id: str
+    secret: str
+    account: str
+    created_s: float
+
+    def __repr__(self) -> str:
+        return f"AccessKey(id={self.id!r}, account={self.account!r})"

@@ -1,0 +1,90 @@
+"""The runtime port: how an environment is launched and talked to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from ondol.model.functions import Revision
+from ondol.sandbox import Shell
+
+
+class Ending(Enum):
+    """How one call ended, as the runtime saw it."""
+
+    OK = "ok"
+    ERROR = "error"  #: the function's own failure; `body` is the contract's error payload
+    INIT_ERROR = "init_error"  #: loading the handler failed; the worker is gone
+    DEAD = "dead"  #: the process left without answering; `started` says whether the handler may have run
+    TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that a new environment is told."""
+
+    guest: str  #: module in ondol_guest with the contract's guest half
+    handler: str
+    runtime: str
+    variables: Mapping[str, str]  #: the whole process environment
+    memory_mib: int
+    timeout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One invocation for a worker. `meta` (JSON bytes) is between the contract's two halves."""
+
+    meta: bytes
+    payload: bytes
+    body: AsyncIterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a worker answered. `body` streams for contracts whose answers do."""
+
+    ending: Ending
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    body: bytes | AsyncIterator[bytes] = b""
+    started: bool = True
+    #: Set on the environment's first answer: how long loading took.
+    init_ms: float | None = None
+
+
+#: Called with what the function wrote: text of one event, and its time in ms or None for "now".
+LogSink = Callable[[str, int | None], None]
+
+
+class Worker(Protocol):
+    """A process placed in a shell with one revision loaded, or loading."""
+
+    async def call(self, call: Call, sink: LogSink) -> Answer:
+        """Send one call and wait. At most the contract's concurrency at a time. Never raises for what the guest does."""
+        ...
+
+    async def ended(self) -> int:
+        """Exit status >= 0, or minus the signal, once the process is gone (kills nothing)."""
+        ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def close(self) -> None:
+        """Let go of descriptors. The shell's owner kills the process."""
+        ...
+
+
+class Runtime(Protocol):
+    """One way to launch. Raises RuntimeMissing, StartFailed."""
+
+    def find(self, runtime: str) -> str | None:
+        """Why this runtime id cannot run here, with how to mend it; None when it can."""
+        ...
+
+    async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
+        """Place a process in an attached shell and hand it `launch`. Returns at once: loading goes on, and its failure
+        is the first call's answer."""
+        ...

@@ -1,0 +1,80 @@
+"""The sandbox port: shells, and the zygotes that fork into them.
+
+A *shell* is namespaces + cgroup + /tmp, with an init of ours as PID 1; it is made ahead of need, holds nothing of any
+account until attached, serves one revision, and is thrown away. Nothing that ran user code sets anything up: all is done to
+it from outside, by the keeper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a shell used."""
+
+    memory_peak_bytes: int  #: 0 where no cgroup is to be had
+    oom_kills: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """A shell that is ready to be attached. File descriptors belong to the holder: close with `Sandboxes.discard`."""
+
+    id: str
+    account: str
+    #: Namespaces to enter, as open descriptors, by name: "mnt", "pid", "ipc", "uts".
+    namespaces: dict[str, int]
+    #: cgroup.procs files to write "0" into; empty where no cgroup is to be had.
+    cgroups: tuple[int, ...]
+
+
+class Zygote(Protocol):
+    """A pre-imported interpreter that forks environments into shells."""
+
+    #: Resident bytes that every environment inherits.
+    rss_bytes: int
+
+    async def fork(self, shell: Shell) -> Child:
+        """A process inside `shell` waiting for its INIT frame. Raises StartFailed."""
+        ...
+
+
+class Child(Protocol):
+    """A process that a zygote forked. `wire` and `log` are non-blocking descriptors the caller now owns."""
+
+    pid: int
+    wire: int
+    log: int
+
+    async def wait(self) -> int:
+        """How it ended: exit status >= 0, or minus the number of the signal."""
+        ...
+
+
+class Sandboxes(Protocol):
+    """The node's way to its keeper. Raises StartFailed when the keeper cannot, OutOfSpace when the disk is full."""
+
+    async def prepare(self, account: str) -> Shell: ...
+
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
+        """Show the code at /var/task, read-only, and set the limits."""
+        ...
+
+    async def scour(self, shell: Shell) -> None:
+        """Kill every process in the shell but its init; /tmp stays."""
+        ...
+
+    async def discard(self, shell: Shell) -> None:
+        """End the shell: processes, mounts, cgroup, /tmp. Idempotent; returns when nothing is left."""
+        ...
+
+    async def usage(self, shell: Shell) -> Usage: ...
+
+    async def zygote(self, account: str, interpreter: str) -> Zygote:
+        """The (running or new) zygote of this interpreter, an absolute path. Raises StartFailed."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,18 @@
+"""The port for what is kept of invocations: log events and reports go out here, off the hot path's way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ondol.model.functions import Target
+from ondol.model.invocations import LogEvent, Report
+
+
+class Telemetry(Protocol):
+    """Never blocks and never fails: what cannot be kept is counted and dropped (bounded, marked in the log)."""
+
+    def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None: ...
+
+    def settled(self, target: Target, report: Report) -> None: ...
+
+    def throttled(self, account: str, region: str, function: str) -> None: ...

@@ -1,0 +1,1 @@
+"""What runs INSIDE the sandbox: standard library only, synchronous, Python 3.8+ syntax."""
