@@ -111,6 +111,10 @@ class Index:
         """The number of the change that last wrote `key`; 0 when there is none: what `if_revision` wants."""
         return self._numbers.get(key, 0)
 
+    def documents(self) -> list[str]:
+        """The keys of everything there is."""
+        return list(self._numbers)
+
     # What is asked -------------------------------------------------------------------------------------------------
     def function(self, function: str) -> Function | None:
         return self._functions.get(function)

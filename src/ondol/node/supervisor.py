@@ -1,0 +1,202 @@
+"""The supervisor: starts the node's processes, hands them their lines to each other, and keeps them alive.
+
+It does no work of its own, so that it has nothing to die of. Signals and deaths only make its one loop turn; the loop
+starts what is missing, each with a pause that doubles while it keeps dying. When the supervisor itself is killed, its children
+get SIGKILL from the kernel (PDEATHSIG), the keeper's watcher cleans, and the next start finds nothing but the data.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+PAUSE_S_MIN: Final = 0.05
+PAUSE_S_MAX: Final = 10.0
+#: A child that lived this long is taken as healthy: its pause starts over.
+HEALTHY_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """One process. `command(fd)` is its argument vector, given the number of its end of the supervisor's line."""
+
+    name: str
+    command: Callable[[int], Sequence[str]]
+    #: Descriptors to inherit, under the same numbers.
+    inherited: tuple[int, ...] = ()
+    #: Names of the children it shares a line with.
+    lines: tuple[str, ...] = ()
+    #: First message on its line.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Life:
+    process: subprocess.Popen[bytes] | None = None
+    line: socket.socket | None = None
+    pidfd: int = -1
+    born_s: float = 0.0
+    pause_s: float = PAUSE_S_MIN
+    due_s: float = 0.0
+
+
+class Supervisor:
+    """`run()` returns when told to stop and everything has ended."""
+
+    def __init__(self, children: Sequence[Child], *, stop_s_max: float, log: Callable[[str], None]) -> None:
+        self._children = {child.name: child for child in children}
+        self._lives = {child.name: _Life() for child in children}
+        self._stop_s_max = stop_s_max
+        self._log = log
+        self._stopping = False
+
+    def run(self, started: Callable[[], None]) -> None:
+        """Start all, call `started` after the first round, then mind them until SIGINT or SIGTERM."""
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = signal.set_wakeup_fd(write)
+        handlers = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._turn()
+            started()
+            while not self._stopping:
+                self._wait(read)
+                self._turn()
+        finally:
+            for number in handlers:
+                signal.signal(number, signal.SIG_IGN)
+            self._stop()
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(read)
+            os.close(write)
+
+    def pids(self) -> dict[str, int]:
+        return {name: life.process.pid for name, life in self._lives.items() if life.process}
+
+    # One turn: reap, start ------------------------------------------------------------------------------------------
+    def _signalled(self, number: int, frame: object) -> None:
+        del number, frame
+        self._stopping = True
+
+    def _wait(self, wakeup: int) -> None:
+        poll = select.poll()
+        poll.register(wakeup, select.POLLIN)
+        for life in self._lives.values():
+            if life.pidfd >= 0:
+                poll.register(life.pidfd, select.POLLIN)
+        now_s = time.monotonic()
+        dues = [life.due_s - now_s for life in self._lives.values() if life.process is None]
+        poll.poll(max(min(dues), 0) * 1000 + 1 if dues else None)
+        try:
+            os.read(wakeup, 4096)
+        except BlockingIOError:
+            return
+
+    def _turn(self) -> None:
+        for name, life in self._lives.items():
+            if life.process is not None and life.process.poll() is not None:
+                self._reap(name, life)
+        now_s = time.monotonic()
+        started = []
+        for name, life in self._lives.items():
+            if life.process is None and life.due_s <= now_s and not self._stopping:
+                self._start(self._children[name], life)
+                started.append(name)
+        self._join(started)
+
+    def _reap(self, name: str, life: _Life) -> None:
+        assert life.process is not None
+        code = life.process.returncode
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        if not self._stopping:
+            self._log(f"the {name} ended ({how}); starting it again")
+        if time.monotonic() - life.born_s >= HEALTHY_S:
+            life.pause_s = PAUSE_S_MIN
+        life.due_s = time.monotonic() + life.pause_s
+        life.pause_s = min(life.pause_s * 2, PAUSE_S_MAX)
+        _close(life)
+
+    def _start(self, child: Child, life: _Life) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fd = theirs.fileno()
+            life.process = subprocess.Popen(
+                [*child.command(fd)], pass_fds=(fd, *child.inherited), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        life.line = ours
+        life.pidfd = os.pidfd_open(life.process.pid)
+        life.born_s = time.monotonic()
+        if child.settings:
+            _tell(ours, dict(child.settings))
+
+    def _join(self, started: Sequence[str]) -> None:
+        """A fresh line between each pair of which one end was just started."""
+        done = set()
+        for name in started:
+            for other in self._partners(name):
+                pair = frozenset((name, other))
+                lives = self._lives[name], self._lives[other]
+                if pair in done or lives[0].line is None or lives[1].line is None:
+                    continue
+                done.add(pair)
+                one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with one, two:
+                    _tell(lives[0].line, {"line": other}, one.fileno())
+                    _tell(lives[1].line, {"line": name}, two.fileno())
+
+    def _partners(self, name: str) -> list[str]:
+        return [n for n, child in self._children.items() if n in self._children[name].lines or name in child.lines]
+
+    # The end --------------------------------------------------------------------------------------------------------
+    def _stop(self) -> None:
+        """Ask all at once (the front first: it stops taking work), give them the time they have, then kill."""
+        end_s = time.monotonic() + self._stop_s_max
+        for name in sorted(self._lives, key=lambda name: name != "front"):
+            life = self._lives[name]
+            if life.line is not None:
+                _tell(life.line, {"stop": self._stop_s_max * 0.6})
+            if name == "front" and life.process is not None:
+                _await(life.process, self._stop_s_max * 0.7)
+        for life in self._lives.values():
+            if life.line is not None:
+                life.line.close()
+                life.line = None
+        for life in self._lives.values():
+            if life.process is not None:
+                _await(life.process, end_s - time.monotonic())
+                _close(life)
+
+
+def _await(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(max(seconds, 0.05))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tell(line: socket.socket, message: dict[str, Any], fd: int | None = None) -> None:
+    """Send; a child that just died is noticed by its pidfd, not here."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd is not None else []
+    try:
+        line.sendmsg([json.dumps(message).encode()], rights, socket.MSG_DONTWAIT)
+    except OSError:
+        return
+
+
+def _close(life: _Life) -> None:
+    if life.line is not None:
+        life.line.close()
+    if life.pidfd >= 0:
+        os.close(life.pidfd)
+    life.process, life.line, life.pidfd = None, None, -1

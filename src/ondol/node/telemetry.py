@@ -1,0 +1,71 @@
+"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches.
+
+Bounded: what waits is at most EVENTS_MAX events and BYTES_MAX bytes; beyond that events are dropped, counted, and the count is
+written into the stream that lost them as soon as there is room again. A flush costs one cast, not one per event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from ondol.model.functions import Target
+from ondol.model.invocations import LogEvent, Report
+
+FLUSH_S: Final = 0.05
+EVENTS_MAX: Final = 200_000
+BYTES_MAX: Final = 64 * 1024 * 1024
+
+Place = tuple[str, str, str, str]
+
+
+class BatchedTelemetry:
+    """Gathers; `send` (a cast to the desk) answers whether it could take the batch."""
+
+    def __init__(self, send: Callable[[list[Any]], bool]) -> None:
+        self._send = send
+        self._waiting: dict[Place, list[tuple[int, str]]] = {}
+        self._events = 0
+        self._bytes = 0
+        self._dropped: dict[Place, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None:
+        place = (account, region, group, stream)
+        if self._events >= EVENTS_MAX or self._bytes >= BYTES_MAX:
+            self._dropped[place] = self._dropped.get(place, 0) + 1
+            return
+        events = self._waiting.get(place)
+        if events is None:
+            events = self._waiting[place] = []
+        events.append((event.at_ms, event.message))
+        self._events += 1
+        self._bytes += len(event.message)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def settled(self, target: Target, report: Report) -> None:
+        """Metrics and records are the next issue's; the log lines have been written by the environment."""
+
+    def throttled(self, account: str, region: str, function: str) -> None:
+        """As `settled`."""
+
+    def flush(self) -> None:
+        """Send what waits; try again later when the desk is away."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._waiting:
+            return
+        for place, count in self._dropped.items():
+            events = self._waiting.get(place)
+            if events:
+                events.append((events[-1][0], f"[ondol] {count} log events were dropped: more came than can be kept\n"))
+        batches = [(*place, events) for place, events in self._waiting.items()]
+        if self._send(batches):
+            self._waiting = {}
+            self._dropped = {}
+            self._events = self._bytes = 0
+        else:
+            self._timer = asyncio.get_running_loop().call_later(1.0, self.flush)
