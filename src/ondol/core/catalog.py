@@ -123,6 +123,18 @@ class Index:
         """The function a dialect calls `name`."""
         return self._functions.get(self._handles.get((dialect, account, region, name), ""))
 
+    def handles(self, function: str) -> list[Handle]:
+        """Everything that a function is called."""
+        return [
+            Handle(dialect=d, account=a, region=r, name=n, function=function)
+            for (d, a, r, n), named in self._handles.items()
+            if named == function
+        ]
+
+    def functions(self) -> list[Function]:
+        """All of them, in no order."""
+        return list(self._functions.values())
+
     def names(self, dialect: str, account: str, region: str, *, after: str = "", limit: int = 10_000) -> Sequence[str]:
         """Names the dialect gave, in order, greater than `after`."""
         names = self._names.get((dialect, account, region), [])

@@ -1,0 +1,142 @@
+"""`ANY /fn/NAME[:QUALIFIER][/path]` -> the function of that name, as a web server would get it.
+
+What the function sees is the request as sent, but for the platform's own credentials: an Authorization header that carried a
+key of this node, and X-Ondol-Key, end here. Bodies stream both ways.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from ondol.core.catalog import Index
+from ondol.dialect import Gatekeeper
+from ondol.http.messages import Disconnected, Request, Response
+from ondol.http.table import Plane, Route
+from ondol.model import errors
+from ondol.model.errors import OndolError
+from ondol.model.functions import Function
+from ondol.model.invocations import Invocation, Outcome
+from ondol.model.principals import Kind, Principal
+
+PREFIX: Final = "/fn"
+CONTRACT: Final = "web"
+DIALECT: Final = "plain"
+
+#: The most special class of an error's ancestry decides.
+STATUS: Final[dict[type[OndolError], int]] = {
+    errors.InvalidPayload: 400,
+    errors.InvalidSetting: 400,
+    errors.InvalidCode: 400,
+    errors.Invalid: 400,
+    errors.NotFound: 404,
+    errors.AlreadyExists: 409,
+    errors.RevisionMismatch: 412,
+    errors.Busy: 409,
+    errors.Conflict: 409,
+    errors.Denied: 403,
+    errors.TooLarge: 413,
+    errors.Throttled: 429,
+    errors.RuntimeMissing: 502,
+    errors.NotBuilt: 501,
+    errors.StartFailed: 503,
+    errors.OutOfSpace: 507,
+    errors.Unavailable: 503,
+    OndolError: 500,
+}
+
+_OWN_HEADERS: Final = frozenset({"x-ondol-key", "connection", "keep-alive", "transfer-encoding", "te", "upgrade", "trailer"})
+
+
+class PlainDialect:
+    """The data plane's share; functions are deployed through the native API."""
+
+    name = DIALECT
+    routes: Sequence[Route] = (
+        Route(dialect=DIALECT, name="function", plane=Plane.DATA, path=PREFIX),
+        Route(dialect=DIALECT, name="function", plane=Plane.DATA, host="fn", path=PREFIX),
+    )
+
+    def __init__(self, *, index: Index, gatekeeper: Gatekeeper, invoke: Callable[[Invocation], Awaitable[Outcome]]) -> None:
+        self._index = index
+        self._gatekeeper = gatekeeper
+        self._invoke = invoke
+
+    async def serve(self, request: Request, route: Route) -> Response:
+        del route
+        request_id = str(uuid.uuid4())
+        try:
+            response = await self._call(request, request_id)
+        except OndolError as error:
+            response = refused(error)
+        except Disconnected:
+            response = Response(400, (), b"")
+        response.headers = (*response.headers, ("x-request-id", request_id))
+        return response
+
+    async def _call(self, request: Request, request_id: str) -> Response:
+        principal = self._gatekeeper.principal(request, None)
+        if principal.kind is Kind.ANONYMOUS:
+            return unknown()
+        name, qualifier, path = parts(request.path)
+        function = self._find(principal, name)
+        buffered = request.body.buffered
+        invocation = Invocation(
+            id=request_id,
+            function=function.id,
+            qualifier=qualifier,
+            principal=principal,
+            payload=buffered or b"",
+            body=None if buffered is not None else request.body.chunks(),
+            context=_context(request, f"{PREFIX}/{name}" + (f":{qualifier}" if qualifier else ""), path),
+            trace=request.header("traceparent") or None,
+        )
+        outcome = await self._invoke(invocation)
+        return Response(int(outcome.head.get("status", 502)), outcome.head.get("headers", ()), outcome.body)
+
+    def _find(self, principal: Principal, name: str) -> Function:
+        function = self._index.handle(DIALECT, principal.account, principal.region, name)
+        if function is None:
+            raise errors.NotFound("web function", name)
+        return function
+
+
+def parts(path: str) -> tuple[str, str | None, str]:
+    """(name, qualifier, rest of the path as sent, beginning with '/') of a request's path."""
+    _, _, rest = path.partition(PREFIX + "/")
+    handle, slash, rest = rest.partition("/")
+    name, _, qualifier = unquote(handle).partition(":")
+    return name, qualifier or None, slash + rest or "/"
+
+
+def refused(error: OndolError) -> Response:
+    """The platform's own failure, as JSON."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers = [("content-type", "application/json")]
+    if isinstance(error, errors.Throttled):
+        headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+    return Response(status, headers, msgspec.json.encode({"error": type(error).__name__, "message": str(error)}))
+
+
+def unknown() -> Response:
+    """Nobody may call a function: who is it?"""
+    message = "send a key of this node: `Authorization: Bearer ID:SECRET` or `X-Ondol-Key: ID:SECRET` (`ondol env` prints it)"
+    body = msgspec.json.encode({"error": "Unauthenticated", "message": message})
+    return Response(401, (("content-type", "application/json"), ("www-authenticate", 'Bearer realm="ondol"')), body)
+
+
+def _context(request: Request, root: str, path: str) -> dict[str, object]:
+    bearer = request.header("authorization").partition(" ")[0]
+    own = _OWN_HEADERS | ({"authorization"} if bearer in ("Bearer", "AWS4-HMAC-SHA256") else frozenset())
+    return {
+        "method": request.method,
+        "root": root,
+        "path": path,
+        "query": request.query,
+        "headers": [(name, value) for name, value in request.headers if name not in own],
+        "client": request.peer,
+    }

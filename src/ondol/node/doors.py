@@ -1,0 +1,81 @@
+"""The two processes' doors: what a request meets before a dialect sees it.
+
+The front's door is public: it checks Host and Origin, answers the health checks, and sends each request where the table says:
+to a dialect here, or on to the desk. The desk's door is a local socket behind it. Both find the same row for the same request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from ondol.dialect import Dialect
+from ondol.http.guard import refusal
+from ondol.http.messages import Request, Response
+from ondol.http.passing import Passing
+from ondol.http.table import Plane, Table
+
+JSON = (("content-type", "application/json"),)
+
+
+class FrontDoor:
+    """What the public listener serves."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        dialects: Mapping[str, Dialect],
+        passing: Passing,
+        hosts: frozenset[str],
+        ready: Callable[[], str | None],
+    ) -> None:
+        self._table = table
+        self._dialects = dialects
+        self._passing = passing
+        self._hosts = hosts
+        #: Why the node cannot serve yet, or None.
+        self._ready = ready
+
+    async def __call__(self, request: Request) -> Response:
+        refused = refusal(request, self._hosts)
+        if refused is not None:
+            return refused
+        if request.path in ("/healthz", "/readyz"):
+            return self._health(request)
+        route = self._table.match(request)
+        if route is None:
+            return nothing_here(request)
+        if route.plane is Plane.CONTROL:
+            return await self._passing.pass_on(request, (("x-ondol-peer", request.peer),))
+        return await self._dialects[route.dialect].serve(request, route)
+
+    def _health(self, request: Request) -> Response:
+        why = self._ready() if request.path == "/readyz" else None
+        if why is None:
+            return Response(200, JSON, b'{"status":"ok"}')
+        return Response(503, JSON, msgspec.json.encode({"status": "starting", "message": why}))
+
+
+class DeskDoor:
+    """What the desk's local socket serves."""
+
+    def __init__(self, *, table: Table, dialects: Mapping[str, Dialect]) -> None:
+        self._table = table
+        self._dialects = dialects
+
+    async def __call__(self, request: Request) -> Response:
+        route = self._table.match(request)
+        if route is None:
+            return nothing_here(request)
+        return await self._dialects[route.dialect].serve(request, route)
+
+
+def nothing_here(request: Request) -> Response:
+    """Nobody's path: say what there is."""
+    message = (
+        f"nothing answers {request.method} {request.path} here; the AWS API answers signed requests (try `ondol env`), "
+        "web functions are at /fn/NAME, the native API is at /ondol/v1"
+    )
+    return Response(404, JSON, msgspec.json.encode({"error": "NotFound", "message": message}))

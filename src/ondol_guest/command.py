@@ -1,0 +1,127 @@
+"""Guest half of the web contract for programs: any command that listens on $PORT, reached over the sandbox's own loopback.
+
+The handler is the command line, run by /bin/sh. READY is said once the port answers. Requests are passed on over HTTP/1.1; both
+bodies stream.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from ondol_guest import frames
+from ondol_guest.web import Disconnected, Stream
+
+CONNECT_S_MAX = 60.0
+_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"))
+
+
+def serve(wire, settings):
+    """Start the command, wait for its port, answer calls until the wire closes."""
+    began = time.perf_counter()
+    port = free_port()
+    program = start(settings["handler"], port)
+    if not wait(program, port):
+        print("[ondol] the command ended, or did not listen on 127.0.0.1:$PORT within %d s" % CONNECT_S_MAX, flush=True)
+        wire.send(frames.pack_meta(frames.INIT_FAILED, 0, {"type": "NotListening", "message": settings["handler"]}))
+        return 1
+    wire.send(frames.pack(frames.READY, 0, json.dumps({"init_ms": (time.perf_counter() - began) * 1000}).encode()))
+    while True:
+        frame = wire.receive()
+        if frame is None or frame[0] == frames.STOP:
+            program.send_signal(signal.SIGTERM)
+            return 0
+        kind, flags, invocation, payload = frame
+        if kind == frames.CALL:
+            answer(wire, port, invocation, flags, payload)
+        if program.poll() is not None:
+            print("[ondol] the command ended with status %s" % program.returncode, flush=True)
+            return program.returncode if program.returncode > 0 else 1
+
+
+def free_port():
+    """A port nobody listens on now. The command takes it a moment later: a clash shows as a command that fails to start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(command, port):
+    variables = dict(os.environ, PORT=str(port), HOST="127.0.0.1")
+    return subprocess.Popen(["/bin/sh", "-c", "exec " + command], env=variables, stdin=subprocess.DEVNULL, cwd=os.getcwd())
+
+
+def wait(program, port):
+    """Whether the port answers before the command ends or the time is up."""
+    end = time.monotonic() + CONNECT_S_MAX
+    while time.monotonic() < end and program.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.01)
+    return False
+
+
+def answer(wire, port, invocation, flags, payload):
+    """One request to the program and its response back."""
+    meta, body = frames.split_meta(payload)
+    request = json.loads(meta)
+    stream = Stream(wire, invocation, body, bool(flags & frames.MORE))
+    begun = False
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        response = ask(connection, request, stream)
+        head = {"status": response.status, "headers": [[n, v] for n, v in response.getheaders() if n.lower() not in _HOP]}
+        wire.send(frames.pack(frames.STARTED, invocation) + frames.pack_meta(frames.RESULT, invocation, head, b"", frames.MORE))
+        begun = True
+        while True:
+            chunk = response.read1(frames.CHUNK_BYTES)
+            if not chunk:
+                break
+            stream.spend(len(chunk))
+            wire.send(frames.pack(frames.BODY, invocation, chunk))
+        finish(wire, invocation, 0, b"{}")
+    except Disconnected:
+        raise SystemExit(0)
+    except (OSError, http.client.HTTPException) as error:
+        print("[ondol] the command did not answer: %r" % (error,), file=sys.stderr, flush=True)
+        if begun:
+            finish(wire, invocation, frames.ERROR, b'{"cut":true}')
+        else:
+            head = {"status": 502, "headers": [["content-type", "text/plain; charset=utf-8"]]}
+            wire.send(frames.pack_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n"))
+    finally:
+        connection.close()
+        stream.drop()
+
+
+def ask(connection, request, stream):
+    """Send the request with its body as it comes; the response with its body unread."""
+    headers = [(n, v) for n, v in request.get("headers", ()) if n.lower() not in _HOP]
+    names = {n.lower() for n, _ in headers}
+    target = request.get("path", "/") + ("?" + request["query"] if request.get("query") else "")
+    chunked = (stream.more or bool(stream.waiting)) and "content-length" not in names
+    connection.putrequest(request["method"], target, skip_host="host" in names, skip_accept_encoding=True)
+    for name, value in headers:
+        connection.putheader(name, value)
+    connection.putheader("X-Forwarded-Prefix", request.get("root", ""))
+    if chunked:
+        connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    while True:
+        piece = stream.chunk()
+        if not piece:
+            break
+        connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+    if chunked:
+        connection.send(b"0\r\n\r\n")
+    return connection.getresponse()
+
+
+def finish(wire, invocation, flags, meta):
+    last = frames.pack(frames.BODY, invocation, b"", frames.LAST | flags)
+    wire.send(last + frames.pack(frames.END, invocation, meta, flags))

@@ -1,0 +1,282 @@
+"""Guest half of the web contract for Python callables: WSGI and ASGI applications, called without an adapter library.
+
+`handler` is `module:attribute` (or `module.attribute`). Which interface it speaks is seen from the callable: a coroutine function (or
+an object whose __call__ is one) with three parameters is ASGI, everything else WSGI; ONDOL_INTERFACE=wsgi|asgi decides otherwise.
+
+One request at a time. A request's body comes as the CALL's own bytes and then BODY frames; the response goes as one RESULT when
+it is whole at once, and else as RESULT with MORE, BODY frames and an END. Both directions keep to the credit of frames.py.
+"""
+
+import asyncio
+import importlib
+import inspect
+import io
+import json
+import os
+import sys
+import time
+import traceback
+from urllib.parse import unquote_to_bytes
+
+from ondol_guest import frames
+
+
+class Disconnected(Exception):
+    """The node closed the wire."""
+
+
+class NotAnApplication(Exception):
+    """The handler names nothing that can be called."""
+
+
+def load(handler):
+    """The callable that `handler` names. Raises ImportError, AttributeError, NotAnApplication or what the module raises."""
+    module, colon, attribute = handler.partition(":")
+    if not colon:
+        module, _, attribute = handler.rpartition(".")
+    if not module or not attribute:
+        raise NotAnApplication("handler %r: expected module:attribute, such as app:app" % handler)
+    found = importlib.import_module(module.replace("/", "."))
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    if not callable(found):
+        raise NotAnApplication("handler %r names %r, which cannot be called" % (handler, type(found).__name__))
+    return found
+
+
+def speaks_asgi(application):
+    """Whether the callable is an ASGI application."""
+    forced = os.environ.get("ONDOL_INTERFACE", "")
+    if forced:
+        return forced == "asgi"
+    call = application if inspect.isroutine(application) else getattr(application, "__call__", application)
+    return inspect.iscoroutinefunction(call) and not inspect.isclass(application)
+
+
+def serve(wire, settings):
+    """Load the application, say READY, answer calls until the wire closes."""
+    began = time.perf_counter()
+    try:
+        application = load(settings["handler"])
+        asgi = speaks_asgi(application)
+    except BaseException as error:  # whatever the module raises, sys.exit too, is the function's failure to load
+        traceback.print_exc()
+        sys.stderr.flush()
+        meta = {"type": type(error).__name__, "message": str(error)}
+        wire.send(frames.pack_meta(frames.INIT_FAILED, 0, meta))
+        return 1
+    ready = frames.pack(frames.READY, 0, json.dumps({"init_ms": (time.perf_counter() - began) * 1000}).encode())
+    if asgi:
+        from ondol_guest.web_asgi import serve_asgi
+
+        return asyncio.run(serve_asgi(wire, application, ready))
+    wire.send(ready)
+    return serve_wsgi(wire, application)
+
+
+# WSGI ---------------------------------------------------------------------------------------------------------------------
+
+
+def serve_wsgi(wire, application):
+    """Answer calls one after the other."""
+    while True:
+        frame = wire.receive()
+        if frame is None or frame[0] == frames.STOP:
+            return 0
+        kind, flags, invocation, payload = frame
+        if kind == frames.CALL:
+            _answer_wsgi(wire, application, invocation, flags, payload)
+
+
+def _answer_wsgi(wire, application, invocation, flags, payload):
+    meta, body = frames.split_meta(payload)
+    request = json.loads(meta)
+    stream = Stream(wire, invocation, body, bool(flags & frames.MORE))
+    response = Response(stream, b"".join((frames.pack(frames.STARTED, invocation),)))
+    try:
+        chunks = application(environ_of(request, stream), response.start)
+        try:
+            if isinstance(chunks, (list, tuple)) and len(chunks) <= 1 and not response.sent:
+                response.whole(chunks[0] if chunks else b"")
+            else:
+                for chunk in chunks:
+                    response.write(chunk)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        response.end()
+    except Disconnected:
+        raise SystemExit(0)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        response.fail()
+    finally:
+        stream.drop()
+
+
+class Stream:
+    """Both bodies of one call: reading gives credit back, writing waits for it."""
+
+    def __init__(self, wire, invocation, body, more):
+        self.wire = wire
+        self.invocation = invocation
+        self.waiting = [body] if body else []
+        self.more = more
+        self.credit = frames.CREDIT_BYTES
+
+    def chunk(self):
+        """The next piece of the request's body; b"" at its end."""
+        while not self.waiting and self.more:
+            self._take()
+        return self.waiting.pop(0) if self.waiting else b""
+
+    def spend(self, size):
+        """Wait until `size` bytes of the response may be sent."""
+        while self.credit < size:
+            self._take()
+        self.credit -= size
+
+    def drop(self):
+        """Read what the application left unread, so that the next frame is the next call."""
+        self.waiting = []
+        while self.more:
+            self._take()
+            self.waiting = []
+
+    def _take(self):
+        frame = self.wire.receive()
+        if frame is None:
+            raise Disconnected
+        kind, flags, invocation, payload = frame
+        if invocation != self.invocation:
+            return
+        if kind == frames.CREDIT:
+            self.credit += int.from_bytes(payload, "little")
+        elif kind == frames.BODY:
+            if payload:
+                self.waiting.append(payload)
+                self.wire.send(frames.pack(frames.CREDIT, invocation, len(payload).to_bytes(4, "little")))
+            if flags & frames.LAST:
+                self.more = False
+
+
+class Input(io.RawIOBase):
+    """wsgi.input over a Stream."""
+
+    def __init__(self, stream):
+        super().__init__()
+        self._stream = stream
+        self._rest = b""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if not self._rest:
+            self._rest = self._stream.chunk()
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+class Response:
+    """start_response and write, as frames. `before` (STARTED) rides in front of the first one."""
+
+    def __init__(self, stream, before):
+        self._stream = stream
+        self._before = before
+        self._head = None
+        self.sent = False
+
+    def start(self, status, headers, exc_info=None):
+        if exc_info is not None and self.sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        self._head = {"status": int(status.split(None, 1)[0]), "headers": [[name, value] for name, value in headers]}
+        return self.write
+
+    def whole(self, body):
+        """The response in one frame, when it fits."""
+        if len(body) > frames.CREDIT_BYTES:
+            self.write(body)
+            return
+        self._send(frames.pack_meta(frames.RESULT, self._stream.invocation, self._opened(), body))
+        self.sent = True
+        self._head = None
+
+    def write(self, data):
+        if not self.sent:
+            self._send(frames.pack_meta(frames.RESULT, self._stream.invocation, self._opened(), b"", frames.MORE))
+            self.sent = True
+        for at in range(0, len(data), frames.CHUNK_BYTES):
+            chunk = data[at : at + frames.CHUNK_BYTES]
+            self._stream.spend(len(chunk))
+            self._send(frames.pack(frames.BODY, self._stream.invocation, chunk))
+
+    def end(self):
+        if self.sent and self._head is None:
+            return
+        if not self.sent:
+            self.whole(b"")
+            return
+        self._send(
+            frames.pack(frames.BODY, self._stream.invocation, b"", frames.LAST)
+            + frames.pack(frames.END, self._stream.invocation, b"{}")
+        )
+
+    def fail(self):
+        """The application raised: an error when nothing went out yet, else a cut-off body."""
+        if self.sent and self._head is None:
+            return
+        if not self.sent:
+            meta = {"status": 500, "headers": [["content-type", "text/plain; charset=utf-8"]]}
+            body = b"Internal Server Error"
+            self._send(frames.pack_meta(frames.RESULT, self._stream.invocation, meta, body))
+            return
+        self._send(
+            frames.pack(frames.BODY, self._stream.invocation, b"", frames.LAST | frames.ERROR)
+            + frames.pack(frames.END, self._stream.invocation, b'{"cut":true}', frames.ERROR)
+        )
+
+    def _opened(self):
+        if self._head is None:
+            raise AssertionError("the application answered before it called start_response")
+        return self._head
+
+    def _send(self, data):
+        self._stream.wire.send(self._before + data)
+        self._before = b""
+
+
+def environ_of(request, stream):
+    """PEP 3333's environ of a request."""
+    headers = request.get("headers", ())
+    environ = {
+        "REQUEST_METHOD": request["method"],
+        "SCRIPT_NAME": _text(request.get("root", "")),
+        "PATH_INFO": _text(request.get("path", "/")),
+        "QUERY_STRING": request.get("query", ""),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": request.get("client", "").rpartition(":")[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": request.get("scheme", "http"),
+        "wsgi.input": io.BufferedReader(Input(stream)),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "ondol.request_id": request.get("id", ""),
+    }
+    for name, value in headers:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        environ[key] = environ[key] + "," + value if key in environ else value
+    host, _, port = environ.get("HTTP_HOST", "localhost").partition(":")
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = host, port or "80"
+    return environ
+
+
+def _text(path):
+    return unquote_to_bytes(path).decode("latin-1")
