@@ -9,7 +9,8 @@
     ├── Conflict             true of another moment
     │   ├── AlreadyExists
     │   ├── RevisionMismatch     the caller's `if_revision` is stale
-    │   └── Busy                 an update of the same thing is under way
+    │   ├── Busy                 an update of the same thing is under way
+    │   └── InUse                something else names it, so it cannot go
     ├── Denied               who asks is known, and may not
     ├── TooLarge             more bytes than the limit named
     ├── Throttled            admission refused: try again later
@@ -72,6 +73,14 @@ class RevisionMismatch(Conflict):
 
 class Busy(Conflict):
     """An update of the same thing is under way."""
+
+
+class InUse(Conflict):
+    """Something else names it, so it cannot go. `by`: the names of what does."""
+
+    def __init__(self, message: str, *, by: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class Denied(OndolError):

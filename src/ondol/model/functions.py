@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
+
+
+class Stage(Enum):
+    """How far the last change of a function or version has come."""
+
+    CREATING = "creating"  #: written, and not yet known to every front
+    UPDATING = "updating"  #: it works, and its newest revision is not yet known to every front
+    READY = "ready"  #: a call that arrives now runs what the catalog says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,7 @@ class Function:
     created_s: float
     #: Number the next published version gets.
     version_next: int = 1
+    stage: Stage = Stage.READY
     #: None: shares the account's unreserved concurrency.
     concurrency_reserved: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +92,7 @@ class Version:
     revision: str
     description: str = ""
     created_s: float = 0.0
+    stage: Stage = Stage.READY
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
