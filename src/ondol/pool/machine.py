@@ -1,0 +1,470 @@
+"""The pool's decisions without the pool's I/O.
+
+`Machine.handle(event, now_s)` is the only way to change the state, and the actions it returns are its only effect. It must
+not know asyncio, clocks, processes or what a revision is: the driver (`pool/driver.py`) turns actions into environments and
+their news into events, and the simulator (`tests/sim`) replays a week in a second.
+
+A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is the slots and the waiting line of one revision.
+
+    warm first     the slot used last gets the next invocation, so that the others grow cold and can go
+    one line       who waits gets whatever comes free first: a slot that was started for another, or one that finished
+    one start      per waiting invocation that no coming slot covers; revisions take turns; at most `starts_max` at a time
+    room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
+                   than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
+    failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
+                   a row its waiters are told, and newcomers too until the pause is over
+
+Slots are changed in place, not replaced: a warm invocation costs a few microseconds, and ten thousand a second pass here.
+Every handler asserts what it touches; `check()` asserts everything and is for tests, because it looks at every slot.
+
+Invariants: memory and slots stay in bounds; a slot runs at most its concurrency and one revision; nobody waits while a slot
+of its revision has room; nobody waits without a start on its way unless starts, room or a pause forbid it; lines are bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import assert_never
+
+from ondol.pool.events import (
+    Action,
+    Done,
+    Event,
+    GaveUp,
+    Gone,
+    Invocation,
+    Ready,
+    Refuse,
+    Retired,
+    Run,
+    SlotId,
+    Start,
+    Stop,
+    Tick,
+    Wanted,
+)
+from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
+
+#: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
+LOOK_AHEAD = 8
+
+
+class State(Enum):
+    """What a slot is doing."""
+
+    STARTING = "starting"  #: asked for, not yet up
+    IDLE = "idle"  #: up and running nothing
+    BUSY = "busy"  #: running at least one invocation
+    STOPPING = "stopping"  #: being ended: its memory counts as free, nothing is given to it
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One environment."""
+
+    id: SlotId
+    crew: Crew
+    used_s: float
+    state: State = State.STARTING
+    running: set[Invocation] = field(default_factory=set)
+    calls: int = 0
+    #: Given up for others: takes nothing more and stops after what it runs.
+    leaving: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Crew:
+    """The slots and the waiting line of one revision."""
+
+    revision: str
+    memory_mib: int
+    concurrency: int
+    #: Up and with room, the one used last at the end.
+    free: dict[SlotId, Slot] = field(default_factory=dict)
+    coming: dict[SlotId, Slot] = field(default_factory=dict)
+    #: Everything but what is stopping.
+    slots: int = 0
+    #: Who waits, since when, the first at the front.
+    line: OrderedDict[Invocation, float] = field(default_factory=OrderedDict)
+    #: Failed starts in a row, and until when there is none.
+    failures: int = 0
+    retry_at_s: float = 0.0
+    #: When somebody of the line was last given a slot.
+    served_s: float = 0.0
+    retired: bool = False
+
+    def uncovered(self) -> int:
+        """How many wait that no coming slot will take."""
+        return len(self.line) - len(self.coming) * self.concurrency
+
+    def hungry(self, now_s: float) -> bool:
+        """Whether one more start is due, as far as the crew itself is concerned."""
+        if self.uncovered() <= 0:
+            return False
+        return not self.failures or (not self.coming and self.retry_at_s <= now_s)
+
+
+class Machine:
+    """See the module."""
+
+    def __init__(self, limits: PoolLimits) -> None:
+        self.limits = limits
+        self.slots: dict[SlotId, Slot] = {}
+        self.crews: dict[str, Crew] = {}
+        #: Who waits, and where.
+        self.waiting: dict[Invocation, Crew] = {}
+        #: Idle slots of all crews, the coldest first.
+        self.idle: dict[SlotId, Slot] = {}
+        #: Crews to start a slot for, in turn; and those with failed starts.
+        self.hungry: OrderedDict[str, Crew] = OrderedDict()
+        self.failing: dict[str, Crew] = {}
+        #: Sums over slots that are not stopping; over idle ones; over leaving ones.
+        self.used_mib = self.idle_mib = self.leaving_mib = 0
+        self.live = self.leaving = self.starting = 0
+        self._next_slot = 1
+
+    def handle(self, event: Event, now_s: float) -> list[Action]:
+        """Take note of `event` and say what to do, in this order."""
+        match event:
+            case Wanted():
+                return self._wanted(event, now_s)
+            case Done():
+                return self._done(event, now_s)
+            case Ready():
+                return self._ready(event, now_s)
+            case Gone():
+                return self._gone(event, now_s)
+            case GaveUp():
+                return self._gave_up(event, now_s)
+            case Retired():
+                return self._retired(event, now_s)
+            case Tick():
+                return self._tick(now_s)
+            case _:
+                assert_never(event)
+
+    def next_tick_s(self) -> float | None:
+        """When a Tick will have something to do; None: not before another event."""
+        times = [crew.retry_at_s for crew in self.failing.values()]
+        if self.idle:
+            coldest = next(iter(self.idle.values()))
+            times.append(coldest.used_s + min(self.limits.idle_s_max, self.limits.idle_unused_s_max))
+        if self.hungry:
+            head = next(iter(self.hungry.values()))
+            times.append(self._starving_at_s(head))
+        return min(times, default=None)
+
+    # What happened -----------------------------------------------------------------------------------------------------
+    def _wanted(self, want: Wanted, now_s: float) -> list[Action]:
+        crew = self.crews.get(want.revision)
+        if crew is not None and crew.free:
+            slot = next(reversed(crew.free.values()))
+            self._occupy(slot, want.invocation)
+            return [Run(slot.id, want.invocation)]
+        if crew is None:
+            if want.memory_mib > self.limits.memory_mib_max:
+                return [Refuse(want.invocation, "memory")]
+            crew = self.crews[want.revision] = Crew(want.revision, want.memory_mib, want.concurrency)
+        assert (crew.memory_mib, crew.concurrency) == (want.memory_mib, want.concurrency), "a revision never changes"
+        if self._is_broken(crew, now_s):
+            return [Refuse(want.invocation, "start")]
+        if len(crew.line) >= self.limits.line_revision_max or len(self.waiting) >= self.limits.line_total_max:
+            self._forget(crew, now_s)
+            return [Refuse(want.invocation, "line")]
+        crew.line[want.invocation] = now_s
+        self.waiting[want.invocation] = crew
+        self._queue_up(crew, now_s)
+        return self._grow(now_s)
+
+    def _done(self, done: Done, now_s: float) -> list[Action]:
+        slot = self.slots.get(done.slot)
+        if slot is None or slot.state is State.STOPPING:
+            return []  # it was ended with what it ran
+        assert slot.state is State.BUSY, f"Done from a slot that is {slot.state}"
+        slot.running.remove(done.invocation)
+        slot.used_s = now_s
+        slot.calls += 1
+        actions = self._hand_on(slot, now_s)
+        if self.hungry:
+            actions += self._grow(now_s)
+        return actions
+
+    def _ready(self, ready: Ready, now_s: float) -> list[Action]:
+        slot = self.slots[ready.slot]
+        if slot.state is State.STOPPING:
+            return []  # came up while being ended
+        assert slot.state is State.STARTING, f"Ready from a slot that is {slot.state}"
+        crew = slot.crew
+        del crew.coming[slot.id]
+        self.starting -= 1
+        crew.failures = 0
+        self.failing.pop(crew.revision, None)
+        slot.state = State.BUSY  # for a moment: `_hand_on` lets it rest when nobody waits
+        slot.used_s = now_s
+        actions = self._hand_on(slot, now_s)
+        self._queue_up(crew, now_s)
+        return actions + self._grow(now_s)
+
+    def _gone(self, gone: Gone, now_s: float) -> list[Action]:
+        slot = self.slots.pop(gone.slot, None)
+        if slot is None:
+            return []
+        actions: list[Action] = []
+        before = slot.state
+        self._strike(slot)
+        if before is State.STARTING:
+            actions = self._start_failed(slot.crew, now_s)
+        self._queue_up(slot.crew, now_s)
+        self._forget(slot.crew, now_s)
+        return actions + self._grow(now_s)
+
+    def _gave_up(self, event: GaveUp, now_s: float) -> list[Action]:
+        crew = self.waiting.pop(event.invocation, None)
+        if crew is None:
+            return []  # it has been given a slot or an answer meanwhile
+        del crew.line[event.invocation]
+        self._queue_up(crew, now_s)
+        self._forget(crew, now_s)
+        return [Refuse(event.invocation, "wait"), *self._grow(now_s)]
+
+    def _retired(self, event: Retired, now_s: float) -> list[Action]:
+        crew = self.crews.get(event.revision)
+        if crew is None:
+            return []
+        crew.retired = True
+        going = [slot for slot in crew.free.values() if slot.state is State.IDLE]
+        if not crew.line:
+            going += crew.coming.values()
+        actions = [self._stop(slot) for slot in going]
+        self._forget(crew, now_s)
+        return actions + self._grow(now_s)
+
+    def _tick(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        shortest_s = min(self.limits.idle_s_max, self.limits.idle_unused_s_max)
+        for slot in list(self.idle.values()):
+            idle_s = now_s - slot.used_s
+            if idle_s < shortest_s:
+                break  # the rest is warmer
+            if idle_s >= keep_s(History(calls=slot.calls), self.limits):
+                actions.append(self._stop(slot))
+                self._forget(slot.crew, now_s)
+        for crew in list(self.failing.values()):
+            self._queue_up(crew, now_s)
+            if now_s >= crew.retry_at_s + self.limits.backoff_s_max:
+                self._forget(crew, now_s)
+        return actions + self._grow(now_s)
+
+    # One slot ----------------------------------------------------------------------------------------------------------
+    def _occupy(self, slot: Slot, invocation: Invocation) -> None:
+        """A free slot takes an invocation."""
+        if slot.state is State.IDLE:
+            slot.state = State.BUSY
+            del self.idle[slot.id]
+            self.idle_mib -= slot.crew.memory_mib
+        slot.running.add(invocation)
+        if len(slot.running) >= slot.crew.concurrency:
+            del slot.crew.free[slot.id]
+
+    def _hand_on(self, slot: Slot, now_s: float) -> list[Action]:
+        """A slot that is up has room: for those who wait, else it rests, or leaves."""
+        crew = slot.crew
+        actions: list[Action] = []
+        if slot.leaving:
+            return actions if slot.running else [self._stop(slot)]
+        while crew.line and len(slot.running) < crew.concurrency:
+            invocation, _ = crew.line.popitem(last=False)
+            del self.waiting[invocation]
+            slot.running.add(invocation)
+            actions.append(Run(slot.id, invocation))
+        if actions:
+            crew.served_s = now_s
+            self._queue_up(crew, now_s)
+        if len(slot.running) < crew.concurrency:
+            crew.free.pop(slot.id, None)
+            crew.free[slot.id] = slot  # to the warm end
+            if not slot.running:
+                if crew.retired:
+                    stop = self._stop(slot)
+                    self._forget(crew, now_s)
+                    return [stop]
+                slot.state = State.IDLE
+                self.idle[slot.id] = slot
+                self.idle_mib += crew.memory_mib
+        return actions
+
+    def _stop(self, slot: Slot) -> Stop:
+        assert not slot.running, "a slot that runs something is never stopped"
+        self._strike(slot)
+        slot.state = State.STOPPING
+        return Stop(slot.id)
+
+    def _strike(self, slot: Slot) -> None:
+        """Take a slot off every list and sum but `slots`."""
+        if slot.state is State.STOPPING:
+            return
+        crew = slot.crew
+        if slot.state is State.STARTING:
+            del crew.coming[slot.id]
+            self.starting -= 1
+        elif slot.state is State.IDLE:
+            del self.idle[slot.id]
+            self.idle_mib -= crew.memory_mib
+        crew.free.pop(slot.id, None)
+        if slot.leaving:
+            self.leaving -= 1
+            self.leaving_mib -= crew.memory_mib
+        crew.slots -= 1
+        self.live -= 1
+        self.used_mib -= crew.memory_mib
+
+    # One crew ----------------------------------------------------------------------------------------------------------
+    def _queue_up(self, crew: Crew, now_s: float) -> None:
+        """Take a turn, or leave the queue of those who want a start."""
+        if crew.hungry(now_s):
+            self.hungry.setdefault(crew.revision, crew)
+        else:
+            self.hungry.pop(crew.revision, None)
+
+    def _is_broken(self, crew: Crew, now_s: float) -> bool:
+        """Its starts fail, and the next try is not due."""
+        return crew.failures >= self.limits.start_failures_max and now_s < crew.retry_at_s and not crew.slots
+
+    def _start_failed(self, crew: Crew, now_s: float) -> list[Action]:
+        """Pause; when it is one failure too many, refuse those whom nothing that is still coming will serve."""
+        crew.failures += 1
+        crew.retry_at_s = now_s + backoff_s(crew.failures, self.limits)
+        self.failing[crew.revision] = crew
+        actions: list[Action] = []
+        if crew.failures >= self.limits.start_failures_max and not self._is_up(crew):
+            while crew.uncovered() > 0:
+                invocation, _ = crew.line.popitem()
+                del self.waiting[invocation]
+                actions.append(Refuse(invocation, "start"))
+        return actions
+
+    def _is_up(self, crew: Crew) -> bool:
+        """Has slots that will serve its line in the end, whatever becomes of starts."""
+        return crew.slots > len(crew.coming)
+
+    def _forget(self, crew: Crew, now_s: float) -> None:
+        """Drop a crew that is nothing any more. Failures are remembered for the longest pause after they are forgiven."""
+        if crew.slots or crew.line:
+            return
+        if crew.failures and now_s < crew.retry_at_s + self.limits.backoff_s_max:
+            return
+        self.crews.pop(crew.revision, None)
+        self.failing.pop(crew.revision, None)
+
+    # Growth ------------------------------------------------------------------------------------------------------------
+    def _grow(self, now_s: float) -> list[Action]:
+        """Start slots for those who wait, idle ones of anyone making room, until something forbids it."""
+        actions: list[Action] = []
+        while self.hungry and self.starting < self.limits.starts_max:
+            crew = self._next_to_grow(now_s)
+            if crew is None:
+                break
+            while not self._fits(crew, 0, 0):
+                coldest = next(iter(self.idle.values()))
+                actions.append(self._stop(coldest))
+                self._forget(coldest.crew, now_s)
+            actions.append(self._start(crew, now_s))
+        if self.hungry:
+            self._press(next(iter(self.hungry.values())), now_s)
+        return actions
+
+    def _next_to_grow(self, now_s: float) -> Crew | None:
+        """The first in turn for whom room can be made now. One that has been patient is overtaken by nobody."""
+        for position, crew in enumerate(self.hungry.values()):
+            if self._fits(crew, self.idle_mib, len(self.idle)):
+                return crew
+            if self._is_starving(crew, now_s) or position == LOOK_AHEAD:
+                return None
+        return None
+
+    def _fits(self, crew: Crew, mib: int, slots: int) -> bool:
+        """Whether one more slot of `crew` has room once so much has been given back."""
+        return (
+            self.used_mib - mib + crew.memory_mib <= self.limits.memory_mib_max
+            and self.live - slots + 1 <= self.limits.slots_max
+        )
+
+    def _is_starving(self, crew: Crew, now_s: float) -> bool:
+        return now_s >= self._starving_at_s(crew)
+
+    def _starving_at_s(self, crew: Crew) -> float:
+        """Nobody in a line moves: neither its first nor anybody before it was served for so long."""
+        first_since_s = next(iter(crew.line.values()))
+        return max(first_since_s, crew.served_s) + self.limits.patience_s_max
+
+    def _start(self, crew: Crew, now_s: float) -> Start:
+        slot = Slot(self._next_slot, crew, now_s)
+        self._next_slot += 1
+        self.slots[slot.id] = slot
+        crew.coming[slot.id] = slot
+        crew.slots += 1
+        self.live += 1
+        self.starting += 1
+        self.used_mib += crew.memory_mib
+        self._queue_up(crew, now_s)
+        if crew.revision in self.hungry:
+            self.hungry.move_to_end(crew.revision)
+        return Start(slot.id, crew.revision)
+
+    def _press(self, crew: Crew, now_s: float) -> None:
+        """Give up busy slots of others, the oldest first, for a crew that starves for want of room."""
+        if crew.slots == self.live or not self._is_starving(crew, now_s):
+            return
+        for slot in self.slots.values():
+            if self._fits(crew, self.idle_mib + self.leaving_mib, len(self.idle) + self.leaving):
+                return
+            if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving:
+                slot.leaving = True
+                slot.crew.free.pop(slot.id, None)
+                self.leaving += 1
+                self.leaving_mib += slot.crew.memory_mib
+
+    # Tests -------------------------------------------------------------------------------------------------------------
+    def check(self, now_s: float) -> None:
+        """Assert every invariant of the module's docstring. Looks at everything: not for the hot path."""
+        alive = [slot for slot in self.slots.values() if slot.state is not State.STOPPING]
+        idle = [slot for slot in alive if slot.state is State.IDLE]
+        leaving = [slot for slot in alive if slot.leaving]
+        assert self.live == len(alive) <= self.limits.slots_max
+        assert self.used_mib == sum(slot.crew.memory_mib for slot in alive) <= self.limits.memory_mib_max
+        assert self.idle == {slot.id: slot for slot in idle}
+        assert self.idle_mib == sum(slot.crew.memory_mib for slot in idle)
+        assert (self.leaving, self.leaving_mib) == (len(leaving), sum(slot.crew.memory_mib for slot in leaving))
+        assert self.starting == sum(len(crew.coming) for crew in self.crews.values()) <= self.limits.starts_max
+        used_s = [slot.used_s for slot in self.idle.values()]
+        assert used_s == sorted(used_s), "the coldest is not at the front"
+        for slot in alive:
+            self._check_slot(slot)
+        for crew in self.crews.values():
+            self._check_crew(crew, now_s)
+        assert len(self.waiting) == sum(len(crew.line) for crew in self.crews.values()) <= self.limits.line_total_max
+        if self.hungry and self.starting < self.limits.starts_max:
+            head = next(iter(self.hungry.values()))
+            assert not self._fits(head, self.idle_mib, len(self.idle)), "there is room, and nothing starts"
+
+    def _check_slot(self, slot: Slot) -> None:
+        crew = slot.crew
+        assert self.crews.get(crew.revision) is crew, "a slot of a forgotten crew"
+        assert len(slot.running) <= crew.concurrency
+        assert bool(slot.running) == (slot.state is State.BUSY)
+        assert (slot.id in crew.coming) == (slot.state is State.STARTING)
+        has_room = slot.state in (State.IDLE, State.BUSY) and len(slot.running) < crew.concurrency
+        assert (slot.id in crew.free) == (has_room and not slot.leaving)
+        assert not (crew.retired and slot.state is State.IDLE), "a retired slot that idles"
+
+    def _check_crew(self, crew: Crew, now_s: float) -> None:
+        assert crew.slots == sum(s.crew is crew for s in self.slots.values() if s.state is not State.STOPPING)
+        assert not (crew.free and crew.line), "somebody waits while a slot has room"
+        assert len(crew.line) <= self.limits.line_revision_max
+        assert all(self.waiting.get(invocation) is crew for invocation in crew.line)
+        assert crew.slots or crew.line or crew.failures, "an empty crew that is not forgotten"
+        assert (crew.revision in self.failing) == bool(crew.failures)
+        if crew.revision in self.hungry or not crew.failures:
+            assert (crew.revision in self.hungry) == crew.hungry(now_s), "its turn is not as its need"
