@@ -39,11 +39,9 @@ class Disconnected(Exception):
 class Request:
     """One request. `headers` are lower-case names and values as sent (latin-1 text), in order."""
 
-    __slots__ = ("body", "headers", "method", "path", "peer", "query", "target", "_index")
+    __slots__ = ("_index", "body", "headers", "method", "path", "peer", "query", "target")
 
-    def __init__(
-        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: Body, peer: str = ""
-    ) -> None:
+    def __init__(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: Body, peer: str = "") -> None:
         self.method = method
         #: As sent: path and query, percent-encoding untouched.
         self.target = target

@@ -1,0 +1,603 @@
+"""One client's connection: bytes in, requests in order, responses out.
+
+It must not know what an application does. Invariants: at most one request runs; what waits behind it is bounded and stops the reading;
+nothing is written out of order; after `_deaf` no byte is parsed; a task is only cancelled while it *streams a response* to a client that
+is gone (its generator is closed), never while the application runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from ondol.http import rendering
+from ondol.http.bodies import EMPTY, Stream, Whole
+from ondol.http.exchange import Exchange, Headers, Refused, check_size, read_head
+from ondol.http.messages import Disconnected, Request, Response
+from ondol.http.rendering import refusal
+
+if TYPE_CHECKING:
+    from ondol.http.server import Server
+
+log = logging.getLogger("ondol.http")
+
+#: Bodies up to this are joined with their head into one write; longer ones are handed over uncopied.
+_JOINED_BYTES_MAX = 64 * 1024
+
+#: Header names as clients send them -> lower-case text. Bounded, since clients choose them.
+_names: dict[bytes, str] = {}
+_NAMES_MAX = 1024
+
+
+class Connection(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_buffer_bytes", "_closing", "_current", "_deaf", "_eof", "_headers", "_in_head", "_incoming", "_limits", "_loop", "_parser",
+        "_peer", "_progress", "_queue", "_read_paused", "_refused", "_server", "_since_s", "_streaming", "_task", "_transport", "_unproductive_bytes",
+        "_url", "_write_paused", "_write_waiter",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._peer = ""
+        self._url = b""
+        self._headers: Headers = []
+        self._in_head = False
+        #: The exchange whose body is being parsed.
+        self._incoming: Exchange | None = None
+        #: The exchange that runs, its task, and those behind it.
+        self._current: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._queue: deque[Exchange] = deque()
+        #: Whether the parser gave us something since the last read, and how much it was fed while it gave nothing.
+        self._progress = False
+        self._unproductive_bytes = 0
+        #: Nothing more is parsed: a refusal, or the last request that this connection may carry.
+        self._deaf = False
+        self._refused = False
+        self._eof = False
+        self._closing = False
+        self._streaming = False
+        self._read_paused = False
+        self._write_paused = False
+        self._write_waiter: asyncio.Future[None] | None = None
+        self._since_s = server.now_s
+        self._buffer_bytes = 0
+
+    # --- what the transport says -------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        crowded = len(self._server.connections) >= self._limits.connections_max
+        self._server.connections.add(self)
+        if crowded:
+            self._refuse(
+                503, f"this server holds {self._limits.connections_max} connections, its most; close some or try again later"
+            )
+        elif self._server.draining:
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._progress = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # A client that offers HTTP/2 (h2c) is served on as HTTP/1.1; everything else was refused with its head.
+            if not self._deaf:
+                self._parser = httptools.HttpRequestParser(self)
+                self.data_received(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._broken(data, error)
+            return
+        if self._progress:
+            self._unproductive_bytes = 0
+        else:
+            self._count_unproductive(len(data))
+
+    def eof_received(self) -> bool:
+        """A half-closed client still gets its answer; one that was being streamed to counts as gone."""
+        self._eof = True
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming.stream is not None:
+            incoming.stream.end("the client closed the connection before its body was whole")
+        if self._streaming:
+            return False
+        return self._current is not None or bool(self._queue)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._deaf = True
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming.stream is not None:
+            incoming.stream.end("the client closed the connection before its body was whole")
+        self._queue.clear()
+        self._wake_writer()
+        task = self._task
+        if task is not None:
+            if self._streaming:
+                task.cancel()
+            self._server.adopt(task)
+        self._server.leave(self)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._since_s = self._server.now_s
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._wake_writer()
+        if self._current is None:
+            self._next()
+
+    # --- what the parser says ----------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = []
+        self._in_head = True
+        self._since_s = self._server.now_s
+
+    def on_url(self, url: bytes) -> None:
+        self._url = self._url + url if self._url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is a trailer, and trailers are dropped
+            self._headers.append((_names.get(name) or _name(name), value.decode("latin-1").rstrip(" \t")))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._progress = True
+        parser = self._parser
+        headers = self._headers
+        limits = self._limits
+        if len(headers) > limits.headers_max:
+            raise Refused(431, f"a request has at most {limits.headers_max} headers, this one has {len(headers)}")
+        check_size(self._url, headers, limits)
+        exchange = read_head(parser.get_method().decode("ascii"), parser.get_http_version(), self._url, headers, self._peer)
+        exchange.keep_alive = parser.should_keep_alive()
+        if exchange.upgrade or exchange.request.method == "CONNECT":
+            _check_upgrade(exchange, parser)
+        self._incoming = exchange
+        declared_bytes = exchange.declared_bytes
+        if declared_bytes == 0:
+            return
+        if declared_bytes is not None and declared_bytes <= limits.buffered_body_bytes_max and not exchange.expects:
+            exchange.parts = []
+            return
+        exchange.stream = Stream(declared_bytes, self._continue, self._taken)
+        exchange.request.body = exchange.stream
+        self._submit(exchange)
+
+    def on_body(self, data: bytes) -> None:
+        self._progress = True
+        exchange = self._incoming
+        if exchange is None:
+            return
+        stream = exchange.stream
+        if stream is None:
+            assert exchange.parts is not None
+            exchange.parts.append(data)
+            return
+        self._since_s = self._server.now_s
+        stream.feed(data)
+        if stream.fill_bytes > self._limits.body_high_water_bytes:
+            self._flow()
+
+    def on_message_complete(self) -> None:
+        self._progress = True
+        exchange, self._incoming = self._incoming, None
+        if exchange is None:
+            return
+        if not exchange.keep_alive:
+            self._deaf = True
+        if exchange.stream is not None:
+            exchange.stream.end()
+            return
+        parts = exchange.parts
+        if parts:
+            exchange.request.body = Whole(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._submit(exchange)
+
+    # --- requests, in order ------------------------------------------------------------------------------------------------------
+
+    def _submit(self, exchange: Exchange) -> None:
+        if self._current is None and not self._queue and not self._write_paused:
+            self._launch(exchange)
+            return
+        if len(self._queue) >= self._limits.pipelined_max:
+            self._queue[-1].keep_alive = False
+            self._deaf = True
+            raise _Enough
+        self._queue.append(exchange)
+        self._flow()
+
+    def _launch(self, exchange: Exchange) -> None:
+        self._current = exchange
+        if exchange.answer is not None:
+            self._write_whole(exchange, exchange.answer)
+            self._finish(exchange)
+        else:
+            self._task = self._loop.create_task(self._run(exchange))
+
+    async def _run(self, exchange: Exchange) -> None:
+        """Calls the application and sends what it answers."""
+        response = await self._answer(exchange)
+        if self._transport is not None and isinstance(response.body, bytes | bytearray | memoryview):
+            try:
+                self._write_whole(exchange, response)
+            except Exception:
+                self._write_whole(exchange, _failure(exchange.request))
+        else:
+            await self._stream(exchange, response)
+        self._task = None
+        self._finish(exchange)
+
+    async def _answer(self, exchange: Exchange) -> Response:
+        try:
+            return await self._server.app(exchange.request)
+        except Disconnected as error:
+            exchange.keep_alive = False
+            return refusal(400, str(error))
+        except Exception:
+            return _failure(exchange.request)
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The response is written: go on with the next request, or end."""
+        self._current = None
+        self._since_s = self._server.now_s
+        if self._transport is None or self._closing:
+            return
+        if not exchange.keep_alive or (self._eof and not self._queue):
+            self._end()
+            return
+        stream = exchange.stream
+        if stream is not None and not stream.complete:
+            stream.discard()
+        self._next()
+
+    def _next(self) -> None:
+        if self._queue and not self._write_paused:
+            self._launch(self._queue.popleft())
+        self._flow()
+
+    # --- responses ---------------------------------------------------------------------------------------------------------------
+
+    def _connection(self, exchange: Exchange) -> str:
+        """The Connection field, and with it whether another request may follow."""
+        if exchange.keep_alive:
+            stream = exchange.stream
+            if self._server.draining or (stream is not None and not stream.complete and not self._saveable(exchange, stream)):
+                exchange.keep_alive = False
+        if not exchange.keep_alive:
+            return "connection: close\r\n"
+        return "connection: keep-alive\r\n" if exchange.http10 else ""
+
+    def _saveable(self, exchange: Exchange, stream: Stream) -> bool:
+        """Whether the unread rest of a body is short enough to be thrown away for the connection's sake."""
+        if exchange.expects or stream.lost or stream.declared_bytes is None:
+            return False
+        return stream.declared_bytes - stream.taken_bytes <= self._limits.discarded_bytes_max
+
+    def _write_whole(self, exchange: Exchange, response: Response) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        body = cast("bytes", response.body)
+        method = exchange.request.method
+        if rendering.wants_close(response):
+            exchange.keep_alive = False
+        if rendering.bodiless(method, response.status):
+            length = rendering.header(response, "content-length") or (str(len(body)) if method == "HEAD" else "")
+            framing = f"content-length: {length}\r\n" if length and response.status != 204 else ""
+            body = b""
+        else:
+            framing = f"content-length: {len(body)}\r\n"
+        head = rendering.head(response, framing + self._connection(exchange), self._server.date)
+        if len(body) <= _JOINED_BYTES_MAX:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        exchange.expects = False
+
+    async def _stream(self, exchange: Exchange, response: Response) -> None:
+        """Sends a response that comes in chunks; closes its generator in every case."""
+        body = response.body
+        if not hasattr(body, "__aiter__"):
+            if self._transport is not None:
+                log.error("the application answered a body of type %s", type(body).__name__)
+                self._write_whole(exchange, _failure(exchange.request))
+            return
+        chunks = cast("AsyncIterator[bytes]", body)
+        self._streaming = True
+        try:
+            if self._transport is not None and not self._eof:
+                await self._pump(exchange, response, chunks)
+        except rendering.UnsafeHeader:
+            self._write_whole(exchange, _failure(exchange.request))
+        except asyncio.CancelledError:
+            self.abort_transport()
+            if self._server.draining:
+                raise
+            cast("asyncio.Task[None]", asyncio.current_task()).uncancel()
+        except Exception:
+            log.exception("the response to %s %s broke off", exchange.request.method, exchange.request.path)
+            self.abort_transport()
+        finally:
+            self._streaming = False
+            await _close(chunks)
+
+    async def _pump(self, exchange: Exchange, response: Response, chunks: AsyncIterator[bytes]) -> None:
+        """Head, then chunk by chunk at the client's pace. The head goes ahead of the first chunk."""
+        transport = self._transport
+        assert transport is not None
+        if rendering.wants_close(response):
+            exchange.keep_alive = False
+        bodiless = rendering.bodiless(exchange.request.method, response.status)
+        framing, left_bytes = rendering.stream_framing(response, http10=exchange.http10, bodiless=bodiless)
+        if left_bytes is None and exchange.http10:
+            exchange.keep_alive = False
+        transport.write(rendering.head(response, framing + self._connection(exchange), self._server.date))
+        exchange.expects = False
+        if bodiless:
+            return
+        chunked = left_bytes is None and not exchange.http10
+        async for chunk in chunks:
+            if not chunk:
+                continue
+            if left_bytes is not None:
+                left_bytes -= len(chunk)
+                if left_bytes < 0:
+                    raise ValueError("the response is longer than the content-length it came with")
+            _write_chunk(transport, chunk, chunked=chunked)
+            if self._write_paused:
+                await self._writable()
+        if left_bytes:
+            raise ValueError(f"the response ended {left_bytes} bytes short of the content-length it came with")
+        if chunked:
+            transport.write(rendering.LAST_CHUNK)
+
+    async def _writable(self) -> None:
+        self._write_waiter = self._loop.create_future()
+        await self._write_waiter
+
+    def _wake_writer(self) -> None:
+        waiter, self._write_waiter = self._write_waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # --- bounds ------------------------------------------------------------------------------------------------------------------
+
+    def sweep(self, now_s: float) -> None:
+        """Once per sweep: ends what waits for too long."""
+        limits = self._limits
+        waited_s = now_s - self._since_s
+        transport = self._transport
+        if transport is None:
+            return
+        buffer_bytes = transport.get_write_buffer_size()
+        if buffer_bytes:
+            if buffer_bytes != self._buffer_bytes:
+                self._since_s = now_s
+            elif waited_s > limits.write_idle_s:
+                self.abort_transport()
+            self._buffer_bytes = buffer_bytes
+            return
+        self._buffer_bytes = 0
+        if self._closing:
+            if waited_s > limits.linger_s:
+                transport.abort()
+            return
+        incoming = self._incoming
+        if incoming is not None:
+            self._sweep_body(incoming, waited_s)
+        elif self._current is None and not self._queue:
+            if self._in_head:
+                if waited_s > limits.head_s:
+                    self._refuse(408, f"the request's head was not whole after {limits.head_s:g} seconds")
+            elif waited_s > limits.idle_s:
+                self._close()
+
+    def _sweep_body(self, incoming: Exchange, waited_s: float) -> None:
+        idle_s = self._limits.body_idle_s
+        if waited_s <= idle_s:
+            return
+        stream = incoming.stream
+        if stream is None:
+            if self._current is None and not self._queue:
+                self._incoming = None
+                self._refuse(408, f"the request's body was not whole after {idle_s:g} seconds")
+        elif stream.waiting:
+            self._deaf = True
+            stream.end(f"nothing of the request's body came for {idle_s:g} seconds")
+        elif incoming is not self._current and stream.discarding:
+            self.abort_transport()
+
+    def _count_unproductive(self, fed_bytes: int) -> None:
+        """A head, a chunk's extension or a trailer that goes on and on gives the parser nothing to hand over: bound what it may take."""
+        self._unproductive_bytes += fed_bytes
+        if self._unproductive_bytes > self._limits.head_bytes_max:
+            limit = self._limits.head_bytes_max
+            if self._in_head:
+                self._refuse(431, f"the request's head is longer than {limit} bytes; send less in its URL and headers")
+            else:
+                self._refuse(400, f"more than {limit} bytes of chunk extensions or trailers")
+
+    def _flow(self) -> None:
+        """Reads from the socket only what somebody will take."""
+        transport = self._transport
+        if transport is None or self._eof:
+            return
+        stream = self._incoming.stream if self._incoming is not None else None
+        high_bytes = self._limits.body_high_water_bytes
+        if self._read_paused:
+            high_bytes //= 2
+        pause = bool(self._queue) or (stream is not None and stream.fill_bytes > high_bytes)
+        pause = (pause or self._deaf) and not self._closing
+        if pause != self._read_paused:
+            self._read_paused = pause
+            if pause:
+                transport.pause_reading()
+            else:
+                self._since_s = self._server.now_s
+                transport.resume_reading()
+
+    def _taken(self) -> None:
+        if self._read_paused:
+            self._flow()
+
+    def _continue(self) -> None:
+        """The application reads: let the client send, if it waits for that."""
+        exchange = self._current
+        if exchange is not None and exchange.expects and self._transport is not None:
+            exchange.expects = False
+            self._since_s = self._server.now_s
+            self._transport.write(rendering.CONTINUE)
+
+    # --- endings -----------------------------------------------------------------------------------------------------------------
+
+    def _broken(self, data: bytes, error: Exception) -> None:
+        """The parser stopped: our own refusal, a parting client's surplus bytes, or bytes that are not HTTP."""
+        cause = error.__context__
+        if isinstance(cause, _Enough) or self._deaf:
+            return
+        if isinstance(cause, Refused):
+            self._refuse(cause.status, cause.sentence)
+        elif isinstance(error, httptools.HttpParserCallbackError):
+            log.error("the server failed on a request", exc_info=error)
+            self._refuse(500, "the server failed on this request; its log has the reason")
+        elif self._url == b"*" and self._parser.get_method() == b"PRI":
+            self._refuse(505, "this port speaks HTTP/1.1; tell the client not to assume HTTP/2")
+        elif data[:2] == b"\x16\x03":
+            self._refuse(400, "this port speaks plain HTTP; use http:// instead of https://")
+        else:
+            self._refuse(400, f"this is not a valid HTTP/1.1 request: {error}")
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        """Answers in its turn with a sentence of the server's own, and ends the connection after it."""
+        self._deaf = True
+        self._refused = True
+        self._in_head = False
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming.stream is not None:
+            # The application has it already: it learns why, and what it makes of that is the answer.
+            incoming.keep_alive = False
+            incoming.stream.end(sentence)
+            if incoming is self._current or incoming in self._queue:
+                return
+            self._end()
+            return
+        exchange = Exchange(Request("GET", "/", (), EMPTY), http10=False)
+        exchange.keep_alive = False
+        exchange.answer = refusal(status, sentence)
+        if status == 426:
+            exchange.answer.headers = [*exchange.answer.headers, ("upgrade", "HTTP/1.1")]
+        if self._current is None and not self._queue:
+            self._launch(exchange)
+        else:
+            self._queue.append(exchange)
+            self._flow()
+
+    def _end(self) -> None:
+        """The last response is on its way: close; after a request that was cut short, let the client read it first."""
+        if self._transport is None or self._closing:
+            return
+        self._since_s = self._server.now_s
+        whole = self._incoming is None and self._current is None and not self._in_head
+        if self._eof or (whole and not self._refused) or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._closing = True
+        self._deaf = True
+        self._transport.write_eof()
+        self._flow()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._deaf = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_when_idle(self) -> None:
+        """For `drain`: an idle connection closes now, a busy one says so with its response."""
+        if self._current is None and not self._queue and self._incoming is None and not self._in_head:
+            self._close()
+
+    def abort_transport(self) -> None:
+        """Cuts the client off; what runs goes on."""
+        self._deaf = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        """For the end of `drain`: cuts the client off and cancels what runs."""
+        self.abort_transport()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Enough(Exception):
+    """Stops the parser: the connection takes no further request."""
+
+
+def _name(raw: bytes) -> str:
+    name = raw.decode("latin-1").lower()
+    if len(_names) < _NAMES_MAX and len(raw) <= 64:
+        _names[raw] = name
+    return name
+
+
+def _check_upgrade(exchange: Exchange, parser: httptools.HttpRequestParser) -> None:
+    if exchange.request.method == "CONNECT":
+        raise Refused(501, "this server is no proxy: CONNECT is not served")
+    if not parser.should_upgrade():
+        return
+    if exchange.upgrade.lower() != "h2c" or exchange.declared_bytes != 0:
+        raise Refused(426, f"this server speaks HTTP/1.1 only and cannot switch to {exchange.upgrade!r}")
+
+
+def _failure(request: Request) -> Response:
+    """500 for an exception being handled, which goes to the log under the same id."""
+    request_id = str(uuid.uuid4())
+    log.exception("request %s failed: %s %s", request_id, request.method, request.path)
+    sentence = "the server failed on this request; its log has the reason under this request id"
+    response = refusal(500, sentence, request_id=request_id)
+    response.headers = [*response.headers, ("x-request-id", request_id)]
+    return response
+
+
+def _write_chunk(transport: asyncio.WriteTransport, chunk: bytes, *, chunked: bool) -> None:
+    if not chunked:
+        transport.write(chunk)
+    elif len(chunk) <= _JOINED_BYTES_MAX:
+        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    else:
+        transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+
+
+async def _close(chunks: AsyncIterator[bytes]) -> None:
+    """Ends a generator whose chunks nobody takes any more."""
+    close = getattr(chunks, "aclose", None)
+    if close is None:
+        return
+    try:
+        await close()
+    except Exception:
+        log.exception("a response's generator failed while it was closed")

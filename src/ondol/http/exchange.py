@@ -1,0 +1,128 @@
+"""One request on its way, and the rules that a head must keep before anything else sees it. Pure: no sockets, no clock.
+
+llhttp (strict) refuses bad bytes; this module refuses what is ambiguous between us and whatever stands before or behind us: two
+framings, two hosts, encodings that we do not undo, targets of another kind.
+"""
+
+from __future__ import annotations
+
+from ondol.http.bodies import EMPTY, Stream
+from ondol.http.limits import HttpLimits
+from ondol.http.messages import Request, Response
+
+Headers = list[tuple[str, str]]
+
+_SPECIAL = frozenset({"content-length", "expect", "host", "transfer-encoding", "upgrade"})
+_SCHEMES = ("http://", "https://")
+
+
+class Refused(Exception):
+    """The request is answered by the server itself, and the connection ends."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+class Exchange:
+    """A request, where its body is, and how the connection goes on after it."""
+
+    __slots__ = ("answer", "declared_bytes", "expects", "http10", "keep_alive", "parts", "request", "stream", "upgrade")
+
+    def __init__(self, request: Request, *, http10: bool) -> None:
+        self.request = request
+        self.http10 = http10
+        self.keep_alive = True
+        #: The server's own answer instead of the application's.
+        self.answer: Response | None = None
+        #: Content-Length; None when chunked.
+        self.declared_bytes: int | None = 0
+        #: The client waits for "100 Continue" before it sends the body.
+        self.expects = False
+        #: The value of Upgrade, or "".
+        self.upgrade = ""
+        #: The body, when the application is called before it is whole …
+        self.stream: Stream | None = None
+        #: … and its pieces, when not.
+        self.parts: list[bytes] | None = None
+
+
+def read_head(method: str, version: str, url: bytes, headers: Headers, peer: str) -> Exchange:
+    """An exchange from a parsed head. Raises Refused."""
+    if version not in ("1.1", "1.0"):
+        raise Refused(505, f"this server speaks HTTP/1.1 and HTTP/1.0, the request said HTTP/{version}")
+    target = _text(url)
+    if not target.startswith("/"):
+        target = _origin_form(method, target, headers)
+    exchange = Exchange(Request(method, target, headers, EMPTY, peer), http10=version == "1.0")
+    hosts = 0
+    for name, value in headers:
+        if name in _SPECIAL:
+            if name == "host":
+                hosts += 1
+            else:
+                _note(exchange, name, value)
+    if hosts != 1 and (hosts or version == "1.1"):
+        raise Refused(400, f"a request has exactly one Host header, this one has {hosts}")
+    return exchange
+
+
+def check_size(url: bytes, headers: Headers, limits: HttpLimits) -> None:
+    """Raises Refused when a head is longer than the limit."""
+    head_bytes = len(url) + 16 + sum(len(name) + len(value) + 4 for name, value in headers)
+    if head_bytes > limits.head_bytes_max:
+        raise Refused(431, f"the request's head is longer than {limits.head_bytes_max} bytes; send less in its URL and headers")
+
+
+def _note(exchange: Exchange, name: str, value: str) -> None:
+    """Takes over a header that changes how the request is read. The parser has already refused both framings together."""
+    if name == "content-length":
+        if not (value.isascii() and value.isdecimal()):
+            raise Refused(400, "Content-Length is not one decimal number")
+        if exchange.declared_bytes is None:
+            raise Refused(400, "a request has either Content-Length or Transfer-Encoding, not both")
+        exchange.declared_bytes = int(value)
+    elif name == "transfer-encoding":
+        if exchange.http10:
+            raise Refused(400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length, or speak HTTP/1.1")
+        if exchange.declared_bytes is None:
+            raise Refused(400, "a request has one Transfer-Encoding header")
+        if exchange.declared_bytes:
+            raise Refused(400, "a request has either Content-Length or Transfer-Encoding, not both")
+        if value.lower() != "chunked":
+            raise Refused(501, "the only Transfer-Encoding that this server undoes is chunked")
+        exchange.declared_bytes = None
+    elif name == "upgrade":
+        exchange.upgrade = value
+    elif value.lower() != "100-continue":
+        raise Refused(417, "the only expectation that this server can meet is 100-continue")
+    else:
+        exchange.expects = not exchange.http10
+
+
+def _text(url: bytes) -> str:
+    try:
+        target = url.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Refused(400, "a request target is ASCII; percent-encode everything else") from error
+    if "#" in target:
+        raise Refused(400, "a request target has no fragment; percent-encode '#' as %23")
+    return target
+
+
+def _origin_form(method: str, target: str, headers: Headers) -> str:
+    """The path of an absolute-form target; its authority takes the place of Host, as HTTP asks."""
+    if target == "*" and method == "OPTIONS":
+        return target
+    scheme = next((scheme for scheme in _SCHEMES if target[: len(scheme)].lower() == scheme), "")
+    rest = target[len(scheme) :]
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    authority = rest[:end]
+    if not scheme or not authority or "@" in authority:
+        raise Refused(400, f"a request target is a path or an http URL, not {target[:80]!r}")
+    for at, (name, _) in enumerate(headers):
+        if name == "host":
+            headers[at] = ("host", authority)
+    path = rest[end:]
+    return path if path.startswith("/") else f"/{path}"
