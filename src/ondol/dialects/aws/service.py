@@ -7,17 +7,14 @@ what went wrong by raising `ServiceError`. It knows nothing of HTTP, XML or JSON
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from ondol.model.principals import Principal
+from ondol.model.principals import Principal
 
-#: How a REST-JSON error body spells its message.
+#: How a JSON error body spells its message.
 MessageKey = Literal["message", "Message"]
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class ServiceError(Exception):
@@ -29,7 +26,7 @@ class ServiceError(Exception):
         message: str,
         *,
         status: int | None = None,
-        extra: Mapping[str, Any] = _NOTHING,
+        extra: Mapping[str, Any] | None = None,
         message_key: MessageKey | None = None,
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
@@ -39,11 +36,22 @@ class ServiceError(Exception):
         #: None: what the service's model says for `code`, else 400.
         self.status = status
         #: More members of the body, such as {"Type": "User"}; they stand in front of the message.
-        self.extra = extra
-        #: None: as the service spells it for this code and status (`errors.message_key`).
+        self.extra = dict(extra or {})
+        #: None: as the service's model spells it for `code`, else "message".
         self.message_key: MessageKey | None = message_key
         #: More headers of the answer, such as Retry-After.
         self.headers = headers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross from the helper process that decodes large bodies."""
+        made = partial(
+            type(self),
+            status=self.status,
+            extra=self.extra,
+            message_key=self.message_key,
+            headers=self.headers,
+        )
+        return made, (self.code, self.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +70,3 @@ class Context:
 Handler = Callable[[Context, dict[str, Any]], Awaitable[dict[str, Any]]]
 #: Operation name -> handler; one mapping per service.
 Operations = Mapping[str, Handler]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One service as this dialect serves it: its name in the SigV4 scope, its model's name, and what is built of it."""
-
-    name: str
-    operations: Operations = field(default_factory=dict)

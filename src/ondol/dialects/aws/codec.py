@@ -1,0 +1,154 @@
+"""The codec: requests of any AWS service to (operation, parameters), and results and errors back, driven by the service models.
+
+Three protocols: REST-JSON, JSON 1.0/1.1 and Query. `decode` is a pure function of picklable values, so that a large body can be
+decoded in a helper process. Knows nothing of functions, keys or handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ondol.dialects.aws import codec_json, codec_query, codec_rest, validation
+from ondol.dialects.aws.service import ServiceError
+from ondol.dialects.aws.shapes import Model, Operation, model
+from ondol.http.messages import Response
+
+REST_JSON, JSON, QUERY = "rest-json", "json", "query"
+Headers = Sequence[tuple[str, str]]
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, understood."""
+
+    service: str
+    protocol: str
+    operation: str
+    params: dict[str, Any]
+
+
+def protocol_of(service: str, target: str, headers: Headers) -> str:
+    """Which of the service's protocols a request speaks."""
+    spoken = model(service).protocols
+    kind = _header(headers, "content-type").partition(";")[0].strip().lower()
+    if JSON in spoken and _header(headers, "x-amz-target"):
+        return JSON
+    if QUERY in spoken and (kind == _FORM or "Action=" in target.partition("?")[2]):
+        return QUERY
+    return model(service).protocol
+
+
+def decode(service: str, method: str, target: str, headers: Headers, body: bytes) -> Call:
+    """Parse and validate. Raises ServiceError."""
+    shapes = model(service)
+    protocol = protocol_of(service, target, headers)
+    _refuse_cbor(shapes, headers)
+    operation, params = _READERS[protocol](shapes, method, target, headers, body)
+    validation.validate(operation.name, operation.input, params)
+    return Call(service, protocol, operation.name, params)
+
+
+def encode(call: Call, result: Mapping[str, Any], request_id: str) -> Response:
+    """The answer to a call that went well."""
+    shapes = model(call.service)
+    operation = shapes.operations[call.operation]
+    if call.protocol == REST_JSON:
+        status, headers, body = codec_rest.write(shapes, operation, result)
+        return Response(status, [*headers, ("x-amzn-RequestId", request_id)], body)
+    if call.protocol == JSON:
+        written = codec_json.write_structure(operation.output, result) if operation.output else None
+        body = b"" if written is None else codec_json.encode(written)
+        return Response(200, _json_headers(shapes, request_id), body)
+    body = codec_query.write(shapes, operation, result, request_id)
+    return Response(200, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id)], body)
+
+
+def encode_error(service: str, protocol: str, error: ServiceError, request_id: str) -> Response:
+    """The answer that says what went wrong, as the protocol says it."""
+    shapes = model(service)
+    shape = shapes.error(error.code)
+    facts = shape.traits.get("error", {}) if shape else {}
+    status = error.status or facts.get("httpStatusCode") or (500 if shape and shape.traits.get("fault") else 400)
+    code = facts.get("code", error.code)
+    if protocol == QUERY:
+        body = codec_query.write_error(shapes, code, error.message, status, request_id)
+        return Response(status, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id), *error.headers], body)
+    key = error.message_key or _message_key(shapes, error.code)
+    content = {**error.extra, key: error.message}
+    if protocol == REST_JSON:
+        headers = [("Content-Type", "application/json"), ("x-amzn-RequestId", request_id), ("x-amzn-ErrorType", code)]
+        return Response(status, [*headers, *error.headers], codec_json.encode(content))
+    headers = _json_headers(shapes, request_id)
+    if "awsQueryCompatible" in shapes.metadata:
+        headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
+    return Response(status, [*headers, *error.headers], codec_json.encode({"__type": error.code, **content}))
+
+
+def not_built(service: str, operation: str) -> ServiceError:
+    """The answer for an operation that AWS has and Ondol does not."""
+    message = (
+        f"Ondol does not do {operation} of {service} yet. docs/reference/aws.md lists what it does; "
+        "the request was understood and nothing was changed."
+    )
+    return ServiceError("NotImplemented", message, status=501)
+
+
+# Readers ------------------------------------------------------------------------------------------------------------
+def _read_rest(shapes: Model, method: str, target: str, headers: Headers, body: bytes) -> tuple[Operation, dict[str, Any]]:
+    path, _, query_text = target.partition("?")
+    query = codec_rest.query_of(query_text)
+    matched = codec_rest.match(shapes, method, path, query)
+    return matched.operation, codec_rest.read(matched.operation, matched.labels, query, headers, body)
+
+
+def _read_json(shapes: Model, _method: str, _target: str, headers: Headers, body: bytes) -> tuple[Operation, dict[str, Any]]:
+    prefix, _, name = _header(headers, "x-amz-target").rpartition(".")
+    operation = shapes.operations.get(name)
+    if operation is None or prefix != shapes.metadata.get("targetPrefix"):
+        raise ServiceError("UnknownOperationException", f"{shapes.metadata['serviceId']} has no operation {name or '?'}")
+    shape = operation.input
+    if shape is None:
+        return operation, {}
+    return operation, codec_json.read_structure(shape, codec_json.decode(body))
+
+
+def _read_query(shapes: Model, _method: str, target: str, _headers: Headers, body: bytes) -> tuple[Operation, dict[str, Any]]:
+    form = codec_query.form_of(target.partition("?")[2])
+    form.update(codec_query.form_of(body.decode("utf-8", "replace")))
+    operation = codec_query.match(shapes, form)
+    return operation, codec_query.read(operation, form)
+
+
+_READERS = {REST_JSON: _read_rest, JSON: _read_json, QUERY: _read_query}
+
+
+# Parts --------------------------------------------------------------------------------------------------------------
+def _refuse_cbor(shapes: Model, headers: Headers) -> None:
+    spoken = _header(headers, "smithy-protocol")
+    if spoken == "rpc-v2-cbor" or "application/cbor" in _header(headers, "content-type"):
+        message = f"Ondol does not speak RPC v2 CBOR yet; configure the client to use {shapes.protocol}."
+        raise ServiceError("UnsupportedProtocol", message, status=415)
+
+
+def _message_key(shapes: Model, code: str) -> Any:
+    """As the error's own shape spells it: 404s of Lambda mostly say "Message", all others "message"."""
+    shape = shapes.error(code)
+    return "Message" if shape and "Message" in shape.traits.get("members", {}) else "message"
+
+
+def _json_headers(shapes: Model, request_id: str) -> list[tuple[str, str]]:
+    return [
+        ("Content-Type", f"application/x-amz-json-{shapes.json_version}"),
+        ("x-amzn-RequestId", request_id),
+    ]
+
+
+def _header(headers: Headers, name: str) -> str:
+    for key, value in headers:
+        if key == name:
+            return value
+    return ""

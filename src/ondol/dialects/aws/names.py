@@ -1,0 +1,126 @@
+"""What AWS calls a function: bare names, partial and whole ARNs, with or without a qualifier; and the ARNs we answer with.
+
+Pure. `parse` takes what a client wrote and says which name of the caller's account and region it means, or raises the
+`ServiceError` that Lambda answers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ondol.dialects.aws.service import ServiceError
+
+_USER = {"Type": "User"}
+
+#: The service's own patterns, as its validation texts print them.
+FUNCTION_PATTERN = (
+    r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?"
+    r"([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
+)
+QUALIFIER_PATTERN = r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+"
+FUNCTION_CHARS_MAX = 256
+NAME_CHARS_MAX = 64
+QUALIFIER_CHARS_MAX = 128
+
+_WHOLE = re.compile(
+    r"(?:arn:(?P<partition>aws[a-zA-Z-]*)?:lambda:)?"
+    r"(?:(?P<region>(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d):)?"
+    r"(?:(?P<account>\d{12}):)?"
+    r"(?:(?P<word>function):)?"
+    r"(?P<name>[a-zA-Z0-9-_.]+)"
+    r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
+    re.ASCII,
+)
+_QUALIFIER = re.compile(QUALIFIER_PATTERN, re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A function as named by a client: whose, where, what, and which of its versions."""
+
+    account: str
+    region: str
+    name: str
+    qualifier: str | None
+
+
+def partition(region: str) -> str:
+    """The ARN partition that a region belongs to."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    if region.startswith("us-gov-"):
+        return "aws-us-gov"
+    return "aws"
+
+
+def function_arn(account: str, region: str, name: str, qualifier: str | None = None) -> str:
+    """The ARN of a function, or of one of its versions or aliases."""
+    arn = f"arn:{partition(region)}:lambda:{region}:{account}:function:{name}"
+    return f"{arn}:{qualifier}" if qualifier else arn
+
+
+def parse(text: str, qualifier: str | None, *, account: str, region: str) -> Named:
+    """The function that `text` and a separate `qualifier` mean to a caller of `account` in `region`."""
+    named = _split(text)
+    if named is None:
+        raise _invalid(text, "functionName", FUNCTION_PATTERN)
+    inner_account, inner_region, name, inner_qualifier = named
+    if inner_region and inner_region != region:
+        message = f"Functions from '{inner_region}' are not reachable in this region ('{region}')"
+        raise ServiceError("ResourceNotFoundException", message, extra=_USER)
+    if qualifier and inner_qualifier and qualifier != inner_qualifier:
+        message = "The derived qualifier from the function name does not match the specified qualifier."
+        raise ServiceError("InvalidParameterValueException", message, extra=_USER)
+    return Named(inner_account or account, inner_region or region, name, qualifier or inner_qualifier or None)
+
+
+def check(text: str, qualifier: str | None) -> None:
+    """Raise the ValidationException that Lambda answers to malformed names. The codec does this for its operations; only
+    callers that go round it (Invoke's fast path) need to.
+    """
+    found = []
+    if not _WHOLE.fullmatch(text):
+        found.append(_pattern_text(text, "functionName", FUNCTION_PATTERN))
+    if len(text) > FUNCTION_CHARS_MAX:
+        found.append(_length_text(text, "functionName", f"less than or equal to {FUNCTION_CHARS_MAX}"))
+    if not text:
+        found.append(_length_text(text, "functionName", "greater than or equal to 1"))
+    if qualifier is not None:
+        if not _QUALIFIER.fullmatch(qualifier):
+            found.append(_pattern_text(qualifier, "qualifier", QUALIFIER_PATTERN))
+        if len(qualifier) > QUALIFIER_CHARS_MAX:
+            found.append(_length_text(qualifier, "qualifier", f"less than or equal to {QUALIFIER_CHARS_MAX}"))
+        if not qualifier:
+            found.append(_length_text(qualifier, "qualifier", "greater than or equal to 1"))
+    if found:
+        raise ServiceError("ValidationException", joined(found))
+
+
+def joined(errors: list[str]) -> str:
+    """Several findings as AWS's validation writes them."""
+    noun = "error" if len(errors) == 1 else "errors"
+    return f"{len(errors)} validation {noun} detected: {'; '.join(errors)}"
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[str, str, str, str] | None:
+    found = _WHOLE.fullmatch(text)
+    if found is None:
+        return None
+    return found["account"] or "", found["region"] or "", found["name"], found["qualifier"] or ""
+
+
+def _invalid(value: str, where: str, pattern: str) -> ServiceError:
+    return ServiceError("ValidationException", joined([_pattern_text(value, where, pattern)]))
+
+
+def _pattern_text(value: str, where: str, pattern: str) -> str:
+    return (
+        f"Value '{value}' at '{where}' failed to satisfy constraint: Member must satisfy regular expression pattern: {pattern}"
+    )
+
+
+def _length_text(value: str, where: str, bound: str) -> str:
+    return f"Value '{value}' at '{where}' failed to satisfy constraint: Member must have length {bound}"

@@ -1,0 +1,337 @@
+"""Signature Version 4: who signed a request, and whether the signature holds; in header and in presigned form.
+
+Pure: request parts, a key and the time come in, a `Claim` or a `ServiceError` comes out. Reading a claim and verifying it are
+two steps, since a large body's hash is only known at its end. Signatures are compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from calendar import timegm
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NoReturn
+from urllib.parse import quote, unquote
+
+from ondol.dialects.aws.service import ServiceError
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SKEW_S_MAX = 300
+#: As long as AWS lets a presigned request live.
+EXPIRES_S_MAX = 604_800
+SIGNED_HEADERS_MAX = 100
+QUERY_FIELDS_MAX = 1000
+UNSIGNED = "UNSIGNED-PAYLOAD"
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+Headers = Sequence[tuple[str, str]]
+
+_REGION = re.compile(r"(?:eusc-)?[a-z]{2}(?:-[a-z]+)+-\d{1,2}", re.ASCII)
+_STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/", re.ASCII)
+_UNRESERVED = "-_.~"
+_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
+    "and signing method. Consult the service documentation for details."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request says about its signer. Nothing of it is proven until `verify` returns."""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+    #: The session token sent along, or "".
+    token: str
+    #: "20301231T235959Z"
+    stamp: str
+    signature: str
+    #: The canonical request up to the payload's hash.
+    canonical: str
+    #: The payload's hash as the client fixed it (UNSIGNED-PAYLOAD), or None: the body's own.
+    payload_hash: str | None
+
+    def verify(self, secret: str, body_sha256: str) -> None:
+        """Raise InvalidSignatureException unless the holder of `secret` signed this request with this body."""
+        request = f"{self.canonical}{self.payload_hash or body_sha256}".encode("latin-1", "replace")
+        text = (
+            f"{ALGORITHM}\n{self.stamp}\n{self.date}/{self.region}/{self.service}/aws4_request\n"
+            f"{hashlib.sha256(request).hexdigest()}"
+        )
+        key = signing_key(secret, self.date, self.region, self.service)
+        expected = hmac.digest(key, text.encode(), "sha256").hex()
+        if not hmac.compare_digest(expected.encode(), self.signature.encode("latin-1", "replace")):
+            raise ServiceError("InvalidSignatureException", _MISMATCH, status=403)
+
+
+@lru_cache(maxsize=1024)
+def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Derived once per key, day, region and service."""
+    key = hmac.digest(b"AWS4" + secret.encode(), date.encode(), "sha256")
+    for part in (region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def scope_of(target: str, headers: Headers) -> str:
+    """The service in a request's credential scope ("lambda"), or "": what the dispatch table matches on."""
+    credential = ""
+    for name, value in headers:
+        if name == "authorization":
+            credential = _between(value, "Credential=", ",")
+            break
+    if not credential and "X-Amz-Credential=" in target:
+        credential = unquote(_between(target, "X-Amz-Credential=", "&"))
+    parts = credential.split("/")
+    return parts[3] if len(parts) == 5 else ""
+
+
+def read(method: str, target: str, headers: Headers, now_s: float) -> Claim | None:
+    """The claim of a request, None where it makes none. Raises ServiceError for a broken or stale one."""
+    for name, value in headers:
+        if name == "authorization":
+            return _read_header(method, target, headers, value, now_s)
+    if "X-Amz-Signature=" in target or "X-Amz-Algorithm=" in target:
+        return _read_query(method, target, headers, now_s)
+    return None
+
+
+def missing() -> ServiceError:
+    """What AWS answers to a request without a claim."""
+    return ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", status=403)
+
+
+def unknown_key() -> ServiceError:
+    """What AWS answers where the access key or its token is not known."""
+    message = "The security token included in the request is invalid."
+    return ServiceError("UnrecognizedClientException", message, status=403)
+
+
+# The two forms --------------------------------------------------------------------------------------------------------
+def _read_header(method: str, target: str, headers: Headers, value: str, now_s: float) -> Claim:
+    path, _, query = target.partition("?")
+    scheme, _, rest = value.partition(" ")
+    if scheme != ALGORITHM:
+        _incomplete(f"Unsupported AWS 'algorithm': '{scheme[:40]}', {ALGORITHM} is expected.")
+    fields = {}
+    for part in rest.split(","):
+        name, _, text = part.strip().partition("=")
+        fields[name] = text
+    lacking = [name for name in ("Credential", "Signature", "SignedHeaders") if not fields.get(name)]
+    if lacking:
+        _incomplete(" ".join(f"Authorization header requires '{name}' parameter." for name in lacking))
+    values = _by_name(headers)
+    stamp = values.get("x-amz-date") or _from_http_date(values.get("date", ""))
+    if not stamp:
+        _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+    access_key_id, date, region, service = _scope(fields["Credential"], stamp)
+    _check_skew(_seconds(stamp), now_s)
+    signed = fields["SignedHeaders"]
+    hashed = values.get("x-amz-content-sha256", "")
+    return Claim(
+        access_key_id,
+        date,
+        region,
+        service,
+        values.get("x-amz-security-token", ""),
+        stamp,
+        fields["Signature"],
+        _canonical(method, _canonical_path(path, service), _canonical_query(query), signed, values),
+        _payload_hash(hashed, trusted="x-amz-content-sha256" in signed.split(";")),
+    )
+
+
+def _read_query(method: str, target: str, headers: Headers, now_s: float) -> Claim:
+    path, _, query = target.partition("?")
+    fields = {}
+    for pair in query.split("&"):
+        name, _, text = pair.partition("=")
+        if name.startswith("X-Amz-"):
+            fields[name] = unquote(text)
+    needed = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature")
+    lacking = [name for name in needed if not fields.get(name)]
+    if lacking:
+        _incomplete(" ".join(f"AWS query-string parameters must include '{name}'." for name in lacking))
+    if fields["X-Amz-Algorithm"] != ALGORITHM:
+        _incomplete(f'X-Amz-Algorithm only supports "{ALGORITHM}".')
+    stamp = fields["X-Amz-Date"]
+    access_key_id, date, region, service = _scope(fields["X-Amz-Credential"], stamp)
+    _check_expiry(_seconds(stamp), fields.get("X-Amz-Expires", str(SKEW_S_MAX)), now_s)
+    values = _by_name(headers)
+    signed = fields["X-Amz-SignedHeaders"]
+    in_query = fields.get("X-Amz-Content-Sha256", "")
+    hashed = in_query or values.get("x-amz-content-sha256", "")
+    trusted = bool(in_query) or "x-amz-content-sha256" in signed.split(";")
+    return Claim(
+        access_key_id,
+        date,
+        region,
+        service,
+        fields.get("X-Amz-Security-Token", ""),
+        stamp,
+        fields["X-Amz-Signature"],
+        _canonical(method, _canonical_path(path, service), _canonical_query(query, presigned=True), signed, values),
+        _payload_hash(hashed, trusted=trusted),
+    )
+
+
+# Canonical forms ------------------------------------------------------------------------------------------------------
+def _by_name(headers: Headers) -> dict[str, str]:
+    """Values by name, folded as signers fold them: runs of blanks are one, repeated headers are joined with a comma."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        folded = " ".join(value.split()) if "  " in value or value[:1] in " \t" or value[-1:] in " \t" else value
+        values[name] = f"{values[name]},{folded}" if name in values else folded
+    return values
+
+
+def _canonical(method: str, path: str, query: str, signed: str, values: dict[str, str]) -> str:
+    names = signed.split(";")
+    if "host" not in names:
+        _incomplete("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.", "InvalidSignatureException")
+    if len(names) > SIGNED_HEADERS_MAX:
+        _incomplete(f"At most {SIGNED_HEADERS_MAX} signed headers.")
+    lines = "".join([f"{name}:{values.get(name, '')}\n" for name in names])
+    return f"{method}\n{path}\n{query}\n{lines}\n{signed}\n"
+
+
+def _canonical_path(path: str, service: str) -> str:
+    if _PLAIN_PATH.fullmatch(path):
+        return path
+    if service == "s3":
+        return quote(unquote(path), safe=f"/{_UNRESERVED}")
+    return quote(_without_dots(path), safe="/~")
+
+
+def _without_dots(path: str) -> str:
+    """The path with "." and ".." resolved and empty segments dropped, as signers do."""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if kept:
+                kept.pop()
+        elif part not in ("", "."):
+            kept.append(part)
+    whole = "/" + "/".join(kept)
+    return f"{whole}/" if path.endswith("/") and kept else whole
+
+
+def _canonical_query(query: str, *, presigned: bool = False) -> str:
+    if not query:
+        return ""
+    pairs = query.split("&")
+    if len(pairs) > QUERY_FIELDS_MAX:
+        _incomplete(f"At most {QUERY_FIELDS_MAX} query fields.")
+    canonical = []
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if pair and not (presigned and name == "X-Amz-Signature"):
+            canonical.append((_encoded(name), _encoded(value)))
+    canonical.sort()
+    return "&".join([f"{name}={value}" for name, value in canonical])
+
+
+def _encoded(text: str) -> str:
+    if text.isalnum() and text.isascii():
+        return text
+    return quote(unquote(text), safe=_UNRESERVED)
+
+
+def _payload_hash(hashed: str, *, trusted: bool) -> str | None:
+    if hashed.startswith("STREAMING-"):
+        message = (
+            f"{hashed} is not supported: sign the payload as a whole, or send x-amz-content-sha256: {UNSIGNED} over a "
+            "connection you trust."
+        )
+        raise ServiceError("NotImplemented", message, status=501)
+    return UNSIGNED if hashed == UNSIGNED and trusted else None
+
+
+# Scope and time -------------------------------------------------------------------------------------------------------
+def _scope(credential: str, stamp: str) -> tuple[str, str, str, str]:
+    """(access key id, date, region, service)."""
+    parts = credential.split("/")
+    if len(parts) != 5 or parts[4] != "aws4_request":
+        _incomplete(
+            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
+            f"got '{credential[:200]}'"
+        )
+    access_key_id, date, region, service, _ = parts
+    if not _STAMP.fullmatch(stamp):
+        _incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp[:40]}'.")
+    if date != stamp[:8]:
+        _refuse(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
+            f"'{date[:40]}' != '{stamp[:8]}', from '{stamp}'."
+        )
+    if not _REGION.fullmatch(region) or len(region) > 32:
+        _refuse("Credential should be scoped to a valid region.")
+    return access_key_id, date, region, service
+
+
+@lru_cache(maxsize=16)
+def _midnight_s(date: str) -> int:
+    return timegm((int(date[:4]), int(date[4:6]), int(date[6:8]), 0, 0, 0))
+
+
+def _seconds(stamp: str) -> int:
+    try:
+        midnight_s = _midnight_s(stamp[:8])
+    except ValueError:
+        _incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp}'.")
+    return midnight_s + int(stamp[9:11]) * 3600 + int(stamp[11:13]) * 60 + int(stamp[13:15])
+
+
+def _from_http_date(text: str) -> str:
+    if not text or _STAMP.fullmatch(text):
+        return text
+    try:
+        return time.strftime("%Y%m%dT%H%M%SZ", time.strptime(text, "%a, %d %b %Y %H:%M:%S GMT"))
+    except ValueError:
+        return ""
+
+
+def _check_skew(signed_s: int, now_s: float) -> None:
+    if signed_s < now_s - SKEW_S_MAX:
+        _refuse(f"Signature expired: {_stamp(signed_s)} is now earlier than {_window(now_s, -SKEW_S_MAX)}")
+    if signed_s > now_s + SKEW_S_MAX:
+        _refuse(f"Signature not yet current: {_stamp(signed_s)} is still later than {_window(now_s, SKEW_S_MAX)}")
+
+
+def _check_expiry(signed_s: int, expires: str, now_s: float) -> None:
+    if not expires.isascii() or not expires.isdigit() or not 1 <= int(expires[:9]) <= EXPIRES_S_MAX or len(expires) > 9:
+        _incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_S_MAX}")
+    if signed_s + int(expires) < now_s:
+        _refuse(f"Signature expired: {_stamp(signed_s)} is now earlier than {_window(now_s, -int(expires))}")
+    if signed_s > now_s + SKEW_S_MAX:
+        _refuse(f"Signature not yet current: {_stamp(signed_s)} is still later than {_window(now_s, SKEW_S_MAX)}")
+
+
+def _window(now_s: float, by_s: int) -> str:
+    size = abs(by_s)
+    shown = f"{size // 60} min." if size % 60 == 0 else f"{size} sec."
+    return f"{_stamp(now_s + by_s)} ({_stamp(now_s)} {'-' if by_s < 0 else '+'} {shown})"
+
+
+def _stamp(seconds: float) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
+
+
+def _between(text: str, start: str, end: str) -> str:
+    at = text.find(start)
+    return "" if at < 0 else text[at + len(start) :].partition(end)[0]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ServiceError("InvalidSignatureException", message, status=403)
+
+
+def _incomplete(message: str, code: str = "IncompleteSignatureException") -> NoReturn:
+    raise ServiceError(code, message, status=403 if code == "InvalidSignatureException" else 400)
