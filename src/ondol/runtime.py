@@ -72,6 +72,11 @@ class Worker(Protocol):
     @property
     def alive(self) -> bool: ...
 
+    @property
+    def init_ms(self) -> float | None:
+        """How long loading took; None while it goes on. A call's time counts from here."""
+        ...
+
     def close(self) -> None:
         """Let go of descriptors. The shell's owner kills the process."""
         ...
