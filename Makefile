@@ -1,1 +1,86 @@
-# placeholder: replaced by the CLI helper
+# make run — a node, with a function in it, in one step. make help lists the rest.
+# Recipes quote every path: the project may lie in a directory with spaces in its name.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PY := $(BIN)/python3
+JOBS ?= 2
+
+# The first Python that is new enough.
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+
+# Stamps say for which directory and which dependencies the environment was made: a moved or copied one is made anew.
+INSTALLED := .venv/.installed
+INSTALLED_DEV := .venv/.installed-dev
+WANTED := $(shell pwd; cksum < pyproject.toml)
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(WANTED))
+.PHONY: $(INSTALLED)
+endif
+ifneq ($(shell cat $(INSTALLED_DEV) 2>/dev/null),$(WANTED))
+.PHONY: $(INSTALLED_DEV)
+endif
+
+define install
+	@if [ -z "$(PYTHON)" ]; then echo "make: Ondol needs Python 3.11 or newer, and there is none: apt install python3" >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "make: this Python cannot make virtual environments: apt install python3-venv" >&2; exit 1; fi
+	@[ ! -e .venv ] || [ "$$(cat .venv/.made-in 2>/dev/null || pwd)" = "$$(pwd)" ] || rm -rf .venv
+	@[ -x $(PY) ] && $(PY) -c 'import pip' 2>/dev/null || { echo "making .venv with $(PYTHON) …"; rm -rf .venv; $(PYTHON) -m venv .venv; }
+	@pwd > .venv/.made-in
+	@echo "installing $(1) …"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input --editable '$(1)'
+endef
+
+$(INSTALLED):
+	$(call install,.)
+	@echo '$(WANTED)' > $@
+
+$(INSTALLED_DEV):
+	$(call install,.[dev,oracle])
+	@echo '$(WANTED)' > $(INSTALLED)
+	@echo '$(WANTED)' > $@
+
+.PHONY: help run test check format docs bench bench-check soak clean
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+run: $(INSTALLED) ## start a node, deploy and call the hello example, serve until Ctrl-C
+	@exec $(PY) -m ondol.cli.main tour examples/hello
+
+test: $(INSTALLED_DEV) ## run every test (at most 25 minutes on two cores)
+	@$(MAKE) --no-print-directory lint
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadgroup
+
+.PHONY: lint
+lint: $(INSTALLED_DEV)
+	@$(PY) -m ruff format --check --quiet . || { echo "make: run 'make format'" >&2; exit 1; }
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy
+	@$(BIN)/lint-imports --config importlinter.ini > .venv/lint-imports.log 2>&1 || { cat .venv/lint-imports.log; exit 1; }
+
+check: $(INSTALLED_DEV) ## the fast part: format, lint, types, layers, tests without sandboxes (at most 2 minutes)
+	@$(MAKE) --no-print-directory lint
+	@$(PY) -m pytest -q -n $(JOBS) -m 'not e2e and not sandbox' tests/unit tests/contracts tests/wire tests/sim tests/arch
+
+format: $(INSTALLED_DEV) ## format and mend what can be mended
+	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
+
+docs: $(INSTALLED) ## write the generated pages of docs/reference
+	@$(PY) -m ondol.cli.reference docs/reference
+
+bench: $(INSTALLED_DEV) ## measure, and write bench/RESULTS.md
+	@$(PY) -m bench
+
+bench-check: $(INSTALLED_DEV) ## fail when a call costs 25 % more CPU than bench/RESULTS.md says
+	@$(PY) -m bench --check
+
+soak: $(INSTALLED_DEV) ## the long campaigns (hours; SOAK_MINUTES bounds them)
+	@SOAK=1 $(PY) -m pytest -q -n $(JOBS) --dist loadgroup --timeout 14400 tests/sim tests/e2e
+
+clean: ## remove the environment and caches; data (.ondol) stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

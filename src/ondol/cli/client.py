@@ -1,0 +1,173 @@
+"""What the command line says to a node: the AWS API through boto3, and the node's own API through a signed request.
+
+The own API is JSON at `/ondol/v1`: `GET functions`, `GET | PUT | DELETE functions/NAME`; signed like the AWS APIs, for the
+service "ondol". Failures of either become `Failure`s with the node's own sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from ondol.cli.node import CONNECT_S_MAX, Node, unreachable
+from ondol.cli.shape import Exit, Failure
+
+if TYPE_CHECKING:
+    import urllib3
+
+Result = TypeVar("Result")
+
+SERVICE = "ondol"
+#: The longest a function may run, and some.
+READ_S_MAX = 930.0
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+
+
+def aws(node: Node, service: str) -> Any:
+    """A boto3 client that talks to `node` and reads nobody's profile."""
+    import botocore.session
+    from botocore.config import Config
+
+    nothing = (None, None, os.devnull, None)
+    session = botocore.session.Session(
+        session_vars={"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
+    )
+    return session.create_client(
+        service,
+        region_name=node.region,
+        endpoint_url=node.endpoint,
+        aws_access_key_id=node.access_key_id,
+        aws_secret_access_key=node.secret,
+        aws_session_token=node.session_token,
+        config=Config(
+            connect_timeout=CONNECT_S_MAX,
+            read_timeout=READ_S_MAX,
+            # A second try of an invocation would be a second invocation.
+            retries={"total_max_attempts": 1},
+            proxies={},
+            # A node with a private name is not asked for host prefixes.
+            inject_host_prefix=False,
+        ),
+    )
+
+
+def ask(node: Node, call: Callable[..., Result], **arguments: Any) -> Result:
+    """One call of a boto3 client; its errors become sentences."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionClosedError,
+        EndpointConnectionError,
+        HTTPClientError,
+        ParamValidationError,
+    )
+
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        raise refusal(error) from None
+    except ParamValidationError as error:
+        raise Failure(Exit.USAGE, f"the request is not valid: {error.kwargs.get('report', error)}.") from None
+    except EndpointConnectionError:
+        raise unreachable(node) from None
+    except ConnectionClosedError:
+        raise Failure(Exit.UNREACHABLE, f"the node at {node.endpoint} closed the connection before it answered.") from None
+    except HTTPClientError as error:
+        raise Failure(Exit.UNREACHABLE, f"the node at {node.endpoint} cannot be talked to: {error}.") from None
+    except BotoCoreError as error:
+        raise Failure(Exit.USAGE, f"the request cannot be made: {error}.") from None
+
+
+def refusal(error: Any) -> Failure:
+    """The failure that a botocore ClientError stands for."""
+    detail = error.response.get("Error", {})
+    return Failure(Exit.REFUSED, f"{detail.get('Code', 'Error')}: {detail.get('Message') or error}")
+
+
+def is_missing(failure: Failure) -> bool:
+    """Whether the node said that there is no such thing."""
+    return failure.message.startswith(("ResourceNotFoundException:", "NotFound:"))
+
+
+class Native:
+    """The node's own API."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def functions(self) -> list[dict[str, Any]]:
+        """All functions, whichever contract they have."""
+        return list(self._json("GET", "/ondol/v1/functions").get("functions", []))
+
+    def function(self, name: str) -> dict[str, Any]:
+        return self._json("GET", f"/ondol/v1/functions/{quote(name, safe='')}")
+
+    def put(self, name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("PUT", f"/ondol/v1/functions/{quote(name, safe='')}", json.dumps(document).encode())
+
+    def remove(self, name: str) -> None:
+        self._json("DELETE", f"/ondol/v1/functions/{quote(name, safe='')}")
+
+    def fetch(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str, bytes]:
+        """(status, content type, body) of any path of the node."""
+        response = self._request(method, path, body, headers or {})
+        return response.status, response.headers.get("content-type", ""), response.data
+
+    def _json(self, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
+        response = self._request(method, path, body, {"content-type": "application/json"} if body else {})
+        try:
+            answer = json.loads(response.data) if response.data else {}
+        except ValueError:
+            answer = {}
+        if response.status >= 300:
+            raise _refused(response.status, answer, method, path)
+        if not isinstance(answer, dict):
+            raise Failure(Exit.UNREACHABLE, f"{self._node.endpoint} does not answer as a node does: is it one?")
+        return answer
+
+    def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        import urllib3
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        node = self._node
+        signed = AWSRequest(method=method, url=node.endpoint + path, data=body, headers=dict(headers))
+        keys = Credentials(node.access_key_id, node.secret, node.session_token)
+        SigV4Auth(keys, SERVICE, node.region).add_auth(signed)
+        prepared = signed.prepare()
+        try:
+            with urllib3.PoolManager(retries=False) as pool:
+                return pool.request(
+                    method,
+                    prepared.url,
+                    body=body or None,
+                    headers={name: _text(value) for name, value in prepared.headers.items()},
+                    timeout=urllib3.Timeout(connect=CONNECT_S_MAX, read=READ_S_MAX),
+                    redirect=False,
+                )
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
+            raise unreachable(node) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise Failure(Exit.UNREACHABLE, f"the node at {node.endpoint} cannot be talked to: {error}.") from None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _refused(status: int, answer: Any, method: str, path: str) -> Failure:
+    found = answer if isinstance(answer, dict) else {}
+    inner = found.get("error")
+    if isinstance(inner, dict):
+        found = {**found, **inner}
+    message = found.get("message") or found.get("Message") or (inner if isinstance(inner, str) else "")
+    message = message or f"the node answered {status} to {method} {path}"
+    if status == 404:
+        return Failure(Exit.REFUSED, f"NotFound: {message}")
+    return Failure(Exit.REFUSED, f"{message}")

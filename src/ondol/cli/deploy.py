@@ -1,0 +1,327 @@
+"""`ondol deploy`: create a function, or bring it up to date, and wait until it can be called.
+
+What the user leaves out is guessed when a function is new, and kept when it is there already; either way it is said.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ondol.cli import client, package
+from ondol.cli import node as nodes
+from ondol.cli.node import Node
+from ondol.cli.shape import Example, Exit, Failure, as_json, find_node, note, print_json
+from ondol.model import limits
+
+READY_S_MAX: Final = 60.0
+POLL_S: Final = 0.05
+ROLE: Final = "ondol"
+#: AWS refuses more; the function's own limit.
+TEXT_CHARACTERS_MAX: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the user asked for; None and empty mean not said."""
+
+    name: str
+    package: package.Package
+    handler: str | None = None
+    command: str | None = None
+    runtime: str | None = None
+    memory_mib: int | None = None
+    timeout_s: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What came of it: "created", "updated" or "unchanged", what was assumed, and the configuration in force."""
+
+    name: str
+    change: str
+    contract: str
+    runtime: str
+    handler: str
+    memory_mib: int
+    timeout_s: int
+    code_bytes: int
+    assumed: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        names = ("name", "change", "contract", "runtime", "handler", "memory_mib", "timeout_s", "code_bytes")
+        return {**{name: getattr(self, name) for name in names}, "assumed": list(self.assumed)}
+
+
+def deploy_aws(where: Node, wish: Wish) -> Deployed:
+    """Create or update a function with the AWS contract."""
+    api = client.aws(where, "lambda")
+    old = _configuration(where, api, wish.name)
+    assumed: list[str] = []
+    wanted = _wanted_aws(wish, old, assumed)
+    if old is None:
+        code = {"ZipFile": wish.package.archive}
+        role = f"arn:aws:iam::{where.account}:role/{ROLE}"
+        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, **wanted)
+        change = "created"
+    else:
+        change = _update_aws(where, api, wish, wanted, old)
+    now = _wait_ready(where, api, wish.name)
+    return Deployed(
+        name=wish.name,
+        change=change,
+        contract="aws",
+        runtime=now.get("Runtime", ""),
+        handler=now.get("Handler", ""),
+        memory_mib=now.get("MemorySize", 0),
+        timeout_s=now.get("Timeout", 0),
+        code_bytes=now.get("CodeSize", len(wish.package.archive)),
+        assumed=tuple(assumed),
+    )
+
+
+def _update_aws(where: Node, api: Any, wish: Wish, wanted: dict[str, Any], old: dict[str, Any]) -> str:
+    """Send only what differs: new code first, then a new configuration, each waited for."""
+    change = "unchanged"
+    _wait_ready(where, api, wish.name)
+    if old.get("CodeSha256") != _sha256_base64(wish.package.archive):
+        client.ask(where, api.update_function_code, FunctionName=wish.name, ZipFile=wish.package.archive)
+        _wait_ready(where, api, wish.name)
+        change = "updated"
+    known = {**old, "Environment": {"Variables": old.get("Environment", {}).get("Variables", {})}}
+    if any(known.get(key) != value for key, value in wanted.items()):
+        client.ask(where, api.update_function_configuration, FunctionName=wish.name, **wanted)
+        change = "updated"
+    return change
+
+
+def _wanted_aws(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    kept = old.get("Handler") if old else None
+    if wish.handler:
+        wanted["Handler"] = wish.handler
+    elif kept is None or not package.has_module(wish.package, kept):
+        wanted["Handler"] = _guessed(package.guess_aws_handler(wish.package), wish, "--handler MODULE.FUNCTION")
+        assumed.append(f"handler {wanted['Handler']}")
+    if wish.runtime:
+        wanted["Runtime"] = wish.runtime
+    elif old is None:
+        wanted["Runtime"] = newest_runtime()
+        assumed.append(f"runtime {wanted['Runtime']}")
+    for key, value, default, unit in (
+        ("MemorySize", wish.memory_mib, 128, "MiB of memory"),
+        ("Timeout", wish.timeout_s, 3, "s at most"),
+    ):
+        if value is not None:
+            wanted[key] = value
+        elif old is None:
+            wanted[key] = default
+            assumed.append(f"{default} {unit}")
+    if wish.variables:
+        wanted["Environment"] = {"Variables": dict(wish.variables)}
+    return wanted
+
+
+def deploy_web(where: Node, wish: Wish) -> Deployed:
+    """Create or update a function that is a web server."""
+    native = client.Native(where)
+    try:
+        old: dict[str, Any] | None = native.function(wish.name)
+    except Failure as failure:
+        if not client.is_missing(failure):
+            raise
+        old = None
+    assumed: list[str] = []
+    document = _wanted_web(wish, old, assumed)
+    zipped = base64.b64encode(wish.package.archive).decode()
+    now = native.put(wish.name, {**document, "zip_base64": zipped})
+    return Deployed(
+        name=wish.name,
+        change="updated" if old else "created",
+        contract="web",
+        runtime=now.get("runtime", document["runtime"]),
+        handler=now.get("handler", document["handler"]),
+        memory_mib=now.get("memory_mib", document["memory_mib"]),
+        timeout_s=now.get("timeout_s", document["timeout_s"]),
+        code_bytes=now.get("code_bytes", len(wish.package.archive)),
+        assumed=tuple(assumed),
+    )
+
+
+def _wanted_web(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
+    kept = old or {}
+    handler: str | None
+    runtime: str | None
+    if wish.command:
+        handler, runtime = wish.command, "command"
+    else:
+        same_kind = kept.get("contract") == "web" and kept.get("runtime") != "command"
+        known: dict[str, Any] = kept if same_kind else {}
+        runtime = wish.runtime or known.get("runtime")
+        handler = wish.handler or known.get("handler")
+        if handler is None:
+            handler = _guessed(package.guess_web_handler(wish.package), wish, "--handler MODULE:NAME or --command '…'")
+            assumed.append(f"handler {handler}")
+        if runtime is None:
+            runtime = newest_runtime()
+            assumed.append(f"runtime {runtime}")
+    document: dict[str, Any] = {"contract": "web", "runtime": runtime, "handler": handler}
+    for key, value, default, unit in (
+        ("memory_mib", wish.memory_mib, 128, "MiB of memory"),
+        ("timeout_s", wish.timeout_s, 30, "s at most"),
+    ):
+        document[key] = value if value is not None else kept.get(key, default)
+        if value is None and key not in kept:
+            assumed.append(f"{default} {unit}")
+    document["variables"] = dict(wish.variables) or dict(kept.get("variables") or {})
+    return document
+
+
+def _guessed(guess: str | None, wish: Wish, option: str) -> str:
+    if guess is None:
+        found = ", ".join(f"{name}.py" for name in sorted(wish.package.modules)) or "no Python file at the top of it"
+        raise Failure(Exit.USAGE, f"no handler stands out in {wish.name} ({found}): say which one with {option}.")
+    return guess
+
+
+def newest_runtime() -> str:
+    """What the node certainly has: the interpreter it runs on, which is the one that runs this."""
+    return f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _configuration(where: Node, api: Any, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(client.ask(where, api.get_function_configuration, FunctionName=name))
+    except Failure as failure:
+        if client.is_missing(failure):
+            return None
+        raise
+
+
+def _wait_ready(where: Node, api: Any, name: str) -> dict[str, Any]:
+    """The configuration once the function is active and its last update done. Raises Failure after READY_S_MAX."""
+    until = time.monotonic() + READY_S_MAX
+    while True:
+        now = dict(client.ask(where, api.get_function_configuration, FunctionName=name))
+        state, update = now.get("State", "Active"), now.get("LastUpdateStatus", "Successful")
+        if "Failed" in (state, update):
+            reason = now.get("StateReason") or now.get("LastUpdateStatusReason") or "the node gave no reason"
+            raise Failure(Exit.REFUSED, f"{name} was not deployed: {reason}")
+        if state in ("Active", "Inactive") and update == "Successful":
+            return now
+        if time.monotonic() > until:
+            raise Failure(
+                Exit.REFUSED, f"{name} is still {state}, update {update}, after {READY_S_MAX:.0f} s: see 'ondol show {name}'."
+            )
+        time.sleep(POLL_S)
+
+
+def _sha256_base64(raw: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(raw).digest()).decode()
+
+
+def _variables(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, equals, content = value.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", ctx, parameter)
+        found[name] = content
+    if sum(len(k) + len(v) for k, v in found.items()) > TEXT_CHARACTERS_MAX:
+        raise click.BadParameter(f"all variables together may have {TEXT_CHARACTERS_MAX} characters", ctx, parameter)
+    return found
+
+
+def report(done: Deployed) -> None:
+    """Tell a person."""
+    if done.assumed:
+        note(f"assumed: {', '.join(done.assumed)}")
+    limits_text = f"{done.memory_mib} MiB, {done.timeout_s} s"
+    note(f"{done.name} {done.change}: {done.runtime}, {done.handler}, {limits_text}, {done.code_bytes:,} bytes")
+
+
+@click.command(
+    "deploy",
+    cls=Example,
+    short_help="Create a function, or update it.",
+    examples=(
+        "ondol deploy examples/hello",
+        "ondol deploy app.py --name greet --handler app.greet --memory 256 --timeout 10 --env MODE=fast",
+        "ondol deploy build.zip --runtime python3.12 --json",
+        "ondol deploy examples/web-wsgi --contract web",
+        "ondol deploy site --contract web --command 'python3 -m http.server $PORT'",
+    ),
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="The function's name.  [default: the folder's or file's]")
+@click.option(
+    "--handler", metavar="HANDLER", help="MODULE.FUNCTION, or MODULE:NAME of a web application.  [default: looked for]"
+)
+@click.option("--runtime", metavar="RUNTIME", help="What runs it, such as python3.12.  [default: the node's own Python]")
+@click.option(
+    "--memory",
+    "memory_mib",
+    type=click.IntRange(limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX),
+    metavar="MIB",
+    help="Memory in MiB.  [default: 128]",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(limits.TIMEOUT_S_MIN, limits.TIMEOUT_S_MAX),
+    metavar="SECONDS",
+    help="The longest one call may take.  [default: 3; web: 30]",
+)
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    callback=_variables,
+    metavar="NAME=VALUE",
+    help="A variable for the function; may be repeated. Given once or more, it replaces all.",
+)
+@click.option(
+    "--contract",
+    type=click.Choice(["aws", "web"]),
+    default="aws",
+    show_default=True,
+    help="How the code is called: as an AWS Lambda handler, or as a web server.",
+)
+@click.option("--command", "command", metavar="COMMAND", help="With --contract web: the command that listens on $PORT.")
+@find_node
+@as_json
+def deploy(path: Path, node: str | None, **options: Any) -> None:
+    """Deploy PATH (a folder, a file or a zip file): create the function, or update it, and wait until it is ready.
+
+    What is not said is guessed for a new function, printed, and kept for one that is there.
+    """
+    as_json_, contract = options.pop("json_"), options.pop("contract")
+    if options["command"] and contract != "web":
+        raise click.UsageError("--command is for --contract web")
+    if options["command"] and options["handler"]:
+        raise click.UsageError("--command and --handler exclude each other")
+    packed = package.read(path)
+    wish = Wish(package=packed, **{**options, "name": options["name"] or packed.name})
+    where = nodes.find(node)
+    done = deploy_web(where, wish) if contract == "web" else deploy_aws(where, wish)
+    if as_json_:
+        print_json(done.as_dict())
+    else:
+        report(done)
+        note(f"call it: {_how_to_call(where, done)}")
+
+
+def _how_to_call(where: Node, done: Deployed) -> str:
+    if done.contract == "web":
+        return f'curl -H "X-Ondol-Key: $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" {where.endpoint}/fn/{done.name}/'
+    return f"ondol invoke {done.name}"

@@ -1,0 +1,41 @@
+"""The `ondol` command. One module per group of commands; this one only lists them."""
+
+from __future__ import annotations
+
+import click
+
+from ondol import __version__
+from ondol.cli.deploy import deploy
+from ondol.cli.doctor import doctor
+from ondol.cli.functions import ls, rm, show
+from ondol.cli.invoke import invoke, logs
+from ondol.cli.shape import Root
+from ondol.cli.tour import tour
+from ondol.cli.up import env, up
+
+HELP = """Run functions on your own machines: deploy with any AWS client or with this command, always warm, nothing else needed.
+
+\b
+First steps:
+  ondol up                        run a node (leave it running)
+  ondol deploy examples/hello     in another terminal
+  ondol invoke hello
+"""
+
+
+@click.group("ondol", cls=Root, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ondol")
+def ondol() -> None: ...
+
+
+for command in (up, env, deploy, invoke, logs, ls, show, rm, doctor, tour):
+    ondol.add_command(command)
+
+
+def main() -> None:
+    """The console script."""
+    ondol.main(prog_name="ondol")
+
+
+if __name__ == "__main__":
+    main()

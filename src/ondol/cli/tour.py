@@ -1,0 +1,196 @@
+"""`ondol tour`: a first look, which `make run` gives: a node, the hello function called cold and warm, and how to repeat that.
+
+The node is a child process, in a process group of its own, so that Ctrl-C reaches only this one, which then ends the node in
+order. If this process is killed, the kernel tells the node to stop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ondol import config
+from ondol.cli import client, package
+from ondol.cli import node as nodes
+from ondol.cli.deploy import Deployed, Wish, deploy_aws
+from ondol.cli.invoke import call
+from ondol.cli.node import Node
+from ondol.cli.shape import Example, Exit, Failure, settings_of, with_settings
+from ondol.cli.up import env_command
+
+READY_S_MAX: Final = 30.0
+#: On top of the drain: for ending sandboxes and closing files.
+STOP_S_MAX: Final = 1.5
+EVENT: Final = {"name": "Ada"}
+PR_SET_PDEATHSIG: Final = 1
+
+
+@click.command(
+    "tour",
+    cls=Example,
+    short_help="Look around: a node, an example, a cold and a warm call.",
+    examples=("ondol tour", "ondol tour --listen 127.0.0.1:8000 --data /tmp/tour", "ondol tour examples/hello"),
+)
+@click.argument("path", type=click.Path(path_type=Path), default=Path("examples/hello"))
+@with_settings()
+def tour(path: Path, config_file: str | None, **flags: Any) -> None:
+    """Run a node, deploy the example in PATH, call it cold and warm, and show how to repeat that; then serve until Ctrl-C."""
+    settings = settings_of(flags, config_file)
+    packed = package.read(path)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _node(settings, _arguments(flags, config_file)) as (process, endpoint):
+        click.echo(f"Ondol listens on {endpoint}, with its data in {settings.data}\n")
+        try:
+            _show(nodes.of_directory(settings.data, settings), packed, path, settings)
+        except Failure as failure:
+            # The node is fine and may be looked at.
+            click.echo(f"ondol: the tour ends here: {failure.message}", err=True)
+        click.echo("\nServing until Ctrl-C.")
+        sys.stdout.flush()
+        code = process.wait()
+    raise Failure(Exit.UNREACHABLE, f"the node ended by itself, with status {code}.")
+
+
+def _show(where: Node, packed: package.Package, path: Path, settings: config.Settings) -> None:
+    done = deploy_aws(where, Wish(name="hello" if path.name == "hello" else packed.name, package=packed))
+    _print_deployed(done, path)
+    api = client.aws(where, "lambda")
+    # Opens the connection, so that the first call measures the call.
+    client.ask(where, api.get_function_configuration, FunctionName=done.name)
+    payload = json.dumps(EVENT).encode()
+    answers = {}
+    for kind in ("cold", "warm"):
+        answer = call(where, done.name, payload, qualifier=None, asynchronous=False, tail=True, api=api)
+        answers[kind] = answer
+        click.echo(f"{kind} call in {answer['duration_ms']:.1f} ms")
+        click.echo(f"  {answer['payload'].decode(errors='replace')}")
+    click.echo("what it wrote")
+    for answer in answers.values():
+        for line in answer["log"].splitlines():
+            click.echo(f"  {line.rstrip()}")
+    click.echo("\nThe same by hand, in another terminal:")
+    for line in commands(done.name, path, settings.data):
+        click.echo(f"  {line}" if line else "")
+
+
+def _print_deployed(done: Deployed, path: Path) -> None:
+    what = {"created": "deployed", "updated": "updated", "unchanged": "found, unchanged:"}[done.change]
+    click.echo(f"{what} {done.name} ({path}): {done.runtime}, {done.handler}, {done.memory_mib} MiB, {done.timeout_s} s")
+    if done.assumed:
+        click.echo(f"  assumed: {', '.join(done.assumed)}")
+
+
+def commands(name: str, path: Path, data: Path) -> list[str]:
+    """How to call a function with each client, ready to be pasted."""
+    ondol = program("ondol")
+    python = shlex.quote(_near(sys.executable))
+    environment = env_command(data).replace("ondol", ondol, 1)
+    event = path / "event.json"
+    payload = f" --payload fileb://{shlex.quote(str(event))}" if event.is_file() else ""
+    script = (
+        f'import boto3; print(boto3.client("lambda").invoke(FunctionName="{name}", '
+        f'Payload=b"""{json.dumps(EVENT)}""")["Payload"].read().decode())'
+    )
+    return [
+        f'eval "$({environment})"',
+        f"{ondol} invoke {name} --data {shlex.quote(json.dumps(EVENT))} --tail",
+        f"{program('aws')} lambda invoke --function-name {name}{payload} /dev/stdout",
+        f"{python} -c {shlex.quote(script)}",
+        f"{ondol} logs {name}",
+    ]
+
+
+def program(name: str) -> str:
+    """What to type for a program: its name when the shell finds it, else where it is next to this interpreter."""
+    if shutil.which(name):
+        return name
+    beside = Path(sys.executable).parent / name
+    return shlex.quote(_near(str(beside))) if beside.exists() else name
+
+
+def _near(path: str) -> str:
+    """As short as it can be said from here."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+# The node ------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _node(settings: config.Settings, arguments: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A running node (and where it listens), ended when the block is left, by Ctrl-C or otherwise."""
+    read, write = os.pipe()
+    libc = ctypes.CDLL(None)
+
+    def follow_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    command = [sys.executable, "-m", "ondol.cli.main", "up", *arguments, "--ready-fd", str(write)]
+    with os.fdopen(read, "rb") as ready:
+        process = subprocess.Popen(
+            command,
+            pass_fds=(write,),
+            process_group=0,
+            preexec_fn=follow_parent,  # noqa: PLW1509  # this process has one thread
+        )
+        os.close(write)
+        try:
+            yield process, _await(process, ready.fileno())
+        except KeyboardInterrupt:
+            _stop(process, settings.drain_s + STOP_S_MAX)
+            sys.exit(Exit.OK)
+        finally:
+            _stop(process, settings.drain_s + STOP_S_MAX)
+
+
+def _await(process: subprocess.Popen[bytes], fd: int) -> str:
+    """The address that the node reports. Raises Failure when it ends, or says nothing, instead."""
+    until = time.monotonic() + READY_S_MAX
+    said = b""
+    while not said.endswith(b"\n"):
+        if not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
+            raise Failure(Exit.UNREACHABLE, f"the node did not become ready within {READY_S_MAX:.0f} s.")
+        piece = os.read(fd, 4096)
+        if not piece:
+            # It said why on standard error; its status is ours.
+            sys.exit(process.wait(READY_S_MAX) or Exit.UNREACHABLE)
+        said += piece
+    return said.decode().strip()
+
+
+def _stop(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    if process.poll() is not None:
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    signal.signal(signal.SIGINT, before)
+
+
+def _arguments(flags: dict[str, Any], config_file: str | None) -> list[str]:
+    """The options as they were given, for the node's own command line."""
+    given = ["--config", config_file] if config_file else []
+    for spec in config.SPECS:
+        value = flags.get(spec.name)
+        if value is not None:
+            given += [spec.flag] if spec.switch else [spec.flag, str(value)]
+    return given
