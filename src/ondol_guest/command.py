@@ -14,7 +14,8 @@ import sys
 import time
 
 from ondol_guest import frames
-from ondol_guest.web import Disconnected, Stream
+from ondol_guest.guest import Gone
+from ondol_guest.web import Stream, finish
 
 CONNECT_S_MAX = 60.0
 _HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"))
@@ -22,25 +23,23 @@ _HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "traile
 
 def serve(wire, settings):
     """Start the command, wait for its port, answer calls until the wire closes."""
-    began = time.perf_counter()
     port = free_port()
     program = start(settings["handler"], port)
     if not wait(program, port):
         print("[ondol] the command ended, or did not listen on 127.0.0.1:$PORT within %d s" % CONNECT_S_MAX, flush=True)
-        wire.send(frames.pack_meta(frames.INIT_FAILED, 0, {"type": "NotListening", "message": settings["handler"]}))
-        return 1
-    wire.send(frames.pack(frames.READY, 0, json.dumps({"init_ms": (time.perf_counter() - began) * 1000}).encode()))
+        wire.send_meta(frames.INIT_FAILED, 0, {"type": "NotListening", "message": settings["handler"]})
+        raise SystemExit(1)
+    wire.ready()
     while True:
-        frame = wire.receive()
-        if frame is None or frame[0] == frames.STOP:
+        kind, flags, invocation, payload = wire.recv()
+        if kind == frames.STOP:
             program.send_signal(signal.SIGTERM)
-            return 0
-        kind, flags, invocation, payload = frame
+            return
         if kind == frames.CALL:
             answer(wire, port, invocation, flags, payload)
         if program.poll() is not None:
             print("[ondol] the command ended with status %s" % program.returncode, flush=True)
-            return program.returncode if program.returncode > 0 else 1
+            raise SystemExit(program.returncode if program.returncode > 0 else 1)
 
 
 def free_port():
@@ -76,24 +75,24 @@ def answer(wire, port, invocation, flags, payload):
     try:
         response = ask(connection, request, stream)
         head = {"status": response.status, "headers": [[n, v] for n, v in response.getheaders() if n.lower() not in _HOP]}
-        wire.send(frames.pack(frames.STARTED, invocation) + frames.pack_meta(frames.RESULT, invocation, head, b"", frames.MORE))
+        wire.send_meta(frames.RESULT, invocation, head, b"", frames.MORE, started=True)
         begun = True
         while True:
             chunk = response.read1(frames.CHUNK_BYTES)
             if not chunk:
                 break
             stream.spend(len(chunk))
-            wire.send(frames.pack(frames.BODY, invocation, chunk))
-        finish(wire, invocation, 0, b"{}")
-    except Disconnected:
-        raise SystemExit(0)
+            wire.send(frames.BODY, invocation, chunk)
+        finish(wire, invocation)
+    except Gone:
+        raise
     except (OSError, http.client.HTTPException) as error:
         print("[ondol] the command did not answer: %r" % (error,), file=sys.stderr, flush=True)
         if begun:
-            finish(wire, invocation, frames.ERROR, b'{"cut":true}')
+            finish(wire, invocation, cut=True)
         else:
             head = {"status": 502, "headers": [["content-type", "text/plain; charset=utf-8"]]}
-            wire.send(frames.pack_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n"))
+            wire.send_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n", started=True)
     finally:
         connection.close()
         stream.drop()
@@ -120,8 +119,3 @@ def ask(connection, request, stream):
     if chunked:
         connection.send(b"0\r\n\r\n")
     return connection.getresponse()
-
-
-def finish(wire, invocation, flags, meta):
-    last = frames.pack(frames.BODY, invocation, b"", frames.LAST | flags)
-    wire.send(last + frames.pack(frames.END, invocation, meta, flags))

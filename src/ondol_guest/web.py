@@ -1,31 +1,26 @@
 """Guest half of the web contract for Python callables: WSGI and ASGI applications, called without an adapter library.
 
-`handler` is `module:attribute` (or `module.attribute`). Which interface it speaks is seen from the callable: a coroutine function (or
-an object whose __call__ is one) with three parameters is ASGI, everything else WSGI; ONDOL_INTERFACE=wsgi|asgi decides otherwise.
+`handler` is `module:attribute` (or `module.attribute`). Which interface it speaks is seen from the callable: a coroutine
+function (or an object whose __call__ is one) is ASGI, everything else WSGI; ONDOL_INTERFACE=wsgi|asgi decides otherwise.
 
-One request at a time. A request's body comes as the CALL's own bytes and then BODY frames; the response goes as one RESULT when
-it is whole at once, and else as RESULT with MORE, BODY frames and an END. Both directions keep to the credit of frames.py.
+One request at a time. A request's body comes as the CALL's own bytes and then BODY frames; the response goes as one RESULT
+when it is whole at once, and else as RESULT with MORE, BODY frames and an END. Both directions keep to frames.py's credit.
 """
 
-import asyncio
 import importlib
 import inspect
 import io
 import json
 import os
 import sys
-import time
 import traceback
 from urllib.parse import unquote_to_bytes
 
 from ondol_guest import frames
+from ondol_guest.guest import Gone
 
 
-class Disconnected(Exception):
-    """The node closed the wire."""
-
-
-class NotAnApplication(Exception):
+class NotAnApplication(Exception):  # noqa: N818  # reads as what happened
     """The handler names nothing that can be called."""
 
 
@@ -49,13 +44,12 @@ def speaks_asgi(application):
     forced = os.environ.get("ONDOL_INTERFACE", "")
     if forced:
         return forced == "asgi"
-    call = application if inspect.isroutine(application) else getattr(application, "__call__", application)
+    call = application if inspect.isroutine(application) else type(application).__call__
     return inspect.iscoroutinefunction(call) and not inspect.isclass(application)
 
 
 def serve(wire, settings):
     """Load the application, say READY, answer calls until the wire closes."""
-    began = time.perf_counter()
     try:
         application = load(settings["handler"])
         asgi = speaks_asgi(application)
@@ -63,15 +57,17 @@ def serve(wire, settings):
         traceback.print_exc()
         sys.stderr.flush()
         meta = {"type": type(error).__name__, "message": str(error)}
-        wire.send(frames.pack_meta(frames.INIT_FAILED, 0, meta))
-        return 1
-    ready = frames.pack(frames.READY, 0, json.dumps({"init_ms": (time.perf_counter() - began) * 1000}).encode())
+        wire.send_meta(frames.INIT_FAILED, 0, meta)
+        raise SystemExit(1) from None
     if asgi:
+        import asyncio
+
         from ondol_guest.web_asgi import serve_asgi
 
-        return asyncio.run(serve_asgi(wire, application, ready))
-    wire.send(ready)
-    return serve_wsgi(wire, application)
+        asyncio.run(serve_asgi(wire, application))
+    else:
+        wire.ready()
+        serve_wsgi(wire, application)
 
 
 # WSGI ---------------------------------------------------------------------------------------------------------------------
@@ -80,10 +76,9 @@ def serve(wire, settings):
 def serve_wsgi(wire, application):
     """Answer calls one after the other."""
     while True:
-        frame = wire.receive()
-        if frame is None or frame[0] == frames.STOP:
-            return 0
-        kind, flags, invocation, payload = frame
+        kind, flags, invocation, payload = wire.recv()
+        if kind == frames.STOP:
+            return
         if kind == frames.CALL:
             _answer_wsgi(wire, application, invocation, flags, payload)
 
@@ -92,7 +87,7 @@ def _answer_wsgi(wire, application, invocation, flags, payload):
     meta, body = frames.split_meta(payload)
     request = json.loads(meta)
     stream = Stream(wire, invocation, body, bool(flags & frames.MORE))
-    response = Response(stream, b"".join((frames.pack(frames.STARTED, invocation),)))
+    response = Response(stream)
     try:
         chunks = application(environ_of(request, stream), response.start)
         try:
@@ -105,8 +100,8 @@ def _answer_wsgi(wire, application, invocation, flags, payload):
             if hasattr(chunks, "close"):
                 chunks.close()
         response.end()
-    except Disconnected:
-        raise SystemExit(0)
+    except Gone:
+        raise
     except Exception:
         traceback.print_exc()
         sys.stderr.flush()
@@ -145,10 +140,7 @@ class Stream:
             self.waiting = []
 
     def _take(self):
-        frame = self.wire.receive()
-        if frame is None:
-            raise Disconnected
-        kind, flags, invocation, payload = frame
+        kind, flags, invocation, payload = self.wire.recv()
         if invocation != self.invocation:
             return
         if kind == frames.CREDIT:
@@ -156,7 +148,7 @@ class Stream:
         elif kind == frames.BODY:
             if payload:
                 self.waiting.append(payload)
-                self.wire.send(frames.pack(frames.CREDIT, invocation, len(payload).to_bytes(4, "little")))
+                self.wire.send(frames.CREDIT, invocation, len(payload).to_bytes(4, "little"))
             if flags & frames.LAST:
                 self.more = False
 
@@ -182,11 +174,11 @@ class Input(io.RawIOBase):
 
 
 class Response:
-    """start_response and write, as frames. `before` (STARTED) rides in front of the first one."""
+    """start_response and write, as frames."""
 
-    def __init__(self, stream, before):
+    def __init__(self, stream):
+        self._wire = stream.wire
         self._stream = stream
-        self._before = before
         self._head = None
         self.sent = False
 
@@ -201,18 +193,18 @@ class Response:
         if len(body) > frames.CREDIT_BYTES:
             self.write(body)
             return
-        self._send(frames.pack_meta(frames.RESULT, self._stream.invocation, self._opened(), body))
+        self._result(self._opened(), body)
         self.sent = True
         self._head = None
 
     def write(self, data):
         if not self.sent:
-            self._send(frames.pack_meta(frames.RESULT, self._stream.invocation, self._opened(), b"", frames.MORE))
+            self._result(self._opened(), b"", frames.MORE)
             self.sent = True
         for at in range(0, len(data), frames.CHUNK_BYTES):
             chunk = data[at : at + frames.CHUNK_BYTES]
             self._stream.spend(len(chunk))
-            self._send(frames.pack(frames.BODY, self._stream.invocation, chunk))
+            self._wire.send(frames.BODY, self._stream.invocation, chunk)
 
     def end(self):
         if self.sent and self._head is None:
@@ -220,10 +212,7 @@ class Response:
         if not self.sent:
             self.whole(b"")
             return
-        self._send(
-            frames.pack(frames.BODY, self._stream.invocation, b"", frames.LAST)
-            + frames.pack(frames.END, self._stream.invocation, b"{}")
-        )
+        finish(self._wire, self._stream.invocation)
 
     def fail(self):
         """The application raised: an error when nothing went out yet, else a cut-off body."""
@@ -232,21 +221,29 @@ class Response:
         if not self.sent:
             meta = {"status": 500, "headers": [["content-type", "text/plain; charset=utf-8"]]}
             body = b"Internal Server Error"
-            self._send(frames.pack_meta(frames.RESULT, self._stream.invocation, meta, body))
+            self._result(meta, body)
             return
-        self._send(
-            frames.pack(frames.BODY, self._stream.invocation, b"", frames.LAST | frames.ERROR)
-            + frames.pack(frames.END, self._stream.invocation, b'{"cut":true}', frames.ERROR)
-        )
+        finish(self._wire, self._stream.invocation, cut=True)
 
     def _opened(self):
         if self._head is None:
             raise AssertionError("the application answered before it called start_response")
         return self._head
 
-    def _send(self, data):
-        self._stream.wire.send(self._before + data)
-        self._before = b""
+    def _result(self, meta, body, flags=0):
+        self._wire.send_meta(frames.RESULT, self._stream.invocation, meta, body, flags, started=True)
+
+
+def finish(wire, invocation, cut=False):
+    """End a streamed response; `cut` when it is not whole."""
+    wire.send_parts(ending(invocation, cut))
+
+
+def ending(invocation, cut):
+    """The frames that end a streamed response."""
+    flags = frames.ERROR if cut else 0
+    last = frames.pack(frames.BODY, invocation, b"", frames.LAST | flags)
+    return last + frames.pack(frames.END, invocation, b'{"cut":true}' if cut else b"{}", flags)
 
 
 def environ_of(request, stream):

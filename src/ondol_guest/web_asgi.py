@@ -2,51 +2,69 @@
 
 import asyncio
 import json
+import os
+import socket
 import sys
 import traceback
 from urllib.parse import unquote
 
 from ondol_guest import frames
+from ondol_guest.guest import Gone
+from ondol_guest.web import finish
 
 
-async def serve_asgi(wire, application, ready):
+async def serve_asgi(wire, application):
     """Answer calls until the wire closes."""
     line = AsyncWire(wire)
     lifespan = Lifespan(application)
     if not await lifespan.startup():
-        await line.send(frames.pack_meta(frames.INIT_FAILED, 0, {"type": "Lifespan", "message": lifespan.failure}))
-        return 1
-    await line.send(ready)
+        wire.send_meta(frames.INIT_FAILED, 0, {"type": "Lifespan", "message": lifespan.failure})
+        raise SystemExit(1)
+    wire.ready()
     while True:
-        frame = await line.receive()
-        if frame is None or frame[0] == frames.STOP:
+        try:
+            kind, flags, invocation, payload = await line.receive()
+        except Gone:
+            kind = frames.STOP
+        if kind == frames.STOP:
             await lifespan.shutdown()
-            return 0
-        kind, flags, invocation, payload = frame
+            return
         if kind == frames.CALL:
             await Call(line, invocation, flags, payload, lifespan.state).run(application)
 
 
 class AsyncWire:
-    """The wire's frames without blocking the loop."""
+    """The wire's frames, received without blocking the loop. Sending may block: the node always reads."""
 
     def __init__(self, wire):
-        self._socket = wire.detach()
-        self._socket.setblocking(False)
+        self._socket = socket.socket(fileno=os.dup(wire.fd))
+        self.wire = wire
         self._reader = frames.FrameReader()
         self._frames = []
         self._loop = asyncio.get_running_loop()
 
     async def receive(self):
         while not self._frames:
-            data = await self._loop.sock_recv(self._socket, 256 * 1024)
+            data = await self._read()
             if not data:
-                return None
+                raise Gone
             self._frames.extend(self._reader.feed(data))
         return self._frames.pop(0)
 
-    async def send(self, data):
-        await self._loop.sock_sendall(self._socket, data)
+    async def _read(self):
+        """Wait until there is something, then read it; the socket itself stays blocking, for senders."""
+        readable = self._loop.create_future()
+        self._loop.add_reader(self._socket.fileno(), _settle, readable)
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(self._socket.fileno())
+        return self._socket.recv(256 * 1024)
+
+
+def _settle(future):
+    if not future.done():
+        future.set_result(None)
 
 
 class Call:
@@ -61,9 +79,9 @@ class Call:
         self._more = bool(flags & frames.MORE)
         self._credit = frames.CREDIT_BYTES
         self._head = None
+        self._told = False  # the whole body was handed over
         self._begun = False
         self._done = False
-        self._before = frames.pack(frames.STARTED, invocation)
         self._reading = asyncio.Lock()
         self._gone = asyncio.Event()
 
@@ -72,24 +90,26 @@ class Call:
             await application(self._scope, self.receive, self.send)
             if not self._done:
                 raise RuntimeError("the application returned without a whole response")
+        except Gone:
+            raise
         except Exception:
             traceback.print_exc()
             sys.stderr.flush()
-            await self._fail()
+            self._fail()
         while self._more:
             await self._take()
 
     async def receive(self):
+        if self._told:
+            # An application that waits here waits for a hang-up. The node tells of none: what was started is finished.
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
         while not self._waiting and self._more:
             await self._take()
-        if self._waiting or not self._done:
-            if not self._waiting and self._begun:
-                # the body is over and the response under way: an application that waits here waits for a hang-up, and
-                # the node tells of none
-                await self._gone.wait()
-            body = self._waiting.pop(0) if self._waiting else b""
-            return {"type": "http.request", "body": body, "more_body": bool(self._waiting) or self._more}
-        return {"type": "http.disconnect"}
+        body = self._waiting.pop(0) if self._waiting else b""
+        more = bool(self._waiting) or self._more
+        self._told = not more
+        return {"type": "http.request", "body": body, "more_body": more}
 
     async def send(self, message):
         if message["type"] == "http.response.start":
@@ -105,41 +125,37 @@ class Call:
             raise RuntimeError("http.response.body before http.response.start")
         if not self._begun and not more and len(body) <= frames.CREDIT_BYTES:
             self._begun = self._done = True
-            await self._write(frames.pack_meta(frames.RESULT, self._invocation, self._head, body))
+            self._result(self._head, body)
             self._gone.set()
             return
         if not self._begun:
             self._begun = True
-            await self._write(frames.pack_meta(frames.RESULT, self._invocation, self._head, b"", frames.MORE))
+            self._result(self._head, b"", frames.MORE)
         for at in range(0, len(body), frames.CHUNK_BYTES):
             chunk = body[at : at + frames.CHUNK_BYTES]
             while self._credit < len(chunk):
                 await self._take()
             self._credit -= len(chunk)
-            await self._write(frames.pack(frames.BODY, self._invocation, chunk))
+            self._line.wire.send(frames.BODY, self._invocation, chunk)
+            await asyncio.sleep(0)
         if not more:
             self._done = True
             self._gone.set()
-            await self._end(0, b"{}")
+            finish(self._line.wire, self._invocation)
 
-    async def _fail(self):
+    def _fail(self):
         if self._done:
             return
         self._done = True
         self._gone.set()
         if not self._begun:
             meta = {"status": 500, "headers": [["content-type", "text/plain; charset=utf-8"]]}
-            await self._write(frames.pack_meta(frames.RESULT, self._invocation, meta, b"Internal Server Error"))
+            self._result(meta, b"Internal Server Error")
         else:
-            await self._end(frames.ERROR, b'{"cut":true}')
+            finish(self._line.wire, self._invocation, cut=True)
 
-    async def _end(self, flags, meta):
-        last = frames.pack(frames.BODY, self._invocation, b"", frames.LAST | flags)
-        await self._write(last + frames.pack(frames.END, self._invocation, meta, flags))
-
-    async def _write(self, data):
-        before, self._before = self._before, b""
-        await self._line.send(before + data)
+    def _result(self, meta, body, flags=0):
+        self._line.wire.send_meta(frames.RESULT, self._invocation, meta, body, flags, started=True)
 
     async def _take(self):
         """One frame of this call. Applications may read and write from two tasks: one of them takes at a time."""
@@ -147,10 +163,7 @@ class Call:
         async with self._reading:
             if had != (len(self._waiting), self._credit, self._more):
                 return
-            frame = await self._line.receive()
-            if frame is None:
-                raise SystemExit(0)
-            kind, flags, invocation, payload = frame
+            kind, flags, invocation, payload = await self._line.receive()
             if invocation != self._invocation:
                 return
             if kind == frames.CREDIT:
@@ -158,7 +171,7 @@ class Call:
             elif kind == frames.BODY:
                 if payload:
                     self._waiting.append(payload)
-                    await self._line.send(frames.pack(frames.CREDIT, invocation, len(payload).to_bytes(4, "little")))
+                    self._line.wire.send(frames.CREDIT, invocation, len(payload).to_bytes(4, "little"))
                 if flags & frames.LAST:
                     self._more = False
 
@@ -193,8 +206,8 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._application(scope, self._to.get, self._from.put)
-        except BaseException:  # no lifespan: that is how applications say so
-            pass
+        except Exception as error:  # no lifespan: that is how applications say so
+            self.failure = repr(error)
         await self._from.put({"type": "lifespan.none"})
 
 
