@@ -279,7 +279,8 @@ def _check_format(connection: sqlite3.Connection, path: Path, newest: int) -> No
     number = connection.execute("PRAGMA user_version").fetchone()[0]
     if number > newest:
         raise Unavailable(
-            f"{path} has data format {number}, and this release knows formats up to {newest}: start the newer release that wrote it."
+            f"{path} has data format {number}, and this release knows formats up to {newest}: "
+            "start the newer release that wrote it."
         )
 
 

@@ -92,9 +92,7 @@ class SqliteQueue:
 
     async def release(self, now_s: float) -> int:
         """Ends every lease: for the start of a node, when nobody can be working on anything. How many there were."""
-        return await self._database.write(
-            lambda connection: connection.execute(_SQL["release"], {"now_s": now_s}).rowcount
-        )
+        return await self._database.write(lambda connection: connection.execute(_SQL["release"], {"now_s": now_s}).rowcount)
 
     async def dead_letters(self, function: str, *, limit: int = 100) -> Sequence[Dead]:
         """What was given up of `function`, oldest first."""

@@ -33,9 +33,7 @@ _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 class SqliteStore:
     """See the module."""
 
-    def __init__(
-        self, path: Path, *, history_changes_max: int = HISTORY_CHANGES_MAX, bytes_max: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, history_changes_max: int = HISTORY_CHANGES_MAX, bytes_max: int | None = None) -> None:
         self._history_changes_max = history_changes_max
         self._followers: set[_Follower] = set()
         self._followers_lock = threading.Lock()
