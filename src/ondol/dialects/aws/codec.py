@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ondol.dialects.aws import codec_json, codec_query, codec_rest, validation
+from ondol.dialects.aws import codec_json, codec_query, codec_rest, errors, validation
 from ondol.dialects.aws.service import ServiceError
 from ondol.dialects.aws.shapes import Model, Operation, model
 from ondol.http.messages import Response
@@ -78,14 +78,12 @@ def encode_error(service: str, protocol: str, error: ServiceError, request_id: s
         body = codec_query.write_error(shapes, code, error.message, status, request_id)
         return Response(status, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id), *error.headers], body)
     key = error.message_key or _message_key(shapes, error.code)
-    content = {**error.extra, key: error.message}
     if protocol == REST_JSON:
-        headers = [("Content-Type", "application/json"), ("x-amzn-RequestId", request_id), ("x-amzn-ErrorType", code)]
-        return Response(status, [*headers, *error.headers], codec_json.encode(content))
+        return errors.render_json(error, status=status, code=code, key=key, request_id=request_id)
     headers = _json_headers(shapes, request_id)
     if "awsQueryCompatible" in shapes.metadata:
         headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
-    return Response(status, [*headers, *error.headers], codec_json.encode({"__type": error.code, **content}))
+    return Response(status, [*headers, *error.headers], codec_json.encode({"__type": error.code, **error.extra, key: error.message}))
 
 
 def not_built(service: str, operation: str) -> ServiceError:

@@ -77,7 +77,7 @@ class Member:
 
     @property
     def location(self) -> str:
-        """ "uri", "querystring", "header", "headers", "statusCode", or "" for the body."""
+        """Where it travels: "uri", "querystring", "header", "headers", "statusCode", or "" for the body."""
         return str(self.traits.get("location", ""))
 
     @property
@@ -148,7 +148,7 @@ class Model:
 
     @property
     def protocol(self) -> str:
-        """ "rest-json", "json" or "query": the service's own, which clients of all ages speak."""
+        """The service's own: "rest-json", "json" or "query"."""
         return str(self.metadata["protocol"])
 
     @property

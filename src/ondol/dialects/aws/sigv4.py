@@ -25,6 +25,7 @@ SKEW_S_MAX = 300
 EXPIRES_S_MAX = 604_800
 SIGNED_HEADERS_MAX = 100
 QUERY_FIELDS_MAX = 1000
+REGION_CHARS_MAX = 32
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -80,8 +81,8 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
-def scope_of(target: str, headers: Headers) -> str:
-    """The service in a request's credential scope ("lambda"), or "": what the dispatch table matches on."""
+def region_of(target: str, headers: Headers) -> str:
+    """The region in a request's credential scope, or "": for nodes that ask nobody for a key."""
     credential = ""
     for name, value in headers:
         if name == "authorization":
@@ -90,7 +91,7 @@ def scope_of(target: str, headers: Headers) -> str:
     if not credential and "X-Amz-Credential=" in target:
         credential = unquote(_between(target, "X-Amz-Credential=", "&"))
     parts = credential.split("/")
-    return parts[3] if len(parts) == 5 else ""
+    return parts[2] if len(parts) == 5 and _REGION.fullmatch(parts[2]) and len(parts[2]) <= REGION_CHARS_MAX else ""
 
 
 def read(method: str, target: str, headers: Headers, now_s: float) -> Claim | None:
@@ -271,7 +272,7 @@ def _scope(credential: str, stamp: str) -> tuple[str, str, str, str]:
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{date[:40]}' != '{stamp[:8]}', from '{stamp}'."
         )
-    if not _REGION.fullmatch(region) or len(region) > 32:
+    if not _REGION.fullmatch(region) or len(region) > REGION_CHARS_MAX:
         _refuse("Credential should be scoped to a valid region.")
     return access_key_id, date, region, service
 

@@ -1,0 +1,78 @@
+"""Who a request comes from: its signature read, its key looked up, and, once the body's hash is known, verified.
+
+Both planes use it: the front for the calls it serves itself, the desk for all others. With `--open` nobody is asked for a key;
+the account is the node's and the region that of the credential scope, if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ondol.clock import Clock
+from ondol.dialects.aws import sigv4
+from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.service import ServiceError
+from ondol.http.messages import Request
+from ondol.model.principals import AccessKey, Kind, Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A request's claim with the key it names. Nothing is proven until `verify` returns."""
+
+    principal: Principal
+    claim: sigv4.Claim | None
+    secret: str
+
+    def verify(self, body_sha256: str) -> Principal:
+        """Who asks, proven. `body_sha256`: lower-case hex. Raises ServiceError."""
+        if self.claim is not None:
+            self.claim.verify(self.secret, body_sha256)
+        return self.principal
+
+    def __repr__(self) -> str:
+        return f"Claimed(principal={self.principal!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """Reads claims and looks their keys up."""
+
+    keys: Callable[[str], AccessKey | None]
+    credentials: Credentials
+    clock: Clock
+    #: The account and region of requests nobody signed, with `open`.
+    account: str
+    region: str
+    open: bool = False
+
+    def claim(self, request: Request, service: str) -> Claimed:
+        """The claim of a request to `service`. Raises ServiceError; cheap, and needs no body."""
+        now_s = self.clock.wall_s()
+        if self.open:
+            return self._anybody(request)
+        claim = sigv4.read(request.method, request.target, request.headers, now_s)
+        if claim is None:
+            raise sigv4.missing()
+        if claim.service != service:
+            message = f"Credential should be scoped to correct service: '{service}'. "
+            raise ServiceError("InvalidSignatureException", message, status=403)
+        secret, principal = self._holder(claim, now_s)
+        return Claimed(principal, claim, secret)
+
+    def _holder(self, claim: sigv4.Claim, now_s: float) -> tuple[str, Principal]:
+        if claim.token:
+            found = self.credentials.lookup(claim.access_key_id, claim.token, now_s=now_s)
+            if found is not None:
+                return found
+            raise sigv4.unknown_key()
+        key = self.keys(claim.access_key_id)
+        if key is None:
+            raise sigv4.unknown_key()
+        principal = Principal(kind=Kind.OWNER, account=key.account, region=claim.region, name=key.id)
+        return key.secret, principal
+
+    def _anybody(self, request: Request) -> Claimed:
+        region = sigv4.region_of(request.target, request.headers) or self.region
+        return Claimed(Principal(kind=Kind.OWNER, account=self.account, region=region, name="open"), None, "")
