@@ -1,7 +1,7 @@
 """Request bodies: one that is whole before the application is called, and one that arrives while it runs.
 
-Knows nothing of sockets: `Stream` tells its connection through two callables when it is first read and when its fill crosses the
-high-water mark. Invariant: `fill_bytes` is what has arrived and was not taken yet.
+Knows nothing of sockets: `Stream` tells its connection through two callables when it is first read and when something
+was taken. Invariant: `fill_bytes` is what has arrived and was not taken yet.
 """
 
 from __future__ import annotations
@@ -90,6 +90,14 @@ class Stream:
             self.lost = lost
             self.complete = not lost
         self._wake()
+
+    def take_all(self) -> bytes:
+        """What has arrived, at once: for a body that turned out to be whole before anybody read it."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self.taken_bytes += self.fill_bytes
+        self.fill_bytes = 0
+        return data
 
     def discard(self) -> None:
         """The reader is gone; make room for what still arrives."""

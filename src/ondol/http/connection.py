@@ -1,8 +1,8 @@
 """One client's connection: bytes in, requests in order, responses out.
 
-It must not know what an application does. Invariants: at most one request runs; what waits behind it is bounded and stops the reading;
-nothing is written out of order; after `_deaf` no byte is parsed; a task is only cancelled while it *streams a response* to a client that
-is gone (its generator is closed), never while the application runs.
+It must not know what an application does. Invariants: at most one request runs; what waits behind it is bounded and stops
+the reading; nothing is written out of order; after `_deaf` no byte is parsed; a task is only cancelled while it *streams
+a response* to a client that is gone (its generator is closed), never while the application runs.
 """
 
 from __future__ import annotations
@@ -38,12 +38,6 @@ _NAMES_MAX = 1024
 class Connection(asyncio.Protocol):
     """See the module."""
 
-    __slots__ = (
-        "_buffer_bytes", "_closing", "_current", "_deaf", "_eof", "_headers", "_in_head", "_incoming", "_limits", "_loop", "_parser",
-        "_peer", "_progress", "_queue", "_read_paused", "_refused", "_server", "_since_s", "_streaming", "_task", "_transport", "_unproductive_bytes",
-        "_url", "_write_paused", "_write_waiter",
-    )  # fmt: skip
-
     def __init__(self, server: Server) -> None:
         self._server = server
         self._limits = server.limits
@@ -75,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._since_s = server.now_s
         self._buffer_bytes = 0
 
-    # --- what the transport says -------------------------------------------------------------------------------------------------
+    # --- what the transport says -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -121,7 +115,7 @@ class Connection(asyncio.Protocol):
             return False
         return self._current is not None or bool(self._queue)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the loop's signature
         self._transport = None
         self._deaf = True
         incoming, self._incoming = self._incoming, None
@@ -146,7 +140,7 @@ class Connection(asyncio.Protocol):
         if self._current is None:
             self._next()
 
-    # --- what the parser says ----------------------------------------------------------------------------------------------------
+    # --- what the parser says ----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -215,7 +209,7 @@ class Connection(asyncio.Protocol):
             exchange.request.body = Whole(parts[0] if len(parts) == 1 else b"".join(parts))
         self._submit(exchange)
 
-    # --- requests, in order ------------------------------------------------------------------------------------------------------
+    # --- requests, in order ------------------------------------------------------------------------------------------
 
     def _submit(self, exchange: Exchange) -> None:
         if self._current is None and not self._queue and not self._write_paused:
@@ -277,7 +271,7 @@ class Connection(asyncio.Protocol):
             self._launch(self._queue.popleft())
         self._flow()
 
-    # --- responses ---------------------------------------------------------------------------------------------------------------
+    # --- responses ---------------------------------------------------------------------------------------------------
 
     def _connection(self, exchange: Exchange) -> str:
         """The Connection field, and with it whether another request may follow."""
@@ -383,7 +377,7 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # --- bounds ------------------------------------------------------------------------------------------------------------------
+    # --- bounds ------------------------------------------------------------------------------------------------------
 
     def sweep(self, now_s: float) -> None:
         """Once per sweep: ends what waits for too long."""
@@ -431,7 +425,7 @@ class Connection(asyncio.Protocol):
             self.abort_transport()
 
     def _count_unproductive(self, fed_bytes: int) -> None:
-        """A head, a chunk's extension or a trailer that goes on and on gives the parser nothing to hand over: bound what it may take."""
+        """A head, a chunk's extension or a trailer that without end hands nothing over: bound what it may take."""
         self._unproductive_bytes += fed_bytes
         if self._unproductive_bytes > self._limits.head_bytes_max:
             limit = self._limits.head_bytes_max
@@ -471,7 +465,7 @@ class Connection(asyncio.Protocol):
             self._since_s = self._server.now_s
             self._transport.write(rendering.CONTINUE)
 
-    # --- endings -----------------------------------------------------------------------------------------------------------------
+    # --- endings -----------------------------------------------------------------------------------------------------
 
     def _broken(self, data: bytes, error: Exception) -> None:
         """The parser stopped: our own refusal, a parting client's surplus bytes, or bytes that are not HTTP."""
@@ -553,7 +547,7 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
 
-class _Enough(Exception):
+class _Enough(Exception):  # noqa: N818  # a name that reads well where it is caught
     """Stops the parser: the connection takes no further request."""
 
 
@@ -576,7 +570,7 @@ def _check_upgrade(exchange: Exchange, parser: httptools.HttpRequestParser) -> N
 def _failure(request: Request) -> Response:
     """500 for an exception being handled, which goes to the log under the same id."""
     request_id = str(uuid.uuid4())
-    log.exception("request %s failed: %s %s", request_id, request.method, request.path)
+    log.error("request %s failed: %s %s", request_id, request.method, request.path, exc_info=True)
     sentence = "the server failed on this request; its log has the reason under this request id"
     response = refusal(500, sentence, request_id=request_id)
     response.headers = [*response.headers, ("x-request-id", request_id)]

@@ -16,7 +16,7 @@ _SPECIAL = frozenset({"content-length", "expect", "host", "transfer-encoding", "
 _SCHEMES = ("http://", "https://")
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  # a name that reads well where it is caught
     """The request is answered by the server itself, and the connection ends."""
 
     def __init__(self, status: int, sentence: str) -> None:

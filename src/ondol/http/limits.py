@@ -21,11 +21,12 @@ class HttpLimits:
     body_idle_s: float = 30.0
     #: A client that does not take its response is cut off after this.
     write_idle_s: float = 60.0
-    #: After an answer that ends a connection, what the client still sends is thrown away for this long, so that it can read the answer.
+    #: After an answer that ends a connection, what still arrives is thrown away for this long, so that the client can read it.
     linger_s: float = 5.0
     #: Connections at once; the next one is answered 503.
     connections_max: int = 10_000
-    #: Requests of one connection waiting behind the one that runs; the ones after that are left unanswered, which HTTP lets a client repeat.
+    #: Requests of one connection waiting behind the one that runs; later ones are left unanswered, and HTTP lets a client
+    #: repeat.
     pipelined_max: int = 128
     #: A body of a declared length up to this is whole before the application is called.
     buffered_body_bytes_max: int = 64 * 1024

@@ -23,7 +23,7 @@ class Body(Protocol):
         ...
 
 
-class BodyTooLarge(Exception):
+class BodyTooLarge(Exception):  # noqa: N818  # a name that reads well where it is caught
     """The body is longer than the caller of `read` allows."""
 
     def __init__(self, bytes_max: int, actual_bytes: int) -> None:
@@ -32,7 +32,7 @@ class BodyTooLarge(Exception):
         self.actual_bytes = actual_bytes
 
 
-class Disconnected(Exception):
+class Disconnected(Exception):  # noqa: N818  # a name that reads well where it is caught
     """The client went away before its body was whole."""
 
 
@@ -64,7 +64,11 @@ class Request:
 
 
 class Response:
-    """One response. The server adds Content-Length or chunked framing, Date and Connection by itself."""
+    """One response. The server adds Content-Length or chunked framing, Date and Connection by itself.
+
+    A body in chunks may come with a `content-length` of its own, which is then kept and checked. Its iterator is closed in every case
+    (`aclose`); when the client goes away, what it awaits at that moment is cancelled first.
+    """
 
     __slots__ = ("body", "headers", "status")
 

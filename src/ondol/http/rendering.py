@@ -20,7 +20,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class UnsafeHeader(ValueError):
+class UnsafeHeader(ValueError):  # noqa: N818  # a name that reads well where it is caught
     """A header's name or value holds a line break, a NUL, or what latin-1 cannot say."""
 
 
@@ -30,7 +30,7 @@ def bodiless(method: str, status: int) -> bool:
 
 
 def head(response: Response, framing: str, date: str) -> bytes:
-    """Status line and fields. `framing` is what the server adds ("content-length: 2\\r\\nconnection: close\\r\\n")."""
+    """Status line and fields. `framing` is the lines that the server adds, `date` its Date line."""
     status = response.status
     line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
     parts = [line]

@@ -1,7 +1,7 @@
 """The HTTP/1.1 server: listeners, connections, one coarse clock, and a graceful end. Knows nothing of functions.
 
-Ours because it is the hot path: llhttp parses, one write answers. An application's coroutine is never cancelled because its client
-went away; only `drain`, when its seconds are over, ends what still runs.
+Ours because it is the hot path: llhttp parses, one write answers. An application's coroutine is never cancelled because its
+client went away; only `drain`, when its seconds are over, ends what still runs.
 Seam: HTTP/2 and WebSocket are handed to libraries later; `connection.py` recognises both and refuses them in words.
 """
 
@@ -48,7 +48,7 @@ class Server:
         self._listeners.append(listener)
 
     async def drain(self, seconds: float) -> None:
-        """Stop accepting, close what is idle, let requests finish for `seconds`, then close everything and cancel what still runs."""
+        """Stop accepting, close what is idle, let requests finish for `seconds`, then cut off the rest."""
         self.draining = True
         for listener in self._listeners:
             listener.close()

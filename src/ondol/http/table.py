@@ -1,13 +1,24 @@
-"""The dispatch table: (host, path prefix, method, auth scheme, SigV4 scope) -> who answers. One port, one table.
+"""The dispatch table: (host, path, method, auth scheme, SigV4 scope) -> who answers. One port, one table.
 
-A request is matched by the most specific row; `overlap` proves at start (and in a test) that no two rows can both be the most
-specific one. Knows nothing of functions.
+A request is matched by the most specific row; `overlaps` proves at start (and in a test) that no two rows can both be the
+most specific one. `<dialect>.localhost` leaves only that dialect's rows. Knows nothing of functions. Pure.
+
+"More specific" compares, in this order: a host label, more path segments, a path end, a scope, an auth scheme, methods.
+Rows of unlike rank therefore never tie, and rows of one rank tie exactly where both match one request: that is what
+`overlaps` looks for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import combinations
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from ondol.http.guard import hostname
+from ondol.http.messages import Request
 
 
 class Plane(Enum):
@@ -28,11 +39,146 @@ class Route:
     host: str = ""
     #: Path prefix, matched on whole segments: "/fn" matches "/fn" and "/fn/x".
     path: str = ""
-    #: Last path segment, where the prefix alone does not tell ("invocations").
+    #: Last path segment, where the prefix alone does not tell ("invocations"). It stands behind the prefix.
     path_end: str = ""
     methods: tuple[str, ...] = ()
     #: "sigv4", "bearer" or "".
     auth: str = ""
-    #: The service in the SigV4 credential scope ("lambda", "logs"), or "".
+    #: The service in the SigV4 credential scope ("lambda", "logs"), or "". A scope means "sigv4".
     scope: str = ""
     body_bytes_max: int = 6 * 1024 * 1024
+
+
+class Credential(NamedTuple):
+    """How a request says who it is, as far as dispatch needs to know."""
+
+    #: "sigv4", "bearer" or "".
+    auth: str
+    #: The service a SigV4 credential is scoped to, or "".
+    scope: str
+
+
+class Table:
+    """Finds the row of a request."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._dialects = frozenset(route.dialect for route in self.routes) | {route.host for route in self.routes if route.host}
+        #: label -> first path segment -> rows, most specific first. "" stands for "any other label" and "any other segment".
+        self._rows = {label: _by_segment(_eligible(self.routes, label)) for label in (*self._dialects, "")}
+
+    def match(self, request: Request) -> Route | None:
+        """The most specific row, or None."""
+        host = hostname(request.header("host"))
+        label = host[: -len(".localhost")] if host.endswith(".localhost") else ""
+        by_segment = self._rows[label if label in self._dialects else ""]
+        path = request.path
+        end = path.find("/", 1)
+        rows = by_segment.get(path[1:] if end < 0 else path[1:end])
+        if rows is None:
+            rows = by_segment[""]
+        method = request.method
+        found: Credential | None = None
+        for route, prefix, path_end, auth in rows:
+            if route.methods and method not in route.methods:
+                continue
+            if prefix and not path.startswith(prefix) and path != prefix[:-1]:
+                continue
+            if path_end and not (path.endswith(path_end) and len(path) > len(prefix)):
+                continue
+            if auth:
+                if found is None:
+                    found = credential(request)
+                if found.auth != auth or (route.scope and found.scope != route.scope):
+                    continue
+            return route
+        return None
+
+
+def credential(request: Request) -> Credential:
+    """The auth scheme and SigV4 scope of a request, from its header or, presigned, from its query. Nothing is verified here."""
+    header = request.header("authorization")
+    if header.startswith("AWS4-"):
+        _, _, rest = header.partition("Credential=")
+        return Credential("sigv4", _scope(rest.partition(",")[0].strip()))
+    if header[:7].lower() == "bearer ":
+        return Credential("bearer", "")
+    if not header and "X-Amz-Credential=" in request.query:
+        for field in request.query.split("&"):
+            name, _, value = field.partition("=")
+            if name == "X-Amz-Credential":
+                return Credential("sigv4", _scope(unquote(value)))
+    return Credential("", "")
+
+
+def overlaps(routes: Iterable[Route]) -> list[tuple[Route, Route]]:
+    """Pairs of rows that can both be the most specific one for some request. A good table has none."""
+    return [(one, other) for one, other in combinations(routes, 2) if _rank(one) == _rank(other) and _meet(one, other)]
+
+
+def _meet(one: Route, other: Route) -> bool:
+    """Whether one request can match both, given that both have the same rank: fields are set in both or in neither."""
+    if one.methods and not set(one.methods) & set(other.methods):
+        return False
+    if (one.path_end, one.scope, _auth(one), _segments(one.path)) != (
+        other.path_end,
+        other.scope,
+        _auth(other),
+        _segments(other.path),
+    ):
+        return False
+    return one.host == other.host
+
+
+class _Row(NamedTuple):
+    """A route with what matching it needs, worked out once."""
+
+    route: Route
+    #: The path with a closing slash, or "".
+    prefix: str
+    #: "/" + path_end, or "".
+    path_end: str
+    auth: str
+
+
+def _eligible(routes: tuple[Route, ...], label: str) -> list[Route]:
+    return [route for route in routes if route.host == label or (not route.host and (not label or route.dialect == label))]
+
+
+def _by_segment(routes: list[Route]) -> dict[str, tuple[_Row, ...]]:
+    ranked = sorted(routes, key=_rank, reverse=True)
+    segments = {_segments(route.path)[0] for route in ranked if _segments(route.path)}
+    return {
+        segment: tuple(_row(route) for route in ranked if _segments(route.path)[:1] in ((), (segment,)))
+        for segment in (*segments, "")
+    }
+
+
+def _row(route: Route) -> _Row:
+    prefix = f"{route.path.rstrip('/')}/" if _segments(route.path) else ""
+    return _Row(route, prefix, f"/{route.path_end}" if route.path_end else "", _auth(route))
+
+
+def _rank(route: Route) -> tuple[bool, int, bool, bool, bool, bool]:
+    return (
+        bool(route.host),
+        len(_segments(route.path)),
+        bool(route.path_end),
+        bool(route.scope),
+        bool(_auth(route)),
+        bool(route.methods),
+    )
+
+
+def _auth(route: Route) -> str:
+    return route.auth or ("sigv4" if route.scope else "")
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    return tuple(path.strip("/").split("/")) if path.strip("/") else ()
+
+
+def _scope(text: str) -> str:
+    """The service in AKID/date/region/service/aws4_request."""
+    parts = text.split("/")
+    return parts[-2] if len(parts) >= 4 and parts[-1] == "aws4_request" else ""
