@@ -57,6 +57,12 @@ CHUNK_BYTES = 64 * 1024
 LOG_HEADER = struct.Struct(">IIQ")
 LOG_MAGIC = 0xA55A0003
 LOG_MAGIC_BYTES = LOG_MAGIC.to_bytes(4, "big")
+#: A log frame without text: the handler is loaded, what follows belongs to calls. Written just before READY is sent.
+LOG_MARK = 0xA55A00FF
+#: The last byte of the magic is a type (text or JSON, and a level); a reader takes all of them.
+LOG_PREFIX = LOG_MAGIC_BYTES[:3]
+#: A log frame that claims more is taken for text that happens to hold the prefix.
+LOG_FRAME_BYTES_MAX = 64 * 1024 * 1024
 
 
 class BrokenFrame(Exception):
@@ -106,16 +112,121 @@ class FrameReader:
 
     def feed(self, data):
         buffer = self._buffer
-        buffer += data
+        if buffer:
+            buffer += data
+            data = buffer
         frames = []
-        at, end = 0, len(buffer)
+        at, end = 0, len(data)
         while end - at >= HEADER_BYTES:
-            kind, flags, length, invocation = unpack_header(buffer, at)
+            kind, flags, length, invocation = unpack_header(data, at)
             stop = at + HEADER_BYTES + length
             if stop > end:
                 break
-            frames.append((kind, flags, invocation, bytes(buffer[at + HEADER_BYTES : stop])))
+            frames.append((kind, flags, invocation, bytes(data[at + HEADER_BYTES : stop])))
             at = stop
-        if at:
-            del buffer[:at]
+        if data is buffer:
+            if at:
+                del buffer[:at]
+        elif at < end:  # whole frames in one piece, the usual case, never touch the buffer
+            buffer += data[at:]
         return frames
+
+
+class LogReader:
+    """Bytes of a log pipe in, events out: (text, milliseconds since the epoch or None for "now"); text None is LOG_MARK.
+
+    Raw bytes give one event per line, its newline included, so that the events joined are what was written (CRLF becomes a
+    newline, what is no UTF-8 is replaced). A log frame gives one event, whatever it holds. Nothing is kept beyond
+    `event_bytes_max`: longer lines and records are cut into pieces of that size, between characters.
+    """
+
+    __slots__ = ("_at_ms", "_buffer", "_event_bytes_max", "_frame_left", "_plain")
+
+    def __init__(self, event_bytes_max):
+        self._buffer = bytearray()
+        self._event_bytes_max = event_bytes_max
+        self._frame_left = 0  # bytes of a log frame's text still to be made events of
+        self._at_ms = None  # that frame's time
+        self._plain = 0  # bytes at the buffer's start known to be text though they look like a frame
+
+    def feed(self, data):
+        """The events that are whole now."""
+        buffer = self._buffer
+        buffer += data
+        events = []
+        prefix = 0  # where the next log frame may begin; behind the end when there is none
+        while buffer:
+            if self._frame_left:
+                if not self._feed_frame(events):
+                    break
+                prefix = 0
+                continue
+            end = len(buffer)
+            if prefix <= 0:
+                prefix = buffer.find(LOG_PREFIX, self._plain)
+                prefix = end if prefix < 0 else prefix
+            if prefix == 0:
+                if end < LOG_HEADER.size:
+                    break
+                self._open_frame(events)
+                continue
+            stop = buffer.find(b"\n", 0, prefix) + 1
+            if not stop and prefix < end:
+                stop = prefix  # a line without its end, and a frame behind it
+            if not stop or stop > self._event_bytes_max:
+                if end < self._event_bytes_max:
+                    break
+                stop = _cut(buffer, self._event_bytes_max)
+            self._take(stop, events)
+            prefix -= stop
+        return events
+
+    def flush(self):
+        """What is left, for when the writer is gone or its call is over: an unfinished line is an event too."""
+        events = []
+        if self._buffer and not self._frame_left:
+            self._take(len(self._buffer), events)
+        elif self._buffer:
+            self._frame_left = len(self._buffer)
+            self._feed_frame(events)
+        return events
+
+    def _open_frame(self, events):
+        kind, length, at_us = LOG_HEADER.unpack_from(self._buffer)
+        if length > LOG_FRAME_BYTES_MAX:
+            self._plain = len(LOG_PREFIX)
+            return
+        del self._buffer[: LOG_HEADER.size]
+        self._frame_left = length
+        self._at_ms = at_us // 1000
+        if not length:
+            events.append((None if kind == LOG_MARK else "", self._at_ms))
+
+    def _feed_frame(self, events):
+        """Make an event of the frame's text when there is enough of it; False when more must come."""
+        size = min(self._frame_left, self._event_bytes_max)
+        if len(self._buffer) < size:
+            return False
+        if size < self._frame_left:
+            size = _cut(self._buffer, size)
+        text = self._buffer[:size].decode("utf-8", "replace")
+        del self._buffer[:size]
+        self._frame_left -= size
+        events.append((text, self._at_ms))
+        return True
+
+    def _take(self, size, events):
+        line = self._buffer[:size]
+        del self._buffer[:size]
+        self._plain = 0
+        if line.endswith(b"\r\n"):
+            line[-2:] = b"\n"
+        events.append((line.decode("utf-8", "replace"), None))
+
+
+def _cut(buffer, size):
+    """At most `size`, and not inside a UTF-8 sequence."""
+    for back in range(min(4, size)):
+        if size - back < len(buffer) and buffer[size - back] & 0xC0 != 0x80:
+            return size - back
+    return size

@@ -1,0 +1,273 @@
+"""The node's end of a running guest: its wire and its log pipe.
+
+A warm call is one send and one receive, a future and no task; only a streamed body has a task of its own. What must hold:
+
+* Lines written before a result reach the sink before the result reaches the caller: the log pipe is emptied when READY, a
+  RESULT or the end of the wire is seen. Lines of the loading go to the environment's sink, those of a call to the call's.
+* A call always gets an answer. `started` is False only when the guest went away with the call unread: the socket then says
+  "connection reset" instead of "end of file". A guest that died while loading counts as started: it would die again.
+* Nothing grows: the log is read in pieces and at most LOG_BYTES_PER_S of it, the guest waits in its write; a streamed
+  answer is bounded by the credit given.
+
+Must not know: contracts, shells, the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from ondol.model.limits import RESULT_BYTES_MAX
+from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtimes.logpipe import LogPipe
+from ondol.runtimes.streams import Incoming, Outgoing
+from ondol.sandbox import Child
+from ondol_guest import frames
+
+#: How long after the process's end its last frames may still be on their way to us.
+LAST_WORDS_S: Final = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class _Pending:
+    """One call under way."""
+
+    __slots__ = ("future", "incoming", "outgoing", "sink")
+
+    def __init__(self, future: asyncio.Future[Answer], sink: LogSink) -> None:
+        self.future = future
+        self.sink = sink
+        self.outgoing: Outgoing | None = None
+        self.incoming: Incoming | None = None
+
+
+class Link(asyncio.Protocol):
+    """`ondol.runtime.Worker` over the wire of one guest."""
+
+    def __init__(self, child: Child, sink: LogSink) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = frames.FrameReader()
+        self._calls: dict[int, _Pending] = {}
+        self._next = 1
+        self._transport: asyncio.Transport | None = None
+        self._sink = sink
+        self._loaded = False
+        self._log = LogPipe(child.log, self._line, self._mark_loaded)
+        self._init_ms: float | None = None
+        self._init_told = False
+        self._alive = True
+        self._reset = False
+        self._failed: Answer | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._writable: asyncio.Event | None = None
+        self._exit = self._loop.create_task(child.wait(), name=f"guest {child.pid}")  # type: ignore[arg-type]
+        self._exit.add_done_callback(self._exited)
+
+    @classmethod
+    async def open(cls, child: Child, init: bytes, sink: LogSink) -> Link:
+        """Take over `child`'s descriptors and send it `init`. Raises OSError; then they are closed."""
+        link = cls(child, sink)
+        wire = socket.socket(fileno=child.wire)
+        try:
+            wire.setblocking(False)
+            await link._loop.create_unix_connection(lambda: link, sock=wire)
+        except BaseException:
+            wire.close()
+            link.close()
+            raise
+        assert link._transport is not None
+        link._transport.write(init)
+        return link
+
+    # The port ----------------------------------------------------------------------------------------------------------
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
+    @property
+    def init_ms(self) -> float | None:
+        return self._init_ms
+
+    async def ended(self) -> int:
+        return await asyncio.shield(self._exit)
+
+    async def call(self, call: Call, sink: LogSink) -> Answer:
+        if self._failed is not None:
+            return self._failed
+        if not self._alive or self._transport is None:
+            return Answer(ending=Ending.DEAD, started=False)
+        number = self._next
+        self._next = number + 1
+        pending = _Pending(self._loop.create_future(), sink)
+        self._calls[number] = pending
+        try:
+            if call.body is None and len(call.meta) + len(call.payload) <= frames.FRAME_BYTES_MAX - 4:
+                self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload))
+            else:
+                pending.outgoing = Outgoing(self, number, call)
+            return await pending.future
+        finally:
+            if pending.incoming is None:
+                self._settle(number)
+
+    def close(self) -> None:
+        self._alive = False
+        if self._transport is not None:
+            self._transport.abort()
+        self._log.close()
+        if self._grace is not None:
+            self._grace.cancel()
+        self._end_calls()
+
+    # What streams need -------------------------------------------------------------------------------------------------
+    def send(self, frame: bytes) -> None:
+        """Send a whole frame of a stream; nothing once the guest is gone."""
+        if self._alive and self._transport is not None:
+            self._transport.write(frame)
+
+    async def drained(self) -> None:
+        """Wait while the socket takes no more."""
+        if self._writable is not None:
+            await self._writable.wait()
+
+    # The wire ----------------------------------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, flags, invocation, payload in self._reader.feed(data):
+                self._frame(kind, flags, invocation, payload)
+        except (frames.BrokenFrame, ValueError) as error:
+            log.warning("a guest broke the protocol and is given up: %s", error)
+            self._lost()
+            if self._transport is not None:
+                self._transport.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reset = isinstance(exc, ConnectionError)
+        self._lost()
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    # Frames ------------------------------------------------------------------------------------------------------------
+    def _frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
+        if kind == frames.RESULT:
+            self._result(flags, invocation, payload)
+        elif kind == frames.STARTED:
+            pass  # says nothing that the call's end does not: see `started` above
+        elif kind == frames.READY:
+            self._log.drain()
+            self._loaded = True
+            self._init_ms = float(json.loads(payload).get("init_ms", 0.0))
+        elif kind == frames.INIT_FAILED:
+            self._init_failed(payload)
+        else:
+            self._stream_frame(kind, flags, invocation, payload)
+
+    def _result(self, flags: int, invocation: int, payload: bytes) -> None:
+        pending = self._calls.get(invocation)
+        if pending is None:
+            return  # the caller did not wait for it
+        self._log.drain()
+        if not flags & frames.MORE:
+            self._log.flush()
+        raw, body = frames.split_meta(payload)
+        meta: Mapping[str, Any] = json.loads(raw) if raw else {}
+        ending = Ending.ERROR if flags & frames.ERROR else Ending.OK
+        if "too_large" in meta or (len(body) > RESULT_BYTES_MAX and not flags & frames.MORE):
+            ending, body = Ending.TOO_LARGE, b""
+        whole: bytes | AsyncIterator[bytes] = body
+        if flags & frames.MORE:
+            whole = pending.incoming = Incoming(self, invocation, body)
+        self._answer(pending, Answer(ending=ending, meta=meta, body=whole, init_ms=self._first_init_ms()))
+
+    def _init_failed(self, payload: bytes) -> None:
+        self._log.drain()
+        self._log.flush()
+        raw, body = frames.split_meta(payload)
+        self._alive = False
+        self._failed = Answer(
+            ending=Ending.INIT_ERROR, meta=json.loads(raw) if raw else {}, body=body, init_ms=self._first_init_ms()
+        )
+        self._end_calls()
+
+    def _stream_frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
+        pending = self._calls.get(invocation)
+        if pending is None:
+            return
+        if kind == frames.BODY and pending.incoming is not None:
+            pending.incoming.feed(payload, broken=bool(flags & frames.ERROR))
+        elif kind == frames.CREDIT and pending.outgoing is not None:
+            pending.outgoing.grant(payload)
+        elif kind == frames.END and pending.incoming is not None:
+            self._log.drain()
+            self._log.flush()
+            pending.incoming.end(broken=bool(flags & frames.ERROR))
+            self._settle(invocation)
+
+    def _answer(self, pending: _Pending, answer: Answer) -> None:
+        if not pending.future.done():
+            pending.future.set_result(answer)
+
+    def _first_init_ms(self) -> float | None:
+        told, self._init_told = self._init_told, True
+        return None if told else self._init_ms
+
+    def _settle(self, number: int) -> None:
+        """A call is over, both ways."""
+        pending = self._calls.pop(number, None)
+        if pending is not None and pending.outgoing is not None:
+            pending.outgoing.stop()
+
+    # The end -----------------------------------------------------------------------------------------------------------
+    def _exited(self, exit_: asyncio.Task[int]) -> None:
+        if not exit_.cancelled() and exit_.exception() is not None:
+            log.warning("how a guest ended is not known: %s", exit_.exception())
+        if self._alive:  # a child of the guest may hold the wire open: do not wait for the end of the stream
+            self._grace = self._loop.call_later(LAST_WORDS_S, self._lost)
+
+    def _lost(self) -> None:
+        """The guest is gone, or as good as gone."""
+        self._alive = False
+        self._log.drain()
+        self._log.flush()
+        self._end_calls()
+
+    def _end_calls(self) -> None:
+        started = not (self._reset and self._init_ms is not None)
+        answer = self._failed or Answer(ending=Ending.DEAD, started=started)
+        for number, pending in list(self._calls.items()):
+            if pending.incoming is not None:
+                pending.incoming.end(broken=True)
+                self._settle(number)
+            self._answer(pending, answer)
+        if self._writable is not None:
+            self._writable.set()
+
+    # The log -----------------------------------------------------------------------------------------------------------
+    def _mark_loaded(self) -> None:
+        self._loaded = True
+
+    def _line(self, text: str, at_ms: int | None) -> None:
+        """To the call under way when there is one and only one, else to the environment."""
+        if len(self._calls) == 1 and self._loaded:
+            (pending,) = self._calls.values()
+            pending.sink(text, at_ms)
+        else:
+            self._sink(text, at_ms)

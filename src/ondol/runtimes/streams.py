@@ -1,0 +1,120 @@
+"""Streamed bodies of one call, both ways, within the credit that frames.py gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from ondol.model.errors import Unavailable
+from ondol.runtime import Call
+from ondol_guest import frames
+
+log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """What a stream needs of the link."""
+
+    def send(self, frame: bytes) -> None: ...
+
+    async def drained(self) -> None: ...
+
+
+class Outgoing:
+    """A call's payload and body on their way to the guest: one task, for streamed calls only."""
+
+    def __init__(self, wire: Wire, invocation: int, call: Call) -> None:
+        self._wire = wire
+        self._invocation = invocation
+        self._credit = frames.CREDIT_BYTES
+        self._granted = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._run(call))
+
+    def grant(self, payload: bytes) -> None:
+        """A CREDIT frame: the guest took so many bytes."""
+        self._credit += frames.META.unpack(payload)[0]
+        self._granted.set()
+
+    def stop(self) -> None:
+        """The call is over: what is left of the body is of no use to anyone."""
+        self._task.cancel()
+
+    async def _run(self, call: Call) -> None:
+        self._wire.send(frames.pack_meta(frames.CALL, self._invocation, call.meta, b"", frames.MORE))
+        try:
+            await self._chunk(call.payload)
+            if call.body is not None:
+                async for chunk in call.body:
+                    await self._chunk(chunk)
+            self._wire.send(frames.pack(frames.BODY, self._invocation, b"", frames.LAST))
+        except Exception as error:  # the client went away, or sent what it may not
+            log.info("a streamed payload ended early: %s", error)
+            self._wire.send(frames.pack(frames.BODY, self._invocation, b"", frames.LAST | frames.ERROR))
+
+    async def _chunk(self, data: bytes) -> None:
+        for at in range(0, len(data), frames.CHUNK_BYTES):
+            piece = data[at : at + frames.CHUNK_BYTES]
+            while self._credit < len(piece):
+                self._granted.clear()
+                await self._granted.wait()
+            self._credit -= len(piece)
+            self._wire.send(frames.pack(frames.BODY, self._invocation, piece))
+            await self._wire.drained()
+
+
+class Incoming(AsyncIterator[bytes]):
+    """An answer's body as it comes. Ends when the guest said END; raises Unavailable when the guest could not finish it.
+
+    Whoever stops reading must `aclose` it: the rest is then thrown away as it comes, so that the guest is not left waiting.
+    """
+
+    def __init__(self, wire: Wire, invocation: int, first: bytes) -> None:
+        self._wire = wire
+        self._invocation = invocation
+        self._chunks: deque[bytes] = deque([first] if first else [])
+        self._uncounted = len(first)  # came in the RESULT: no credit was spent on it
+        self._came = asyncio.Event()
+        self._over = False
+        self._broken = False
+        self._thrown = False
+
+    def feed(self, chunk: bytes, *, broken: bool) -> None:
+        """A BODY frame."""
+        self._broken = self._broken or broken
+        if self._thrown:
+            self._credit(len(chunk))
+        elif chunk:
+            self._chunks.append(chunk)
+            self._came.set()
+
+    def end(self, *, broken: bool) -> None:
+        """END came, or nothing more will."""
+        self._over = True
+        self._broken = self._broken or broken
+        self._came.set()
+
+    async def __anext__(self) -> bytes:
+        while not self._chunks:
+            if self._broken and self._over:
+                raise Unavailable("the function's answer ended before it was complete")
+            if self._over or self._thrown:
+                raise StopAsyncIteration
+            self._came.clear()
+            await self._came.wait()
+        chunk = self._chunks.popleft()
+        self._credit(len(chunk))
+        return chunk
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        self._thrown = True
+        while self._chunks:
+            self._credit(len(self._chunks.popleft()))
+
+    def _credit(self, size: int) -> None:
+        free, self._uncounted = min(self._uncounted, size), max(0, self._uncounted - size)
+        if size > free and not self._over:
+            self._wire.send(frames.pack(frames.CREDIT, self._invocation, frames.META.pack(size - free)))

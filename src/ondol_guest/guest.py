@@ -1,0 +1,276 @@
+"""The guest's frame: INIT, the process's view of the world, and the lines to the node. What a handler is, its contract's module knows.
+
+The zygote forks, enters the shell and calls `run(wire_fd)`, with file descriptors 1 and 2 on the log pipe. INIT is JSON:
+
+    guest      module of ondol_guest with `serve(wire, settings)`
+    handler    as the function's owner wrote it
+    runtime    as the owner asked for it ("python3.11"); what runs may be another
+    variables  the whole environment
+    memory_mib, timeout_s
+    cwd        working directory, first place that modules come from
+    path       searched before the standard library
+    path_last  searched after it
+
+Invariants: nothing of the node's or the zygote's environment is left when user code runs; the first CALL may already be in the
+wire while INIT is worked on; a process forked by user code holds no wire.
+"""
+
+import importlib
+import io
+import json
+import os
+import sys
+import threading
+import time
+
+from ondol_guest import frames
+
+READ_BYTES = 65_536
+#: A log record is cut into frames of this size: with its header it is one event of the node's.
+LOG_TEXT_BYTES_MAX = 262_144 - 26
+
+
+class Gone(Exception):
+    """The node closed the wire: nobody is left to answer to."""
+
+
+class Log:
+    """The log pipe: raw text through `sys.stdout` and `sys.stderr`, whole records as log frames, in the order written.
+
+    A lock keeps one thread's text out of another's frame. It is re-entrant, for a signal handler that prints, and new in
+    every forked child.
+    """
+
+    def __init__(self, fd=1):
+        #: Its own descriptor, so that records survive what user code does to 1 and 2.
+        self.fd = os.dup(fd)
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self):
+        self.lock = threading.RLock()
+
+    def record(self, text):
+        """Write `text` as one event."""
+        data = text.encode("utf-8", "replace")
+        at_us = time.time_ns() // 1000
+        with self.lock:
+            for start in range(0, len(data) or 1, LOG_TEXT_BYTES_MAX):
+                piece = data[start : start + LOG_TEXT_BYTES_MAX]
+                write_all(self.fd, frames.LOG_HEADER.pack(frames.LOG_MAGIC, len(piece), at_us), piece)
+
+    def mark_loaded(self):
+        """Tell the log's reader that loading is over: what follows belongs to calls."""
+        write_all(self.fd, frames.LOG_HEADER.pack(frames.LOG_MARK, 0, time.time_ns() // 1000))
+
+
+class Out(io.TextIOWrapper):
+    """A standard stream that keeps nothing back: what is written is in the pipe when `write` returns."""
+
+    def __init__(self, fd, errors, log):
+        super().__init__(open(fd, "wb", closefd=False), encoding="utf-8", errors=errors, newline="\n")  # noqa: SIM115
+        self._log = log
+        self.mode = "w"
+
+    def write(self, text):
+        with self._log.lock:
+            count = super().write(text)
+            self.flush()
+        return count
+
+
+class Wire:
+    """The stream of frames to and from the node, blocking. Sending is for any thread, receiving for one at a time."""
+
+    def __init__(self, fd, log):
+        self.fd = fd
+        self.log = log
+        #: When INIT was read, on the monotonic clock: what loading took counts from here.
+        self.began_s = time.monotonic()
+        self._pending = b""
+        self._lock = threading.Lock()
+        os.set_inheritable(fd, False)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def recv(self):
+        """(kind, flags, invocation, payload) of the next frame. Raises Gone at the end, BrokenFrame."""
+        data = self._pending
+        while len(data) < frames.HEADER_BYTES:
+            data += self._read()
+        kind, flags, length, invocation = frames.unpack_header(data)
+        end = frames.HEADER_BYTES + length
+        if len(data) >= end:
+            self._pending = data[end:]
+            return kind, flags, invocation, data[frames.HEADER_BYTES : end]
+        self._pending = b""
+        return kind, flags, invocation, self._rest(data, length)
+
+    def recv_alone(self):
+        """As `recv`, and not a byte more is read: what follows may be another's to read."""
+        head = b""
+        while len(head) < frames.HEADER_BYTES:
+            head += self._read(frames.HEADER_BYTES - len(head))
+        kind, flags, length, invocation = frames.unpack_header(head)
+        return kind, flags, invocation, self._rest(head, length)
+
+    def detach(self):
+        """The wire as a socket, for a guest with a loop of its own; nothing was read ahead of INIT's end."""
+        import socket
+
+        fd, self.fd = self.fd, -1
+        return socket.socket(fileno=fd)
+
+    def _read(self, size=READ_BYTES):
+        try:
+            data = os.read(self.fd, size)
+        except ConnectionError as error:
+            raise Gone from error
+        if not data:
+            raise Gone
+        return data
+
+    def _rest(self, data, length):
+        """A payload longer than one read, into one buffer."""
+        payload = bytearray(length)
+        have = len(data) - frames.HEADER_BYTES
+        payload[:have] = data[frames.HEADER_BYTES :]
+        with memoryview(payload) as view:
+            while have < length:
+                count = os.readv(self.fd, [view[have:]])
+                if not count:
+                    raise Gone
+                have += count
+        return payload
+
+    def send(self, kind, invocation=0, payload=b"", flags=0):
+        """Send one frame."""
+        head = frames.HEADER.pack(frames.VERSION, kind, flags, len(payload), invocation)
+        self.send_parts(head, payload)
+
+    def send_meta(self, kind, invocation, meta, body=b"", flags=0, started=False):
+        """Send one frame with a meta object (JSON bytes or plain data) and a body; with `started`, STARTED in front of it."""
+        if not isinstance(meta, bytes):
+            meta = json.dumps(meta, separators=(",", ":")).encode()
+        head = frames.HEADER.pack(frames.VERSION, kind, flags, 4 + len(meta) + len(body), invocation)
+        if started:
+            head = frames.HEADER.pack(frames.VERSION, frames.STARTED, 0, 0, invocation) + head
+        self.send_parts(head + frames.META.pack(len(meta)) + meta, body)
+
+    def send_parts(self, *parts):
+        """Send bytes that are whole frames, in one system call where the socket takes them."""
+        try:
+            with self._lock:
+                write_all(self.fd, *parts)
+        except (BrokenPipeError, ConnectionError) as error:
+            raise Gone from error
+
+    def ready(self):
+        """Say that the handler is loaded."""
+        self.log.mark_loaded()
+        meta = {"init_ms": round((time.monotonic() - self.began_s) * 1000, 3)}
+        self.send(frames.READY, 0, json.dumps(meta).encode())
+
+    def _forget(self):
+        """In a child that user code forked: it must neither answer nor hold the wire open."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def write_all(fd, *parts):
+    """Write every byte of `parts`, in order."""
+    left = sum(map(len, parts))
+    written = os.writev(fd, parts)
+    if written == left:
+        return
+    data = memoryview(b"".join(parts))
+    while written < left:
+        written += os.write(fd, data[written:])
+
+
+def run(wire_fd):
+    """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here."""
+    status = 1
+    try:
+        wire = Wire(wire_fd, Log())
+        settings = await_init(wire)
+        enter(settings, wire)
+        status = serve(wire, settings) or 0
+    except Gone:
+        os._exit(0)
+    except SystemExit as error:
+        status = _exit_status(error)
+    except KeyboardInterrupt:
+        _die_of_interrupt()
+    except BaseException:  # what an interpreter does with an exception nobody caught
+        sys.excepthook(*sys.exc_info())
+    leave(status)
+
+
+def await_init(wire):
+    """The settings that the node sends first."""
+    kind, _, _, payload = wire.recv_alone()
+    if kind != frames.INIT:
+        raise frames.BrokenFrame("the first frame is of kind %d, expected INIT" % kind)
+    wire.began_s = time.monotonic()
+    return json.loads(payload)
+
+
+def enter(settings, wire):
+    """Make this process what `settings` say it is."""
+    os.environ.clear()
+    os.environ.update(settings["variables"])
+    time.tzset()
+    os.chdir(settings["cwd"])
+    sys.path[:] = settings["path"] + _library_path() + settings.get("path_last", [])
+    sys.path_importer_cache.clear()
+    sys.argv[:] = ["/var/runtime/bootstrap", settings["handler"]]
+    sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", wire.log)
+    sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", wire.log)
+
+
+def serve(wire, settings):
+    """Hand over to the contract's half of the guest; its exit status, or None."""
+    return importlib.import_module("ondol_guest." + settings["guest"]).serve(wire, settings)
+
+
+def _library_path():
+    """Where the running interpreter's own library is: its directories, not what a zygote or a site added."""
+    home = os.path.dirname(os.__file__)
+    place = os.path.join(os.path.dirname(home), "python%d%d.zip" % sys.version_info[:2])
+    path = [place, home, os.path.join(home, "lib-dynload")]
+    dynload = [p for p in sys.path if p.endswith("lib-dynload")]
+    return path[:2] + (dynload[:1] or path[2:])
+
+
+def _exit_status(error):
+    """What the process's exit status is for a SystemExit, as the interpreter has it."""
+    code = error.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _die_of_interrupt():
+    import signal
+
+    sys.excepthook(*sys.exc_info())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def leave(status):
+    """End as an interpreter does: wait for threads, run what was registered for the exit, flush. Not what a zygote left behind."""
+    import atexit
+
+    try:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        status = status or 1
+    os._exit(status)
