@@ -201,6 +201,10 @@ class Deployments:
         await self._commits.everywhere(self.index.number)
         return Deployed(function=found.function, revision=found.revision, version=found.version)
 
+    def check(self, base: Function, if_etag: str | None = None) -> None:
+        """Raise what `update` or `publish` would raise now, before the work of preparing them."""
+        self._free(base, if_etag)
+
     # Facts beside the revision -------------------------------------------------------------------------------------
     async def retag(self, function: str, *, add: Mapping[str, str] | None = None, remove: frozenset[str] = frozenset()) -> None:
         """Set and remove tags."""

@@ -1,0 +1,27 @@
+"""Lambda's control plane in one table: which handler answers which operation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ondol.core.deploy import Deployments
+from ondol.dialects.aws.account import Account
+from ondol.dialects.aws.aliases import Aliases
+from ondol.dialects.aws.functions import CodeUrl, Functions
+from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.service import Operations
+from ondol.dialects.aws.tags import Tags
+from ondol.dialects.aws.uploads import Uploads
+from ondol.dialects.aws.versions import Versions
+
+
+def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl) -> Operations:
+    """All operations built of the service "lambda" but Invoke, which never comes to the desk."""
+    lookup = Lookup(deployments)
+    return {
+        **Functions(deployments, lookup, Uploads(deployments, spool), code_url).operations(),
+        **Versions(deployments, lookup).operations(),
+        **Aliases(deployments, lookup).operations(),
+        **Tags(deployments, lookup).operations(),
+        **Account(deployments, lookup).operations(),
+    }

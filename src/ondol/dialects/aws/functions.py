@@ -1,0 +1,176 @@
+"""CreateFunction, GetFunction, ListFunctions, UpdateFunctionCode, UpdateFunctionConfiguration, DeleteFunction and kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from ondol.core.deploy import Deployed, Deployments, NewFunction
+from ondol.core.permit import permit
+from ondol.dialects.aws import configuration, names, refusals
+from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.paging import page
+from ondol.dialects.aws.rendering import LATEST, listed
+from ondol.dialects.aws.rendering import configuration as shown
+from ondol.dialects.aws.service import Context, Operations
+from ondol.dialects.aws.uploads import Uploads
+from ondol.model.errors import AlreadyExists, InUse, InvalidSetting
+from ondol.model.functions import Code, Function
+
+#: As many functions as one answer of the service lists, whatever is asked for.
+LISTED_MAX: Final = 50
+
+Params = dict[str, Any]
+#: A URL of this node under which the bearer, for a while, gets an archive.
+CodeUrl = Callable[[Code, Context], str]
+
+
+class Functions:
+    """The handlers of what concerns whole functions."""
+
+    def __init__(self, deployments: Deployments, lookup: Lookup, uploads: Uploads, code_url: CodeUrl) -> None:
+        self._deployments = deployments
+        self._lookup = lookup
+        self._uploads = uploads
+        self._code_url = code_url
+
+    def operations(self) -> Operations:
+        return {
+            "CreateFunction": self.create,
+            "GetFunction": self.get,
+            "GetFunctionConfiguration": self.get_configuration,
+            "ListFunctions": self.list,
+            "UpdateFunctionCode": self.update_code,
+            "UpdateFunctionConfiguration": self.update_configuration,
+            "DeleteFunction": self.delete,
+        }
+
+    async def create(self, context: Context, params: Params) -> Params:
+        named = self._lookup.named(context, "CreateFunction", params)
+        if len(named.name) > names.NAME_CHARS_MAX:
+            text = (
+                f"1 validation error detected: Value '{named.name}' at 'functionName' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {names.NAME_CHARS_MAX}"
+            )
+            raise refusals.invalid(text)
+        if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
+            raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
+        wanted = configuration.created(params)
+        if self._deployments.index.handle(DIALECT, named.account, named.region, named.name):
+            raise refusals.conflict(f"Function already exist: {named.name}")
+        code = await self._uploads.take(params["Code"], account=named.account, region=named.region)
+        new = NewFunction(
+            dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
+            code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
+        )  # fmt: skip
+        try:
+            return shown(await self._deployments.create(new))
+        except AlreadyExists as error:
+            raise refusals.conflict(f"Function already exist: {named.name}") from error
+        except InvalidSetting as error:
+            raise refusals.invalid("Number of tags exceeds resource tag limit.") from error
+
+    async def get(self, context: Context, params: Params) -> Params:
+        found = self._lookup.function(context, "GetFunction", params)
+        deployed = self._lookup.deployed(found)
+        function, code = found.function, deployed.revision.code
+        answer: Params = {
+            "Configuration": shown(deployed, qualifier=found.qualifier),
+            "Code": {"RepositoryType": "S3", "Location": self._code_url(code, context)},
+        }
+        if function.tags:
+            answer["Tags"] = dict(function.tags)
+        if function.concurrency_reserved is not None:
+            answer["Concurrency"] = {"ReservedConcurrentExecutions": function.concurrency_reserved}
+        return answer
+
+    async def get_configuration(self, context: Context, params: Params) -> Params:
+        found = self._lookup.function(context, "GetFunctionConfiguration", params)
+        return shown(self._lookup.deployed(found), qualifier=found.qualifier)
+
+    async def list(self, context: Context, params: Params) -> Params:
+        permit(context.principal, "function:ListFunctions", context.account)
+        if params.get("MasterRegion") not in (None, "ALL", context.region):
+            return {"Functions": []}  # nothing here is a copy of another region's function
+        every = params.get("FunctionVersion") == "ALL"
+        entries = self._entries if every else self._latest
+        items, marker = page(params, lambda after: entries(context, after), LISTED_MAX, operation="ListFunctions")
+        functions = [listed(deployed, qualifier=_qualifier(deployed) if every else None) for deployed in items]
+        return {"Functions": functions, **({"NextMarker": marker} if marker else {})}
+
+    async def update_code(self, context: Context, params: Params) -> Params:
+        function = self._lookup.unqualified(context, "UpdateFunctionCode", params)
+        if params.get("ImageUri"):
+            raise refusals.invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+        configuration.refuse_unbuilt(params)
+        with self._lookup.changing(function):
+            self._deployments.check(function, params.get("RevisionId"))
+        code = await self._uploads.take(params, account=function.account, region=function.region)
+        old = self._deployments.latest(function).revision.configuration
+        changed = configuration.with_architectures(old, params.get("Architectures"))
+        return await self._update(function, params, code=code, configuration=changed)
+
+    async def update_configuration(self, context: Context, params: Params) -> Params:
+        function = self._lookup.unqualified(context, "UpdateFunctionConfiguration", params)
+        old = self._deployments.latest(function).revision.configuration
+        return await self._update(function, params, configuration=configuration.updated(old, params))
+
+    async def delete(self, context: Context, params: Params) -> Params:
+        found = self._lookup.function(context, "DeleteFunction", params)
+        function, qualifier = found.function, found.qualifier
+        with self._lookup.changing(function):
+            if qualifier is None:
+                await self._deployments.delete(function.id)
+            elif qualifier == LATEST:
+                raise refusals.invalid("$LATEST version cannot be deleted without deleting the function.")
+            elif not qualifier.isdecimal():
+                raise refusals.invalid("Deletion of aliases is not currently supported.")
+            else:
+                await self._delete_version(function, int(qualifier))
+        return {}
+
+    async def _delete_version(self, function: Function, number: int) -> None:
+        try:
+            await self._deployments.delete_version(function.id, number)
+        except InUse as error:
+            text = f"Unable to delete version because the following aliases reference it: [{', '.join(error.by)}]"
+            raise refusals.conflict(text) from error
+
+    async def _update(self, function: Function, params: Params, **changes: Any) -> Params:
+        with self._lookup.changing(function):
+            deployed = await self._deployments.update(
+                function,
+                **changes,
+                if_etag=params.get("RevisionId"),
+                publish=bool(params.get("Publish")),
+                dry_run=bool(params.get("DryRun")),
+            )
+        return shown(deployed, qualifier=str(deployed.version.number) if deployed.version else None)
+
+    def _latest(self, context: Context, after: str) -> Iterator[tuple[str, Deployed]]:
+        """$LATEST of every function whose name comes after `after`."""
+        index = self._deployments.index
+        for name in index.names(DIALECT, context.account, context.region, after=after, limit=LISTED_MAX + 1):
+            function = index.handle(DIALECT, context.account, context.region, name)
+            if function:
+                yield name, self._deployments.latest(function)
+
+    def _entries(self, context: Context, after: str) -> Iterator[tuple[str, Deployed]]:
+        """Every version of every function; positions are "NAME" for $LATEST and "NAME:0000000001" for versions."""
+        index, (name, _, number) = self._deployments.index, after.partition(":")
+        begun = [name] if after else []
+        for each in [*begun, *index.names(DIALECT, context.account, context.region, after=name, limit=LISTED_MAX + 1)]:
+            function = index.handle(DIALECT, context.account, context.region, each)
+            if function is None:
+                continue
+            if each != name or not after:
+                yield each, self._deployments.latest(function)
+            least = int(number or 0) if each == name else 0
+            for version in index.versions(function.id):
+                if version.number > least:
+                    yield f"{each}:{version.number:010d}", self._deployments.version(function, version.number)
+
+
+def _qualifier(deployed: Deployed) -> str:
+    return str(deployed.version.number) if deployed.version else LATEST
