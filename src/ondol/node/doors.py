@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ondol.dialect import Dialect
-from ondol.http.guard import refusal
+from ondol.http.guard import Allowed, refusal
 from ondol.http.messages import Request, Response
 from ondol.http.passing import Passing
 from ondol.http.table import Plane, Table
@@ -28,7 +28,7 @@ class FrontDoor:
         table: Table,
         dialects: Mapping[str, Dialect],
         passing: Passing,
-        hosts: frozenset[str],
+        hosts: Allowed,
         ready: Callable[[], str | None],
     ) -> None:
         self._table = table
