@@ -39,7 +39,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A slot is no more: it failed to start, died (whatever it ran has been, or will be, answered elsewhere), or was stopped."""
+    """A slot is no more: it failed to start, died (what it ran is answered elsewhere), or was stopped."""
 
     slot: SlotId
 

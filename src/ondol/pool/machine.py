@@ -129,31 +129,39 @@ class Machine:
         """Take note of `event` and say what to do, in this order."""
         match event:
             case Wanted():
-                return self._wanted(event, now_s)
+                actions = self._wanted(event, now_s)
             case Done():
-                return self._done(event, now_s)
+                actions = self._done(event, now_s)
             case Ready():
-                return self._ready(event, now_s)
+                actions = self._ready(event, now_s)
             case Gone():
-                return self._gone(event, now_s)
+                actions = self._gone(event, now_s)
             case GaveUp():
-                return self._gave_up(event, now_s)
+                actions = self._gave_up(event, now_s)
             case Retired():
-                return self._retired(event, now_s)
+                actions = self._retired(event, now_s)
             case Tick():
-                return self._tick(now_s)
+                actions = self._tick(now_s)
             case _:
                 assert_never(event)
+        return actions
 
-    def next_tick_s(self) -> float | None:
-        """When a Tick will have something to do; None: not before another event."""
-        times = [crew.retry_at_s for crew in self.failing.values()]
+    def is_warm(self, revision: str) -> bool:
+        """Whether an invocation of this revision would find a place at once."""
+        crew = self.crews.get(revision)
+        return crew is not None and bool(crew.free)
+
+    def next_tick_s(self, now_s: float) -> float | None:
+        """When, after `now_s`, a Tick will have something to do; None: not before another event."""
+        times = [crew.retry_at_s if crew.line else self._forgiven_at_s(crew) for crew in self.failing.values()]
+        if self.hungry:
+            times.append(self._starving_at_s(next(iter(self.hungry.values()))))
+        times = [at_s for at_s in times if at_s > now_s]
         if self.idle:
             coldest = next(iter(self.idle.values()))
-            times.append(coldest.used_s + min(self.limits.idle_s_max, self.limits.idle_unused_s_max))
-        if self.hungry:
-            head = next(iter(self.hungry.values()))
-            times.append(self._starving_at_s(head))
+            goes_s = coldest.used_s + keep_s(History(calls=coldest.calls), self.limits)
+            # Warmer ones may have to go earlier; looking that often is often enough.
+            times.append(min(goes_s, now_s + self._shortest_idle_s()))
         return min(times, default=None)
 
     # What happened -----------------------------------------------------------------------------------------------------
@@ -243,7 +251,7 @@ class Machine:
 
     def _tick(self, now_s: float) -> list[Action]:
         actions: list[Action] = []
-        shortest_s = min(self.limits.idle_s_max, self.limits.idle_unused_s_max)
+        shortest_s = self._shortest_idle_s()
         for slot in list(self.idle.values()):
             idle_s = now_s - slot.used_s
             if idle_s < shortest_s:
@@ -253,8 +261,7 @@ class Machine:
                 self._forget(slot.crew, now_s)
         for crew in list(self.failing.values()):
             self._queue_up(crew, now_s)
-            if now_s >= crew.retry_at_s + self.limits.backoff_s_max:
-                self._forget(crew, now_s)
+            self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
     # One slot ----------------------------------------------------------------------------------------------------------
@@ -353,10 +360,16 @@ class Machine:
         """Drop a crew that is nothing any more. Failures are remembered for the longest pause after they are forgiven."""
         if crew.slots or crew.line:
             return
-        if crew.failures and now_s < crew.retry_at_s + self.limits.backoff_s_max:
+        if crew.failures and now_s < self._forgiven_at_s(crew):
             return
         self.crews.pop(crew.revision, None)
         self.failing.pop(crew.revision, None)
+
+    def _forgiven_at_s(self, crew: Crew) -> float:
+        return crew.retry_at_s + self.limits.backoff_s_max
+
+    def _shortest_idle_s(self) -> float:
+        return min(self.limits.idle_s_max, self.limits.idle_unused_s_max)
 
     # Growth ------------------------------------------------------------------------------------------------------------
     def _grow(self, now_s: float) -> list[Action]:

@@ -1,0 +1,395 @@
+"""The pool as the core sees it: a place for an invocation, warm if there is one, else a cold start or a wait.
+
+The driver turns the machine's actions into environments and their news into the machine's events; it decides nothing itself.
+It must not know what a contract renders or who asked. A warm `acquire` runs without a task, a timer or a turn of the loop.
+
+Invariants: each lease is given back once; each start and stop is a task that the pool holds until it has ended; starts are
+never cancelled half-way (a shell could be lost), they are stopped once they have come up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from ondol.clock import Clock
+from ondol.contract import Contract
+from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttled, Unavailable
+from ondol.model.functions import Code, Revision, Target
+from ondol.model.invocations import Invocation
+from ondol.pool.environment import Environment, Makings, Ran
+from ondol.pool.events import Action, Done, Event, GaveUp, Gone, Ready, Refuse, Retired, Run, SlotId, Start, Stop, Tick, Wanted
+from ondol.pool.machine import Machine, State
+from ondol.pool.policy import PoolLimits
+from ondol.runtime import Call, Runtime
+from ondol.sandbox import Sandboxes
+from ondol.telemetry import Telemetry
+
+_log = logging.getLogger(__name__)
+
+#: The pool looks after itself at most this often.
+TICK_S_MIN = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """The pool at one moment."""
+
+    starting: int
+    idle: int
+    busy: int
+    stopping: int
+    waiting: int
+    memory_mib: int
+    memory_mib_max: int
+    #: Since the node came up.
+    cold_starts: int
+    failed_starts: int
+
+
+class Lease:
+    """A place for one invocation. `release` it in any case; a streaming answer keeps it until its end by itself."""
+
+    __slots__ = ("_invocation", "_pool", "_released", "_slot", "_streaming", "cold", "environment")
+
+    def __init__(self, pool: Pool, slot: SlotId, invocation: int, environment: Environment) -> None:
+        self.environment = environment
+        #: The environment has not served a call yet.
+        self.cold = not environment.calls
+        self._pool = pool
+        self._slot = slot
+        self._invocation = invocation
+        self._released = False
+        self._streaming: asyncio.Future[None] | None = None
+
+    async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
+        """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
+        ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail)
+        self._streaming = ran.streaming
+        return ran
+
+    def release(self) -> None:
+        """Give the place back. Idempotent."""
+        if self._released:
+            return
+        self._released = True
+        if self._streaming is not None and not self._streaming.done():
+            self._streaming.add_done_callback(lambda _: self._pool._give_back(self._slot, self._invocation, self.environment))  # noqa: SLF001
+        else:
+            self._pool._give_back(self._slot, self._invocation, self.environment)  # noqa: SLF001  (its other half)
+
+
+class Pool:
+    """See the module. `acquire`, `retire`, and at the end `drain` and `close`."""
+
+    def __init__(
+        self,
+        *,
+        limits: PoolLimits,
+        sandboxes: Sandboxes,
+        runtimes: Callable[[Revision], Runtime],
+        contracts: Mapping[str, Contract],
+        telemetry: Telemetry,
+        clock: Clock,
+        mint: Callable[[Revision], tuple[str, str, str]],
+        endpoint: str,
+        tree_of: Callable[[Code], str],
+        inherited_bytes: Callable[[Revision], Awaitable[int]] | None = None,
+        substitute: Callable[[Revision], str | None] | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self.makings = Makings(
+            sandboxes=sandboxes,
+            runtimes=runtimes,
+            contracts=contracts,
+            telemetry=telemetry,
+            clock=clock,
+            mint=mint,
+            endpoint=endpoint,
+            tree_of=tree_of,
+            inherited_bytes=inherited_bytes or _inherits_nothing,
+            substitute=substitute or _as_asked,
+            new_id=new_id or _random_id,
+        )
+        self.limits = limits
+        self._machine = Machine(limits)
+        self._now_s = clock.now_s
+        self._environments: dict[SlotId, Environment] = {}
+        self._starts: dict[SlotId, asyncio.Task[None]] = {}
+        self._stops: dict[SlotId, asyncio.Task[None]] = {}
+        self._waiters: dict[int, tuple[Revision, asyncio.Future[Lease]]] = {}
+        #: Revisions that the machine may ask a start for.
+        self._revisions: dict[str, Revision] = {}
+        #: Why the last start of a revision failed.
+        self._failures: dict[str, OndolError] = {}
+        self._invocations = 0
+        self._leases = 0
+        self._cold_starts = 0
+        self._failed_starts = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = 0.0
+        self._closing = False
+        self._quiet: asyncio.Event | None = None
+
+    # What the core asks ------------------------------------------------------------------------------------------------
+    async def acquire(self, target: Target, *, wait_s_max: float) -> Lease:
+        """A place for one invocation of the target's revision.
+
+        Raises Throttled('line') when too many wait or this one waited `wait_s_max`; RuntimeMissing, StartFailed or OutOfSpace
+        when no environment can be started; Unavailable when the node is going down.
+        """
+        revision = target.revision
+        configuration = revision.configuration
+        contract = self.makings.contracts[configuration.contract]
+        if self._closing:
+            raise Unavailable("the node is going down: try again on another, or later")
+        if not self._machine.is_warm(revision.id):
+            self._check(revision)
+        invocation = self._invocations = self._invocations + 1
+        want = Wanted(invocation, revision.id, configuration.memory_mib, contract.concurrency)
+        actions = self._machine.handle(want, self._now_s())
+        if len(actions) == 1:
+            action = actions[0]
+            if type(action) is Run:
+                self._leases += 1
+                return Lease(self, action.slot, invocation, self._environments[action.slot])
+        return await self._wait(revision, invocation, actions, wait_s_max)
+
+    def retire(self, revision: str) -> None:
+        """Nothing points to this revision any more: let its environments go, the idle ones now."""
+        self._tell(Retired(revision))
+
+    def stats(self) -> Stats:
+        states = [slot.state for slot in self._machine.slots.values()]
+        return Stats(
+            starting=states.count(State.STARTING),
+            idle=states.count(State.IDLE),
+            busy=states.count(State.BUSY),
+            stopping=states.count(State.STOPPING),
+            waiting=len(self._machine.waiting),
+            memory_mib=self._machine.used_mib,
+            memory_mib_max=self.limits.memory_mib_max,
+            cold_starts=self._cold_starts,
+            failed_starts=self._failed_starts,
+        )
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing new and wait until all that was taken has ended, at most `seconds`; whether it has."""
+        self._closing = True
+        self._quiet = asyncio.Event()
+        self._look_quiet()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End every environment, whatever it runs. Call `drain` first to be polite."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for invocation in tuple(self._waiters):
+            self._answer(invocation, Unavailable("the node went down while this invocation waited"))
+        await asyncio.gather(*self._starts.values(), return_exceptions=True)
+        environments = list(self._environments.values())
+        self._environments.clear()
+        await asyncio.gather(*(self._end(environment) for environment in environments))
+        await asyncio.gather(*self._stops.values(), return_exceptions=True)
+
+    # Waiting -----------------------------------------------------------------------------------------------------------
+    def _check(self, revision: Revision) -> None:
+        """Say at once what no amount of starting would mend."""
+        runtime = revision.configuration.runtime
+        missing = self.makings.runtimes(revision).find(runtime)
+        if missing is not None:
+            raise RuntimeMissing(runtime, missing)
+
+    async def _wait(self, revision: Revision, invocation: int, actions: list[Action], wait_s_max: float) -> Lease:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Lease] = loop.create_future()
+        self._waiters[invocation] = (revision, waiter)
+        self._revisions[revision.id] = revision
+        timer = loop.call_later(wait_s_max, self._tell, GaveUp(invocation))
+        self._do(actions)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().release()
+            raise
+        finally:
+            timer.cancel()
+            if self._waiters.pop(invocation, None) is not None:
+                self._tell(GaveUp(invocation))
+
+    def _answer(self, invocation: int, answer: Lease | OndolError) -> None:
+        _, waiter = self._waiters.pop(invocation, (None, None))
+        if waiter is None or waiter.done():
+            if isinstance(answer, Lease):
+                answer.release()  # whoever waited was cancelled
+        elif isinstance(answer, Lease):
+            waiter.set_result(answer)
+        else:
+            waiter.set_exception(answer)
+
+    # Events and actions ------------------------------------------------------------------------------------------------
+    def _tell(self, event: Event) -> None:
+        self._do(self._machine.handle(event, self._now_s()))
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Run():
+                    self._leases += 1
+                    lease = Lease(self, action.slot, action.invocation, self._environments[action.slot])
+                    self._answer(action.invocation, lease)
+                case Start():
+                    self._starts[action.slot] = self._task(self._start(action.slot, self._revisions[action.revision]))
+                case Stop():
+                    self._stops[action.slot] = self._task(self._stop(action.slot))
+                case Refuse():
+                    self._answer(action.invocation, self._why(action))
+                case _:
+                    assert_never(action)
+        self._set_timer()
+        self._look_quiet()
+
+    def _give_back(self, slot: SlotId, invocation: int, environment: Environment) -> None:
+        """A lease ended."""
+        self._leases -= 1
+        if environment.broken:
+            self._lose(slot)
+            return
+        actions = self._machine.handle(Done(slot, invocation), self._now_s())
+        if actions:
+            self._do(actions)
+        elif self._timer is None:
+            self._set_timer()
+        if self._quiet is not None:
+            self._look_quiet()
+
+    def _lose(self, slot: SlotId) -> None:
+        """An environment broke, or its worker died while idle."""
+        environment = self._environments.pop(slot, None)
+        if environment is not None:
+            self._stops[slot] = self._task(self._discard(slot, environment))
+        self._tell(Gone(slot))
+'''
+
+    def _died(self, slot: SlotId) -> None:
+        if not self._closing:
+            self._lose(slot)
+
+    def _why(self, refusal: Refuse) -> OndolError:
+        """The machine's reason as the caller's error."""
+        revision, _ = self._waiters[refusal.invocation]
+        match refusal.why:
+            case "start":
+                return self._failures.get(revision.id) or StartFailed(f"no environment of {revision.name} could be started")
+            case "memory":
+                return StartFailed(
+                    f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and this node's functions share "
+                    f"{self.limits.memory_mib_max} MiB: give the function less, or the node more"
+                )
+            case _:
+                return Throttled("line")
+
+    # Starting and stopping ---------------------------------------------------------------------------------------------
+    async def _start(self, slot: SlotId, revision: Revision) -> None:
+        environment: Environment | None = None
+        try:
+            environment = Environment(revision, self.makings, lambda: self._died(slot))
+            async with asyncio.timeout(self.limits.start_s_max):
+                await environment.start()
+        except Exception as error:
+            self._failed_starts += 1
+            self._failures[revision.id] = _as_ondol_error(revision, error, self.limits.start_s_max)
+            self._starts.pop(slot)
+            self._tell(Gone(slot))
+            if environment is not None:
+                await self._end(environment)
+            return
+        self._cold_starts += 1
+        self._failures.pop(revision.id, None)
+        self._environments[slot] = environment
+        self._starts.pop(slot)
+        self._tell(Ready(slot))
+
+    async def _stop(self, slot: SlotId) -> None:
+        start = self._starts.get(slot)
+        if start is not None:
+            await asyncio.wait([start])
+        environment = self._environments.pop(slot, None)
+        if environment is not None:
+            await self._end(environment)
+        self._stops.pop(slot, None)
+        self._tell(Gone(slot))
+
+    async def _discard(self, slot: SlotId, environment: Environment) -> None:
+        await self._end(environment)
+        self._stops.pop(slot, None)
+
+    async def _end(self, environment: Environment) -> None:
+        try:
+            async with asyncio.timeout(self.limits.stop_s_max):
+                await environment.close()
+        except (OndolError, TimeoutError) as error:
+            # The keeper ends every shell of a front whose line closes: nothing is left in the end.
+            _log.warning("environment %s could not be ended: %s", environment.place.environment, error or "no answer")
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    # Time --------------------------------------------------------------------------------------------------------------
+    def _set_timer(self) -> None:
+        """Have the machine told when it next wants to look."""
+        now_s = self._now_s()
+        at_s = self._machine.next_tick_s(now_s)
+        if at_s is None or self._closing and not self._waiters:
+            return
+        if self._timer is not None:
+            if self._timer_at_s <= at_s:
+                return
+            self._timer.cancel()
+        self._timer_at_s = at_s
+        self._timer = asyncio.get_running_loop().call_later(max(at_s - now_s, TICK_S_MIN), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._tell(Tick())
+        crews = self._machine.crews
+        for table in (self._revisions, self._failures):
+            for revision in [revision for revision in table if revision not in crews]:
+                del table[revision]
+
+    def _look_quiet(self) -> None:
+        if self._quiet is not None and not self._leases and not self._waiters:
+            self._quiet.set()
+
+
+def _as_ondol_error(revision: Revision, error: Exception, start_s_max: float) -> OndolError:
+    if isinstance(error, OndolError):
+        return error
+    if isinstance(error, TimeoutError):
+        return StartFailed(f"an environment of {revision.name} did not come up within {start_s_max:g} s")
+    _log.error("starting an environment of %s failed", revision.name, exc_info=error)
+    return StartFailed(f"no environment of {revision.name} could be started: {error}")
+
+
+async def _inherits_nothing(_: Revision) -> int:
+    return 0
+
+
+def _as_asked(_: Revision) -> str | None:
+    return None
+
+
+def _random_id() -> str:
+    return os.urandom(16).hex()
