@@ -281,7 +281,6 @@ class Pool:
         if environment is not None:
             self._stops[slot] = self._task(self._discard(slot, environment))
         self._tell(Gone(slot))
-'''
 
     def _died(self, slot: SlotId) -> None:
         if not self._closing:
@@ -352,7 +351,7 @@ class Pool:
         """Have the machine told when it next wants to look."""
         now_s = self._now_s()
         at_s = self._machine.next_tick_s(now_s)
-        if at_s is None or self._closing and not self._waiters:
+        if at_s is None or (self._closing and not self._waiters):
             return
         if self._timer is not None:
             if self._timer_at_s <= at_s:
