@@ -83,7 +83,9 @@ def encode_error(service: str, protocol: str, error: ServiceError, request_id: s
     headers = _json_headers(shapes, request_id)
     if "awsQueryCompatible" in shapes.metadata:
         headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
-    return Response(status, [*headers, *error.headers], codec_json.encode({"__type": error.code, **error.extra, key: error.message}))
+    return Response(
+        status, [*headers, *error.headers], codec_json.encode({"__type": error.code, **error.extra, key: error.message})
+    )
 
 
 def not_built(service: str, operation: str) -> ServiceError:

@@ -5,6 +5,7 @@ Knows the codes' statuses and spellings by itself, so that the hot path needs no
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ import msgspec
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Response
 from ondol.model import errors
+from ondol.model.errors import OndolError
+
+#: Of the empty body.
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 USER: Mapping[str, Any] = {"Type": "User"}
 SERVER: Mapping[str, Any] = {"Type": "Server"}
@@ -23,10 +28,11 @@ _REASONS = {
     "line": "ConcurrentInvocationLimitExceeded",
 }
 
+
 Translator = Callable[[Any, str], ServiceError]
 
 
-def translate(error: errors.OndolError, resource: str) -> ServiceError:
+def translate(error: OndolError, resource: str) -> ServiceError:
     """`error`, met while serving `resource` (an ARN), as the service says it."""
     for kind in type(error).__mro__:
         translator = TABLE.get(kind)
@@ -116,9 +122,7 @@ STATUSES: Mapping[str, int] = {
     "NotImplemented": 501,
 }
 #: Codes whose body spells "Message".
-CAPITALISED = frozenset(
-    {"ResourceNotFoundException", "InvalidRuntimeException", "ServiceException", "AccessDeniedException"}
-)
+CAPITALISED = frozenset({"ResourceNotFoundException", "InvalidRuntimeException", "ServiceException", "AccessDeniedException"})
 
 TABLE: Mapping[type, Translator] = {
     errors.InvalidPayload: _user("InvalidRequestContentException"),

@@ -76,26 +76,22 @@ def parse(text: str, qualifier: str | None, *, account: str, region: str) -> Nam
     return Named(inner_account or account, inner_region or region, name, qualifier or inner_qualifier or None)
 
 
-def check(text: str, qualifier: str | None) -> None:
-    """Raise the ValidationException that Lambda answers to malformed names. The codec does this for its operations; only
-    callers that go round it (Invoke's fast path) need to.
+def check(text: str, qualifier: str | None, found: list[str]) -> None:
+    """Raise the ValidationException that Lambda answers to malformed names, or for what the caller `found` before. The codec
+    does this for its operations; only a caller that goes round it (Invoke) needs to.
     """
-    found = []
-    if not _WHOLE.fullmatch(text):
+    function = _WHOLE.fullmatch(text)
+    if function is None:
         found.append(_pattern_text(text, "functionName", FUNCTION_PATTERN))
-    if len(text) > FUNCTION_CHARS_MAX:
-        found.append(_length_text(text, "functionName", f"less than or equal to {FUNCTION_CHARS_MAX}"))
-    if not text:
-        found.append(_length_text(text, "functionName", "greater than or equal to 1"))
+    if not 1 <= len(text) <= FUNCTION_CHARS_MAX:
+        found.append(_length_text(text, "functionName", FUNCTION_CHARS_MAX))
     if qualifier is not None:
         if not _QUALIFIER.fullmatch(qualifier):
             found.append(_pattern_text(qualifier, "qualifier", QUALIFIER_PATTERN))
-        if len(qualifier) > QUALIFIER_CHARS_MAX:
-            found.append(_length_text(qualifier, "qualifier", f"less than or equal to {QUALIFIER_CHARS_MAX}"))
-        if not qualifier:
-            found.append(_length_text(qualifier, "qualifier", "greater than or equal to 1"))
+        if not 1 <= len(qualifier) <= QUALIFIER_CHARS_MAX:
+            found.append(_length_text(qualifier, "qualifier", QUALIFIER_CHARS_MAX))
     if found:
-        raise ServiceError("ValidationException", joined(found))
+        raise ServiceError("ValidationException", joined(found), status=400)
 
 
 def joined(errors: list[str]) -> str:
@@ -122,5 +118,6 @@ def _pattern_text(value: str, where: str, pattern: str) -> str:
     )
 
 
-def _length_text(value: str, where: str, bound: str) -> str:
+def _length_text(value: str, where: str, chars_max: int) -> str:
+    bound = f"less than or equal to {chars_max}" if value else "greater than or equal to 1"
     return f"Value '{value}' at '{where}' failed to satisfy constraint: Member must have length {bound}"

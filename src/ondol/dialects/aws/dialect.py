@@ -1,0 +1,221 @@
+"""The dialect as the node serves it: its routes, and one class per process.
+
+`AwsFront` answers Invoke and authenticates it. `AwsDesk` answers all other operations through the codec; the front hands those
+requests on untouched, and the desk verifies them itself. Both turn every error into the service's own, and an unexpected one into
+a ServiceException that the node's log explains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from ondol.dialects.aws import codec, errors
+from ondol.dialects.aws.auth import Claimed, Verifier
+from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
+from ondol.dialects.aws.service import Context, Operations, ServiceError
+from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
+from ondol.http.table import Plane, Route
+from ondol.model.errors import OndolError
+from ondol.model.limits import SYNC_PAYLOAD_BYTES_MAX
+from ondol.model.principals import Kind
+
+log = logging.getLogger(__name__)
+
+#: The largest request of the control plane: an archive of 50 MB in base64 with its envelope.
+CONTROL_BODY_BYTES_MAX: Final = 70_167_211
+#: Larger bodies are decoded by the helper.
+INLINE_BYTES_MAX: Final = 1024 * 1024
+
+#: Services by the name in the SigV4 scope.
+SERVICES: Final = ("lambda", "logs", "sts")
+#: The first path segments of Lambda's operations: a test compares them with the model.
+LAMBDA_PATHS: Final = (
+    "/2014-11-13",
+    "/2015-03-31",
+    "/2016-08-19",
+    "/2017-03-31",
+    "/2017-10-31",
+    "/2018-10-31",
+    "/2019-09-25",
+    "/2019-09-30",
+    "/2020-04-22",
+    "/2020-06-30",
+    "/2021-07-20",
+    "/2021-10-31",
+    "/2021-11-15",
+    "/2024-08-31",
+    "/2025-11-30",
+    "/2025-12-01",
+    "/2026-07-09",
+)
+
+ROUTES: Final = (
+    Route(
+        dialect=DIALECT,
+        name="invoke",
+        plane=Plane.DATA,
+        path="/2015-03-31/functions",
+        path_end="invocations",
+        methods=("POST",),
+        body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
+    ),
+    Route(
+        dialect=DIALECT,
+        name="invoke-async",
+        plane=Plane.DATA,
+        path="/2014-11-13/functions",
+        path_end="invoke-async",
+        methods=("POST",),
+        body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
+    ),
+    *(
+        Route(
+            dialect=DIALECT,
+            name="lambda",
+            plane=Plane.CONTROL,
+            path=path,
+            body_bytes_max=CONTROL_BODY_BYTES_MAX,
+        )
+        for path in LAMBDA_PATHS
+    ),
+    *(
+        Route(
+            dialect=DIALECT,
+            name=service,
+            plane=Plane.CONTROL,
+            scope=service,
+            body_bytes_max=CONTROL_BODY_BYTES_MAX,
+        )
+        for service in SERVICES
+    ),
+)
+
+#: Decodes a large body elsewhere: `codec.decode` in a helper process.
+Decode = Callable[[str, str, str, codec.Headers, bytes], Awaitable[codec.Call]]
+
+
+class AwsFront:
+    """The data plane's share."""
+
+    name = DIALECT
+    routes: Sequence[Route] = ROUTES
+
+    def __init__(self, *, verifier: Verifier, invoke: Invoke) -> None:
+        self._verifier = verifier
+        self._invoke = invoke
+
+    async def serve(self, request: Request, route: Route) -> Response:
+        request_id = new_request_id()
+        try:
+            claimed = self._verifier.claim(request, "lambda")
+            body = request.body.buffered
+            if body is None:
+                body = await request.body.read(route.body_bytes_max)
+            principal = claimed.verify(hashlib.sha256(body).hexdigest() if body else errors.EMPTY_SHA256)
+            return await self._invoke(request, body, principal, request_id)
+        except ServiceError as error:
+            return errors.render_known(error, request_id)
+        except BodyTooLarge:
+            return errors.render_known(too_large(), request_id)
+        except Disconnected:
+            return Response(400)
+        except Exception:
+            log.exception("request %s failed inside", request_id)
+            return errors.render_known(errors.internal(), request_id)
+
+
+class AwsDesk:
+    """The control plane's share."""
+
+    name = DIALECT
+    routes: Sequence[Route] = ROUTES
+
+    def __init__(
+        self,
+        *,
+        verifier: Verifier,
+        services: Mapping[str, Operations],
+        decode_large: Decode | None = None,
+    ) -> None:
+        self._verifier = verifier
+        self._services = services
+        self._decode_large = decode_large or _decode_in_thread
+
+    async def serve(self, request: Request, route: Route) -> Response:
+        request_id = new_request_id()
+        service = route.scope or "lambda"
+        protocol = await asyncio.to_thread(codec.protocol_of, service, request.target, request.headers)
+        try:
+            return await self._serve(request, service, request_id)
+        except ServiceError as error:
+            return codec.encode_error(service, protocol, error, request_id)
+        except OndolError as error:
+            return codec.encode_error(service, protocol, errors.translate(error, request.path), request_id)
+        except BodyTooLarge:
+            message = f"Request must be smaller than {CONTROL_BODY_BYTES_MAX} bytes for the CreateFunction operation"
+            error = ServiceError("RequestEntityTooLargeException", message, status=413)
+            return codec.encode_error(service, protocol, error, request_id)
+        except Disconnected:
+            return Response(400)
+        except Exception:
+            log.exception("request %s failed inside", request_id)
+            return codec.encode_error(service, protocol, errors.internal(), request_id)
+
+    async def _serve(self, request: Request, service: str, request_id: str) -> Response:
+        claimed = self._verifier.claim(request, service)
+        body = await _verified_body(request, claimed)
+        principal = claimed.principal
+        decode = codec.decode if len(body) <= INLINE_BYTES_MAX else None
+        arguments = (service, request.method, request.target, request.headers, body)
+        call = decode(*arguments) if decode else await self._decode_large(*arguments)
+        handler = self._services.get(service, {}).get(call.operation)
+        if handler is None:
+            raise codec.not_built(service, call.operation)
+        if principal.kind is not Kind.OWNER and call.operation != "GetCallerIdentity":
+            raise _not_authorized(principal.name, f"{service}:{call.operation}")
+        context = Context(
+            request_id=request_id,
+            principal=principal,
+            account=principal.account,
+            region=principal.region,
+            endpoint=f"http://{request.header('host')}",
+        )
+        result = await handler(context, call.params)
+        return codec.encode(call, result, request_id)
+
+
+async def _verified_body(request: Request, claimed: Claimed) -> bytes:
+    """The whole body, once its hash has proven the claim. Hashed as it comes, so that a large one blocks nothing."""
+    buffered = request.body.buffered
+    if buffered is not None:
+        claimed.verify(hashlib.sha256(buffered).hexdigest())
+        return buffered
+    digest, parts, size = hashlib.sha256(), [], 0
+    async for chunk in request.body.chunks():
+        size += len(chunk)
+        if size > CONTROL_BODY_BYTES_MAX:
+            raise BodyTooLarge(CONTROL_BODY_BYTES_MAX, size)
+        digest.update(chunk)
+        parts.append(chunk)
+    claimed.verify(digest.hexdigest())
+    return b"".join(parts)
+
+
+async def _decode_in_thread(service: str, method: str, target: str, headers: codec.Headers, body: bytes) -> codec.Call:
+    return await asyncio.to_thread(codec.decode, service, method, target, headers, body)
+
+
+def _not_authorized(who: str, action: str) -> ServiceError:
+    message = f"User: {who} is not authorized to perform: {action} because no identity-based policy allows the {action} action"
+    return ServiceError("AccessDeniedException", message, status=403)
+
+
+def new_request_id() -> str:
+    """A random UUID's text; `uuid.uuid4` takes three times as long."""
+    drawn = os.urandom(16).hex()
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{'89ab'[int(drawn[16], 16) & 3]}{drawn[17:20]}-{drawn[20:]}"
