@@ -1,0 +1,107 @@
+"""The invocation, on one page.
+
+    permit    may this principal call this function?
+    admit     is there room in the account's and the function's concurrency? else Throttled, before anything is started
+    resolve   which revision: the latest, a version, or an alias's weighted choice
+    place     an environment of that revision from the pool: a warm one, or a cold start
+    run       hand the event over; wait for the answer, the timeout, or the process's end
+    settle    what the caller gets; log lines, metrics and the record were written on the way
+
+The function's failure is a value in the Outcome. What raises is the platform's own: NotFound, Denied, Throttled, Unavailable.
+Nobody cancels this coroutine because a client went away: what was started is finished and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ondol.clock import Clock
+from ondol.contract import Contract
+from ondol.core.admit import Admission
+from ondol.core.catalog import Index
+from ondol.core.permit import permit
+from ondol.core.resolve import resolve
+from ondol.model.errors import NotFound, Throttled
+from ondol.model.functions import Function, Target
+from ondol.model.invocations import Invocation, Outcome
+from ondol.pool.driver import Pool
+from ondol.pool.environment import Ran
+from ondol.runtime import Call
+from ondol.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoker:
+    """The use cases of calling a function: `invoke`, `defer`, `check`."""
+
+    index: Index
+    admission: Admission
+    pool: Pool
+    contracts: Mapping[str, Contract]
+    telemetry: Telemetry
+    clock: Clock
+    #: Uniform in [0, 1): chooses between an alias's versions.
+    draw: Callable[[], float]
+    #: Writes a call down for later; on disk when it returns.
+    enqueue: Callable[[Invocation], Awaitable[None]]
+    #: How long a call may wait for a place.
+    wait_s_max: float
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Run it and wait for its outcome."""
+        function = self._permitted(invocation)
+        self._admit(function)
+        streaming = None
+        try:
+            target = resolve(self.index, function, invocation.qualifier, self.draw())
+            contract = self.contracts[target.revision.configuration.contract]
+            ran = await self._run(invocation, target, contract)
+            streaming = ran.streaming
+            return replace(contract.outcome(invocation, ran.report, ran.answer), tail=ran.tail)
+        finally:
+            if streaming is None:
+                self.admission.leave(function)
+            else:
+                streaming.add_done_callback(lambda _: self.admission.leave(function))
+
+    async def defer(self, invocation: Invocation) -> None:
+        """Accept it for later. Raises what `invoke` would before it starts anything."""
+        await self.check(invocation)
+        await self.enqueue(invocation)
+
+    async def check(self, invocation: Invocation) -> None:
+        """Raise NotFound or Denied as `invoke` would, and start nothing."""
+        resolve(self.index, self._permitted(invocation), invocation.qualifier, self.draw())
+
+    def _permitted(self, invocation: Invocation) -> Function:
+        function = self.index.function(invocation.function)
+        if function is None:
+            raise NotFound("function", invocation.function)
+        permit(invocation.principal, "function:invoke", function.account, function.name)
+        return function
+
+    def _admit(self, function: Function) -> None:
+        try:
+            self.admission.enter(function)
+        except Throttled:
+            self.telemetry.throttled(function.account, function.region, function.id)
+            raise
+
+    async def _run(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
+        """In the pool's first environment; if that died before it took the call up, in one more."""
+        ran = await self._attempt(invocation, target, contract)
+        if ran.started or invocation.body is not None:
+            return ran
+        return await self._attempt(invocation, target, contract)
+
+    async def _attempt(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
+        timeout_s = target.revision.configuration.timeout_s
+        lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max)
+        try:
+            deadline_ms = int((self.clock.wall_s() + timeout_s) * 1000)
+            meta = contract.meta(invocation, target, deadline_ms=deadline_ms)
+            call = Call(meta=meta, payload=invocation.payload, body=invocation.body)
+            return await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=invocation.tail)
+        finally:
+            lease.release()
