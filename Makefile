@@ -7,6 +7,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PY := $(BIN)/python3
 JOBS ?= 2
+DEV := .[dev,oracle]
 
 # The first Python that is new enough.
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -39,7 +40,7 @@ $(INSTALLED):
 	@echo '$(WANTED)' > $@
 
 $(INSTALLED_DEV):
-	$(call install,.[dev,oracle])
+	$(call install,$(DEV))
 	@echo '$(WANTED)' > $(INSTALLED)
 	@echo '$(WANTED)' > $@
 

@@ -142,49 +142,64 @@ def deploy_web(where: Node, wish: Wish) -> Deployed:
             raise
         old = None
     assumed: list[str] = []
-    document = _wanted_web(wish, old, assumed)
-    zipped = base64.b64encode(wish.package.archive).decode()
-    now = native.put(wish.name, {**document, "zip_base64": zipped})
+    wanted = _wanted_web(wish, old, assumed)
+    now = old or {}
+    same_code = now.get("code_sha256") == hashlib.sha256(wish.package.archive).hexdigest()
+    # Values of variables are not shown by the node, so that given ones always count as a change.
+    if same_code and not wish.variables and all(now.get(key) == value for key, value in wanted.items()):
+        change = "unchanged"
+    else:
+        change = "updated" if old else "created"
+        zipped = {} if same_code else {"zip_base64": base64.b64encode(wish.package.archive).decode()}
+        now = native.put(wish.name, {**wanted, **zipped})
     return Deployed(
         name=wish.name,
-        change="updated" if old else "created",
+        change=change,
         contract="web",
-        runtime=now.get("runtime", document["runtime"]),
-        handler=now.get("handler", document["handler"]),
-        memory_mib=now.get("memory_mib", document["memory_mib"]),
-        timeout_s=now.get("timeout_s", document["timeout_s"]),
+        runtime=now.get("runtime", ""),
+        handler=now.get("handler", ""),
+        memory_mib=now.get("memory_mib", 0),
+        timeout_s=now.get("timeout_s", 0),
         code_bytes=now.get("code_bytes", len(wish.package.archive)),
         assumed=tuple(assumed),
     )
 
 
 def _wanted_web(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
-    kept = old or {}
-    handler: str | None
-    runtime: str | None
-    if wish.command:
-        handler, runtime = wish.command, "command"
-    else:
-        same_kind = kept.get("contract") == "web" and kept.get("runtime") != "command"
-        known: dict[str, Any] = kept if same_kind else {}
-        runtime = wish.runtime or known.get("runtime")
-        handler = wish.handler or known.get("handler")
-        if handler is None:
-            handler = _guessed(package.guess_web_handler(wish.package), wish, "--handler MODULE:NAME or --command '…'")
-            assumed.append(f"handler {handler}")
-        if runtime is None:
-            runtime = newest_runtime()
-            assumed.append(f"runtime {runtime}")
-    document: dict[str, Any] = {"contract": "web", "runtime": runtime, "handler": handler}
+    wanted: dict[str, Any] = {"contract": "web", **_how_web(wish, old, assumed)}
     for key, value, default, unit in (
         ("memory_mib", wish.memory_mib, 128, "MiB of memory"),
         ("timeout_s", wish.timeout_s, 30, "s at most"),
     ):
-        document[key] = value if value is not None else kept.get(key, default)
-        if value is None and key not in kept:
+        if value is not None:
+            wanted[key] = value
+        elif old is None:
+            wanted[key] = default
             assumed.append(f"{default} {unit}")
-    document["variables"] = dict(wish.variables) or dict(kept.get("variables") or {})
-    return document
+    if wish.variables:
+        wanted["variables"] = dict(wish.variables)
+    return wanted
+
+
+def _how_web(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, str]:
+    """What runs it: a command, or an application of some interpreter."""
+    was_command = old is not None and old.get("runtime") == "command"
+    if wish.command:
+        return {"runtime": "command", "handler": wish.command}
+    if was_command and not (wish.handler or wish.runtime):
+        return {}
+    how = {}
+    if wish.handler:
+        how["handler"] = wish.handler
+    elif old is None or was_command or not package.has_module(wish.package, str(old.get("handler"))):
+        how["handler"] = _guessed(package.guess_web_handler(wish.package), wish, "--handler MODULE:NAME or --command '…'")
+        assumed.append(f"handler {how['handler']}")
+    if wish.runtime:
+        how["runtime"] = wish.runtime
+    elif old is None or was_command:
+        how["runtime"] = newest_runtime()
+        assumed.append(f"runtime {how['runtime']}")
+    return how
 
 
 def _guessed(guess: str | None, wish: Wish, option: str) -> str:

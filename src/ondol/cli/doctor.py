@@ -198,6 +198,7 @@ def _probe() -> Iterable[tuple[str, bool, str, str]]:
 
 
 def _find_interpreters() -> Mapping[str, str]:
-    from ondol.runtimes.interpreters import find_all
+    from ondol.runtimes.interpreters import Interpreters
 
-    return find_all()
+    found = Interpreters.discover().all()
+    return {one.name: f"{one.path} ({one.major}.{one.minor}.{one.micro})" for one in found}
