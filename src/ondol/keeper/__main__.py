@@ -1,0 +1,241 @@
+"""The keeper: the only privileged process of a node. Standard library only; start it as
+
+    PYTHON -I -S …/ondol/keeper/__main__.py --supervisor-fd N --data DIR --node-id ID [options]
+
+    --supervisor-fd N      inherited SOCK_SEQPACKET end: takes {"line": "front"} + descriptor and {"stop": seconds}; its end is ours
+    --data DIR             the node's data directory (absolute); code to attach lies below DIR/code
+    --node-id ID           names the node's control groups (ondol-ID)
+    --interpreters P1:P2   absolute paths of the interpreters that zygotes may run
+    --runtime NAME=PATH    shown as /var/runtime/NAME, repeatable; ondol_guest is added when it is not named
+    --isolation sandbox    the only level built so far
+    --uid-base N           first host user id of accounts when run as root (default 2000000)
+
+Two halves. The outer one (this process) stays outside the pid namespace: it ends the inner one when the supervisor is gone and cleans
+what survives a keeper (control groups, directories). The inner one is PID 1 of a new pid namespace and dies with the outer; the kernel
+then ends everything below it. As an ordinary user, or as a root without CAP_SYS_ADMIN, both first enter a user namespace of their own;
+from there on there is one way for all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+import gc
+import resource
+import select
+import signal
+import socket
+from dataclasses import dataclass, field
+
+from ondol.keeper import cleaning, syscalls
+from ondol.keeper.accounts import UID_BASE, Accounts
+from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.loop import Loop
+from ondol.keeper.server import Keeper, Places, log
+from ondol.keeper.view import View
+
+EXIT_USAGE, EXIT_NO_NAMESPACES = 64, 69
+_GUEST = "ondol_guest"
+
+
+@dataclass
+class Options:
+    """The command line."""
+
+    supervisor_fd: int = -1
+    data: str = ""
+    node_id: str = ""
+    interpreters: list[str] = field(default_factory=list)
+    runtime: dict[str, str] = field(default_factory=dict)
+    isolation: str = "sandbox"
+    uid_base: int = UID_BASE
+
+
+class UsageError(Exception):
+    """The command line cannot be."""
+
+
+def parse(argv: list[str]) -> Options:
+    """Raises UsageError. No argparse: each module costs in every fork."""
+    options = Options()
+    arguments = iter(argv)
+    for flag in arguments:
+        value = next(arguments, None)
+        if value is None:
+            raise UsageError(f"{flag} wants a value")
+        match flag:
+            case "--supervisor-fd":
+                options.supervisor_fd = int(value)
+            case "--data":
+                options.data = os.path.abspath(value)
+            case "--node-id":
+                options.node_id = value
+            case "--interpreters":
+                options.interpreters = [path for path in value.split(":") if path]
+            case "--runtime":
+                name, _, path = value.partition("=")
+                options.runtime[name] = os.path.abspath(path)
+            case "--isolation":
+                options.isolation = value
+            case "--uid-base":
+                options.uid_base = int(value)
+            case _:
+                raise UsageError(f"unknown option {flag}")
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    if options.supervisor_fd < 3 or not options.data or not options.node_id.isalnum():
+        raise UsageError("--supervisor-fd, --data and --node-id (letters and digits) are needed")
+    if options.isolation != "sandbox":
+        raise UsageError(f"isolation {options.isolation!r} is not built; expected sandbox")
+    if _GUEST not in options.runtime:
+        source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        options.runtime[_GUEST] = f"{source}/{_GUEST}"
+
+
+def main(argv: list[str]) -> int:
+    """The outer half."""
+    try:
+        options = parse(argv)
+    except (UsageError, ValueError) as error:
+        log(str(error))
+        return EXIT_USAGE
+    supervisor = os.getppid()
+    os.setsid()
+    os.makedirs(f"{options.data}/shells", mode=0o711, exist_ok=True)
+    rootless = not _may_mount()
+    try:
+        if rootless:
+            _enter_user_namespace()
+        cgroups = Cgroups.find(options.node_id)
+        cleaning.clean(cgroups, f"{options.data}/shells")
+        cgroups = Cgroups.find(options.node_id)
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        pid, alive = _start_inner(options, cgroups, rootless=rootless)
+    except OSError as error:
+        log(f"cannot make namespaces ({error}); `ondol doctor` says what this machine allows")
+        return EXIT_NO_NAMESPACES
+    os.close(options.supervisor_fd)
+    status = _watch(pid, supervisor)
+    os.close(alive)
+    if not cleaning.clean(cgroups, f"{options.data}/shells"):
+        log("some control groups or directories could not be removed; the next start tries again")
+    return status
+
+
+def _start_inner(options: Options, cgroups: Cgroups, *, rootless: bool) -> tuple[int, int]:
+    """(pid, a descriptor that tells the inner half that we live). A process in between enters the pid namespace and leaves:
+    who entered it could itself fork no more once the namespace is dead."""
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    alive_inside, alive = os.pipe2(os.O_CLOEXEC)
+    between = os.fork()
+    if between == 0:
+        os.close(alive)
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+            pid = os.fork()
+            if pid:
+                os.write(tell, str(pid).encode())
+            else:
+                _inner(options, cgroups, alive_inside, rootless=rootless)
+        except BaseException as error:
+            log(f"{type(error).__name__}: {error}")
+            os._exit(1)
+        os._exit(0)
+    os.close(tell)
+    os.close(alive_inside)
+    _, status = os.waitpid(between, 0)
+    text = os.read(told, 16)
+    os.close(told)
+    if status != 0 or not text:
+        raise OSError("no pid namespace could be made")
+    os.write(alive, b"+")
+    return int(text), alive
+
+
+def _watch(inner: int, supervisor: int) -> int:
+    """Wait for the inner half's end, and bring it about when the supervisor is gone."""
+    ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    poll = select.poll()
+    ours = os.pidfd_open(inner)
+    poll.register(ours, select.POLLIN)
+    try:
+        theirs = os.pidfd_open(supervisor)
+    except OSError:
+        theirs = -1
+    if theirs < 0 or os.getppid() != supervisor:
+        os.kill(inner, signal.SIGKILL)
+    else:
+        poll.register(theirs, select.POLLIN)
+    while ours not in (ready := [fd for fd, _ in poll.poll()]):
+        os.kill(inner, signal.SIGKILL)
+        for fd in ready:
+            poll.unregister(fd)
+    _, status = os.waitpid(inner, 0)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
+
+
+def _inner(options: Options, cgroups: Cgroups, alive: int, *, rootless: bool) -> None:
+    """PID 1 of the keeper's pid namespace."""
+    if os.read(alive, 1) != b"+":
+        return  # the outer half died early
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(alive, select.POLLIN)
+    if poll.poll(0):
+        return  # it died before we could ask to die with it
+    syscalls.set_name("ondol-keeper")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.umask(0o022)
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    view = View(f"{options.data}/shells/.view", options.interpreters, options.runtime)
+    own_mnt = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    loop = Loop()
+    keeper = Keeper(
+        loop,
+        view=view,
+        accounts=Accounts(rootless=rootless, uid_base=options.uid_base),
+        cgroups=cgroups,
+        places=Places(f"{options.data}/shells", f"{options.data}/code", own_mnt),
+        interpreters=frozenset(options.interpreters),
+    )
+    supervisor = socket.socket(fileno=options.supervisor_fd)
+    os.set_inheritable(supervisor.fileno(), False)
+    keeper.serve_supervisor(supervisor)
+    gc.collect()
+    gc.freeze()
+    loop.run()
+
+
+def _may_mount() -> bool:
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/status", encoding="ascii") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
+    return bool(effective >> syscalls.CAP_SYS_ADMIN & 1)
+
+
+def _enter_user_namespace() -> None:
+    """Root of a namespace in which there is nobody else."""
+    uid, gid = os.geteuid(), os.getegid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

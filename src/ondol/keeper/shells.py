@@ -1,0 +1,194 @@
+"""Shells: how one is made, shown its code, scoured. The child's half of making one stands here, in the order that works.
+
+    fork -> the account's user namespace -> new mount, pid, ipc, uts namespaces -> fork = PID 1
+      -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right -> exec the init
+
+The init is the machine's own `sh` in a loop: a line makes it kill everything else in its pid namespace and answer whether there
+was anything left to kill; the end of the line makes it leave, and with it the whole namespace. It ignores SIGCHLD, so that the kernel
+reaps orphans. Its program file is unreadable: a process of the same user can neither trace it nor look at its /proc entries; signals
+from inside a pid namespace never reach its PID 1.
+
+Knows nothing of lines or requests. `LOCKS` is the list of further restrictions applied to the init, in order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ondol.keeper import syscalls
+from ondol.keeper.accounts import Account
+from ondol.keeper.view import GID, UID, View
+
+NAMESPACES = ("mnt", "pid", "ipc", "uts")
+SHM_MIB_MAX = 64
+_INIT = "trap '' CHLD; while read -r _; do kill -9 -1 2>/dev/null; echo $?; done"
+#: The stacked place of the new root: exists everywhere, and is hidden in the new namespace only.
+_STAGE = "/tmp"
+
+LOCKS: tuple[Callable[[], None], ...] = (syscalls.give_up_everything,)
+
+
+@dataclass
+class Shell:
+    """The keeper's side of one shell."""
+
+    id: str
+    account: Account
+    directory: str
+    control: socket.socket
+    init: socket.socket
+    #: The process that makes the shell, and leaves.
+    first_pid: int = 0
+    #: The init.
+    pid: int = 0
+    pidfd: int = -1
+    mnt: int = -1
+    gone: bool = False
+    attached: bool = False
+    discarding: bool = False
+    tmp_bytes_max: int = 0
+
+    @property
+    def tmp(self) -> str:
+        return f"{self.directory}/tmp"
+
+    def close(self) -> None:
+        """Let go of every descriptor."""
+        self.control.close()
+        self.init.close()
+        for fd in (self.pidfd, self.mnt):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.mnt = -1
+
+    def kill(self) -> None:
+        """End the init, and so everything in the shell."""
+        if not self.pid:
+            try:
+                os.kill(self.first_pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+        if self.pidfd >= 0 and not self.gone:
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+
+def begin(shell_id: str, account: Account, view: View, directory: str) -> Shell:
+    """Fork the shell's first process; what it reports comes on `control`."""
+    os.mkdir(directory, 0o711)
+    os.mkdir(f"{directory}/tmp", 0o1777)
+    os.chmod(f"{directory}/tmp", 0o1777)
+    os.chown(f"{directory}/tmp", account.uid, account.gid)
+    tmp = syscalls.open_tree(f"{directory}/tmp")
+    root = -1
+    try:
+        syscalls.mount_setattr(tmp, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
+        root = view.copy()
+        control, control_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        init, init_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        first_pid = os.fork()
+        if first_pid == 0:
+            _first_process(control_inside, init_inside, account.userns, root, tmp, view.init_program)
+        control_inside.close()
+        init_inside.close()
+    finally:
+        os.close(tmp)
+        if root >= 0:
+            os.close(root)
+    control.setblocking(False)
+    init.setblocking(False)
+    return Shell(shell_id, account, directory, control, init, first_pid)
+
+
+def show_code(shell: Shell, tree: int, own_mnt: int) -> None:
+    """Mount the directory `tree` is open on at /var/task, from outside."""
+    fd = syscalls.open_tree_at(tree)
+    try:
+        syscalls.mount_setattr(fd, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
+        syscalls.setns(shell.mnt, syscalls.CLONE_NEWNS)
+        try:
+            syscalls.move_mount(fd, "/var/task")
+        finally:
+            syscalls.setns(own_mnt, syscalls.CLONE_NEWNS)
+    finally:
+        os.close(fd)
+
+
+def _first_process(control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str) -> None:
+    """Never returns. Its child is the shell's PID 1, and the keeper's child once this one has left."""
+    try:
+        quiet_signals()
+        syscalls.close_all_but([control.fileno(), init.fileno(), userns, root, tmp])
+        syscalls.setns(userns, syscalls.CLONE_NEWUSER)
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+        pid = os.fork()
+        if pid:
+            control.send(json.dumps({"pid": pid}).encode())
+        else:
+            _become_init(control, init, root, tmp, program)
+    except BaseException as error:
+        control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        os._exit(1)
+    finally:
+        os._exit(0)
+
+
+def _become_init(control: socket.socket, init: socket.socket, root: int, tmp: int, program: str) -> None:
+    _enter_root(root, tmp)
+    become_function_user()
+    namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
+    socket.send_fds(control, [b'{"ready":true}'], namespaces)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for source, target in ((init.fileno(), 0), (init.fileno(), 1), (null, 2)):
+        os.dup2(source, target)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for lock in LOCKS:
+        lock()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    os.execve(program, ["ondol-init", "-c", _INIT], {"PATH": "/usr/bin:/bin"})
+
+
+def _enter_root(root: int, tmp: int) -> None:
+    syscalls.move_mount(root, _STAGE)
+    os.chdir(_STAGE)
+    hidden = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    # /proc must come while the old one is still to be seen: the kernel allows no new one otherwise.
+    syscalls.mount("proc", "proc", "proc", hidden)
+    syscalls.mount("shm", "dev/shm", "tmpfs", hidden, f"mode=1777,size={SHM_MIB_MAX}m,nr_inodes=8192")
+    syscalls.move_mount(tmp, "tmp")
+    leave_old_root()
+    socket.sethostname("localhost")
+
+
+def leave_old_root() -> None:
+    """The working directory becomes the root, and the old one is no more."""
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".")
+    os.chdir("/")
+
+
+def become_function_user() -> None:
+    """Capabilities in the user namespace stay: dropping them is the next step's business."""
+    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass  # below an ordinary user's namespace nobody may; the groups are that user's own
+    os.setresgid(GID, GID, GID)
+    os.setresuid(UID, UID, UID)
+    os.umask(0o022)
+
+
+def quiet_signals() -> None:
+    """The interpreter's own choices are not for what we exec."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)

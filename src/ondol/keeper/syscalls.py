@@ -1,0 +1,186 @@
+"""The system calls that Python does not wrap, one function each, raising OSError.
+
+Knows nothing of shells. Invariant: everything the keeper's children call is bound when this module is imported, because
+a process that entered another user namespace may no longer be able to read the interpreter's files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+
+CLONE_NEWNS = 0x20000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+
+ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
+
+CAP_SETPCAP, CAP_SYS_CHROOT, CAP_SYS_ADMIN = 8, 18, 21
+CAP_LAST_MAX = 63
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
+PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 24, 36, 38, 47
+_AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 2, 4
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, 0x80000
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+
+#: Where the numbers differ between the machines that Ondol runs on; those from 424 on are the same everywhere.
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}.get(platform.machine(), 155)
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_long = ctypes.c_long
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    _check(_libc.setns(fd, kind), "setns")
+
+
+def prctl(option: int, *arguments: int) -> int:
+    padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
+    return _check(_libc.prctl(option, *padded), f"prctl {option}")
+
+
+def set_name(name: str) -> None:
+    """What `ps` shows."""
+    _check(_libc.prctl(PR_SET_NAME, name.encode(), _long(0), _long(0), _long(0)), "prctl name")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
+    _check(result, f"mount {kind or source} at {target}")
+
+
+def umount(target: str) -> None:
+    """Lazily: what is still in use goes when it no longer is."""
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    _check(_syscall(_long(_PIVOT_ROOT), new.encode(), old.encode()), "pivot_root")
+
+
+def open_tree(path: str, *, recursive: bool = False) -> int:
+    """A detached copy of the mount at `path`, as a descriptor."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    return _check(_syscall(_long(_OPEN_TREE), _long(_AT_FDCWD), path.encode(), _long(flags)), f"open_tree {path}")
+
+
+def open_tree_at(directory: int) -> int:
+    """The same for what the descriptor `directory` (O_PATH will do) is open on."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH
+    return _check(_syscall(_long(_OPEN_TREE), _long(directory), b"", _long(flags)), "open_tree")
+
+
+def mount_setattr(fd: int, attributes: int, *, recursive: bool = False) -> None:
+    argument = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    result = _syscall(_long(_MOUNT_SETATTR), _long(fd), b"", _long(flags), argument, _long(len(argument)))
+    _check(result, "mount_setattr")
+
+
+def move_mount(fd: int, target: str) -> None:
+    """Put the detached mount `fd` at `target`."""
+    flags = _long(_MOVE_MOUNT_F_EMPTY_PATH)
+    result = _syscall(_long(_MOVE_MOUNT), _long(fd), b"", _long(_AT_FDCWD), target.encode(), flags)
+    _check(result, f"move_mount to {target}")
+
+
+def filesystem(kind: str, options: dict[str, str], attributes: int) -> int:
+    """A new detached mount of a file system of this kind."""
+    context = _check(_syscall(_long(_FSOPEN), kind.encode(), _long(1)), f"fsopen {kind}")
+    try:
+        for key, value in options.items():
+            arguments = (_long(context), _long(_FSCONFIG_SET_STRING), key.encode(), value.encode(), _long(0))
+            _check(_syscall(_long(_FSCONFIG), *arguments), f"fsconfig {key}")
+        result = _syscall(_long(_FSCONFIG), _long(context), _long(_FSCONFIG_CMD_CREATE), None, None, _long(0))
+        _check(result, f"fsconfig {kind}")
+        return _check(_syscall(_long(_FSMOUNT), _long(context), _long(1), _long(attributes)), f"fsmount {kind}")
+    finally:
+        os.close(context)
+
+
+def set_capabilities(effective: int, *, inheritable: int = 0) -> None:
+    """Permitted and effective become `effective`."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = 0xFFFFFFFF, 32
+    data = struct.pack(
+        "=IIIIII",
+        effective & low,
+        effective & low,
+        inheritable & low,
+        effective >> high,
+        effective >> high,
+        inheritable >> high,
+    )
+    _check(_libc.capset(header, data), "capset")
+
+
+def drop_bounding(keep: tuple[int, ...] = ()) -> None:
+    """Remove every capability but `keep` from the bounding set."""
+    for capability in range(CAP_LAST_MAX + 1):
+        if capability in keep:
+            continue
+        try:
+            prctl(PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # the kernel knows no more
+                return
+            raise
+
+
+def raise_ambient(capabilities: tuple[int, ...]) -> None:
+    for capability in capabilities:
+        prctl(PR_CAP_AMBIENT, _AMBIENT_RAISE, capability)
+
+
+def give_up_everything() -> None:
+    """No capability now or after any exec. Needs CAP_SETPCAP."""
+    drop_bounding()
+    prctl(PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
+    set_capabilities(0)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def close_all_but(keep: list[int]) -> None:
+    """Close every descriptor above 2 that is not in `keep`: fork does not honour close-on-exec."""
+    start = 3
+    for fd in sorted({fd for fd in keep if fd > 2}):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, _descriptors_max())
+
+
+def _descriptors_max() -> int:
+    return os.sysconf("SC_OPEN_MAX")
+
+
+#: Loaded now: later the files may be out of reach.
+os.closerange(_descriptors_max() - 1, _descriptors_max() - 1)

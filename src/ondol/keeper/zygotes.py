@@ -1,0 +1,81 @@
+"""Zygotes: how the keeper starts one. What a zygote then does is `ondol_guest/zygote.py`.
+
+A zygote is the function's user in the account's user namespace, in a copy of the golden view, with three capabilities that are
+worth something in that namespace only (entering shells, giving capabilities up). It never runs user code.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+
+from ondol.keeper import syscalls
+from ondol.keeper.accounts import Account
+from ondol.keeper.shells import become_function_user, leave_old_root, quiet_signals
+from ondol.keeper.view import View
+
+PROGRAM = "/var/runtime/ondol_guest/zygote.py"
+_KEEP = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT, syscalls.CAP_SETPCAP)
+_STAGE = "/tmp"
+
+
+@dataclass
+class Zygote:
+    """The keeper's side of one zygote. `socket` is the front's end until it is handed over."""
+
+    pid: int
+    pidfd: int
+    socket: socket.socket
+
+
+def begin(account: Account, view: View, interpreter: str) -> Zygote:
+    """Start one; its first message says that it is ready."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    root = view.copy()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_zygote(theirs, account.userns, root, interpreter)
+    finally:
+        os.close(root)
+    theirs.close()
+    ours.setblocking(False)
+    return Zygote(pid, os.pidfd_open(pid), ours)
+
+
+def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str) -> None:
+    """Never returns."""
+    try:
+        quiet_signals()
+        syscalls.close_all_but([line.fileno(), userns, root])
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.dup2(2, 1)
+        os.setsid()
+        syscalls.setns(userns, syscalls.CLONE_NEWUSER)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.move_mount(root, _STAGE)
+        os.chdir(_STAGE)
+        leave_old_root()
+        become_function_user()
+        _keep_three()
+        os.set_inheritable(line.fileno(), True)
+        path = os.path.realpath(interpreter)
+        os.execve(path, [path, "-I", "-S", PROGRAM, str(line.fileno())], _ENVIRONMENT)
+    except BaseException as error:
+        print(f"keeper: zygote of {interpreter}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    finally:
+        os._exit(1)
+
+
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
+
+
+def _keep_three() -> None:
+    mask = sum(1 << capability for capability in _KEEP)
+    syscalls.drop_bounding(_KEEP)
+    syscalls.set_capabilities(mask, inheritable=mask)
+    syscalls.raise_ambient(_KEEP)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

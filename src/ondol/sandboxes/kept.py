@@ -1,0 +1,360 @@
+"""Sandboxes made by the keeper: the asyncio end of its line, and of the zygotes' lines.
+
+Knows the two lines' protocols (docs/explain/architecture.md) and nothing of functions. Keeps a small stock of prepared shells per
+account, refilled in the background: making one takes milliseconds, which are nobody's request's.
+
+Invariants: a descriptor is in one hand, and closed once, also when who asked for it no longer waits; every wait is bounded; what
+belonged to a line that ended is treated as gone, because the keeper ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from ondol.model.errors import OutOfSpace, StartFailed, Unavailable
+from ondol.sandbox import Shell, Usage
+
+PREPARE_S_MAX = 10.0
+ATTACH_S_MAX = 5.0
+SCOUR_S_MAX = 5.0
+DISCARD_S_MAX = 30.0
+USAGE_S_MAX = 5.0
+ZYGOTE_S_MAX = 45.0
+FORK_S_MAX = 5.0
+#: Requests under way on one line; more wait their turn.
+REQUESTS_MAX = 64
+MESSAGE_BYTES_MAX = 65536
+DESCRIPTORS_MAX = 16
+#: After a failed refill of the stock.
+STOCK_PAUSE_S = 0.5
+
+_log = logging.getLogger("ondol.sandboxes")
+_Result = TypeVar("_Result")
+_Message = dict[str, Any]
+_Reply = tuple[_Message, list[int]]
+
+
+class _Line:
+    """Requests with numbers and their replies, on one SOCK_SEQPACKET socket."""
+
+    def __init__(self, sock: socket.socket, who: str, news: Callable[[_Message], None], ended: Callable[[], None]) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._who = who
+        self._news = news
+        self._ended = ended
+        self._pending: dict[int, asyncio.Future[_Reply]] = {}
+        self._number = 0
+        self._turns = asyncio.Semaphore(REQUESTS_MAX)
+        self._loop = asyncio.get_running_loop()
+        self.open = True
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    async def request(self, timeout_s: float, fds: Sequence[int] = (), **message: Any) -> _Reply:
+        """The reply and its descriptors, which are the caller's. Raises StartFailed, OutOfSpace."""
+        try:
+            async with asyncio.timeout(timeout_s), self._turns:
+                return await self._ask(fds, message)
+        except TimeoutError as error:
+            raise StartFailed(f"{self._who} did not answer {message['op']!r} within {timeout_s:g} s") from error
+
+    async def _ask(self, fds: Sequence[int], message: _Message) -> _Reply:
+        if not self.open:
+            raise StartFailed(f"{self._who} is gone")
+        self._number += 1
+        number = self._number
+        reply = self._pending[number] = self._loop.create_future()
+        try:
+            self._send({"n": number, **message}, fds)
+            return await asyncio.shield(reply)
+        except asyncio.CancelledError:
+            if reply.done() and not reply.cancelled() and reply.exception() is None:
+                _close(reply.result()[1])
+            raise
+        finally:
+            self._pending.pop(number, None)
+
+    def _send(self, message: _Message, fds: Sequence[int]) -> None:
+        data = json.dumps(message, separators=(",", ":")).encode()
+        try:
+            if fds:
+                socket.send_fds(self._sock, [data], list(fds), socket.MSG_NOSIGNAL)
+            else:
+                self._sock.send(data, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            raise StartFailed(f"{self._who} cannot be reached: {error}") from error
+
+    def _read(self) -> None:
+        for _ in range(REQUESTS_MAX):  # then it is somebody else's turn
+            try:
+                data, fds, _, _ = socket.recv_fds(self._sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self.close()
+                return
+            self._take(json.loads(data), list(fds))
+
+    def _take(self, message: _Message, fds: list[int]) -> None:
+        number = message.get("n")
+        if number is None:
+            _close(fds)
+            self._news(message)
+            return
+        reply = self._pending.get(number)
+        if reply is None or reply.done():  # nobody waits any more
+            _close(fds)
+        elif "error" in message:
+            _close(fds)
+            reply.set_exception(_error(message))
+        else:
+            reply.set_result((message, fds))
+
+    def close(self) -> None:
+        """Also called when the peer is gone."""
+        if not self.open:
+            return
+        self.open = False
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        for reply in self._pending.values():
+            if not reply.done():
+                reply.set_exception(StartFailed(f"{self._who} is gone"))
+                reply.exception()  # looked at: who asked may have left
+        self._ended()
+
+
+class KeptChild:
+    """A process that a zygote forked."""
+
+    def __init__(self, pid: int, wire: int, log: int) -> None:
+        self.pid = pid
+        self.wire = wire
+        self.log = log
+        self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        """How it ended; -9 also when its zygote died, who alone could say."""
+        return await asyncio.shield(self._status)
+
+    def ended(self, status: int) -> None:
+        if not self._status.done():
+            self._status.set_result(status)
+
+
+class KeptZygote:
+    """The line to one zygote."""
+
+    def __init__(self, sock: socket.socket, rss_bytes: int, version: str) -> None:
+        self.rss_bytes = rss_bytes
+        self.version = version
+        self._children: dict[int, KeptChild] = {}
+        self._line = _Line(sock, "the zygote", self._news, self._gone)
+
+    @property
+    def alive(self) -> bool:
+        return self._line.open
+
+    async def fork(self, shell: Shell) -> KeptChild:
+        namespaces = [shell.namespaces[name] for name in ("pid", "mnt", "ipc", "uts")]
+        message, fds = await self._line.request(FORK_S_MAX, [*namespaces, *shell.cgroups], op="fork")
+        wire, log = fds
+        os.set_blocking(wire, False)  # noqa: FBT003
+        os.set_blocking(log, False)  # noqa: FBT003
+        child = KeptChild(message["pid"], wire, log)
+        if not self.alive:
+            child.ended(-signal.SIGKILL)
+        self._children[child.pid] = child
+        return child
+
+    def _news(self, message: _Message) -> None:
+        child = self._children.pop(message.get("exit", 0), None)
+        if child is not None:
+            child.ended(message["status"])
+
+    def _gone(self) -> None:
+        for child in self._children.values():
+            child.ended(-signal.SIGKILL)
+        self._children.clear()
+
+    def close(self) -> None:
+        self._line.close()
+
+
+class KeptSandboxes:
+    """`ondol.sandbox.Sandboxes` over a keeper's line. Make it where an event loop runs."""
+
+    def __init__(self, line: socket.socket, *, stock_shells: int = 2) -> None:
+        self._stock_shells = stock_shells
+        self._stock: dict[str, deque[Shell]] = defaultdict(deque)
+        self._filling: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
+        #: Shells that the present keeper knows.
+        self._held: set[str] = set()
+        self._closed = False
+        self._line = _Line(line, "the keeper", self._news, self._line_ended)
+
+    def use(self, line: socket.socket) -> None:
+        """A new line, after the keeper was started again; whatever came by the old one is gone."""
+        self._line.close()
+        self._line = _Line(line, "the keeper", self._news, self._line_ended)
+        for account in list(self._stock):
+            self._refill(account)
+
+    async def prepare(self, account: str) -> Shell:
+        stock = self._stock[account]
+        while stock:
+            shell = stock.popleft()
+            if shell.id in self._held:
+                self._refill(account)
+                return shell
+            _close_shell(shell)
+        self._refill(account)
+        return await self._unless_cancelled(self._prepare(account), self._give_back)
+
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
+        await self._line.request(
+            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
+        )
+
+    async def scour(self, shell: Shell) -> None:
+        await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
+
+    async def discard(self, shell: Shell) -> None:
+        if shell.id not in self._held:
+            _close_shell(shell)
+            return
+        self._held.discard(shell.id)
+        _close_shell(shell)
+        line = self._line
+        try:
+            await self._line.request(DISCARD_S_MAX, op="discard", shell=shell.id)
+        except StartFailed:
+            if line.open:
+                raise
+
+    async def usage(self, shell: Shell) -> Usage:
+        message, _ = await self._line.request(USAGE_S_MAX, op="usage", shell=shell.id)
+        return Usage(**message["ok"])
+
+    async def zygote(self, account: str, interpreter: str) -> KeptZygote:
+        key = (account, interpreter)
+        task = self._zygotes.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().alive)):
+            task = self._zygotes[key] = self._keep(self._start_zygote(account, interpreter))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Let go of everything; the keeper ends what was ours."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for zygote in self._zygotes.values():
+            if zygote.done() and not zygote.cancelled() and zygote.exception() is None:
+                zygote.result().close()
+        self._line.close()
+
+    async def _prepare(self, account: str) -> Shell:
+        shell_id = secrets.token_hex(8)
+        line = self._line
+        try:
+            message, fds = await line.request(PREPARE_S_MAX, op="prepare", account=account, shell=shell_id)
+        except (StartFailed, asyncio.CancelledError):
+            if line.open:  # it may come into being all the same
+                self._keep(self._discard_unheard(line, shell_id))
+            raise
+        shell = Shell(
+            id=shell_id,
+            account=account,
+            namespaces=dict(zip(("mnt", "pid", "ipc", "uts"), fds, strict=False)),
+            cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
+        )
+        if line.open:
+            self._held.add(shell_id)
+        return shell
+
+    async def _discard_unheard(self, line: _Line, shell_id: str) -> None:
+        try:
+            await line.request(DISCARD_S_MAX, op="discard", shell=shell_id)
+        except Unavailable as error:
+            _log.warning("a shell nobody waited for could not be discarded: %s", error)
+
+    async def _start_zygote(self, account: str, interpreter: str) -> KeptZygote:
+        message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=interpreter)
+        return KeptZygote(socket.socket(fileno=fds[0]), **message["ok"])
+
+    async def _unless_cancelled(self, work: Coroutine[Any, Any, _Result], spare: Callable[[_Result], None]) -> _Result:
+        """Wait for `work`; when the waiter leaves, it still finishes, and `spare` takes the result."""
+        task = self._keep(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda t: None if t.cancelled() or t.exception() else spare(t.result()))
+            raise
+
+    def _give_back(self, shell: Shell) -> None:
+        self._stock[shell.account].append(shell)
+
+    def _refill(self, account: str) -> None:
+        if not self._closed and account not in self._filling and len(self._stock[account]) < self._stock_shells:
+            task = self._filling[account] = self._keep(self._fill(account))
+            task.add_done_callback(lambda _: self._filling.pop(account, None))
+
+    async def _fill(self, account: str) -> None:
+        while self._line.open and len(self._stock[account]) < self._stock_shells:
+            try:
+                self._stock[account].append(await self._prepare(account))
+            except Unavailable as error:
+                _log.warning("no shell could be prepared ahead: %s", error)
+                await asyncio.sleep(STOCK_PAUSE_S)
+                return
+
+    def _news(self, message: _Message) -> None:
+        if "gone" in message:
+            _log.warning("shell %s ended by itself", message["gone"])
+        elif "over_tmp" in message:
+            _log.warning("shell %s filled its /tmp; its processes were ended", message["over_tmp"])
+
+    def _line_ended(self) -> None:
+        self._held.clear()
+        for stock in self._stock.values():
+            while stock:
+                _close_shell(stock.popleft())
+
+    def _keep(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _error(message: _Message) -> Unavailable:
+    text = str(message.get("message", message["error"]))
+    return OutOfSpace(text) if message["error"] == "space" else StartFailed(text)
+
+
+def _close_shell(shell: Shell) -> None:
+    """Its descriptors, once: they are taken out of the dictionary on the way."""
+    while shell.namespaces:
+        _, fd = shell.namespaces.popitem()
+        os.close(fd)
+        if not shell.namespaces:
+            _close(shell.cgroups)
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

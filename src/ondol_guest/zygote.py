@@ -1,0 +1,290 @@
+"""The zygote: an interpreter with its imports done, which forks environments into shells. It never runs user code.
+
+The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD`; FD is a SOCK_SEQPACKET line to the front:
+
+    -> {"n": 1, "op": "fork"} + [pid, mnt, ipc, uts, cgroup.procs…]     <- {"n": 1, "pid": 12} + [wire, log pipe]
+    <- {"ready": true, "rss_bytes": …, "version": "3.11.7"}, once        <- {"exit": 12, "status": 0}  (minus the signal's number)
+
+A fork enters the pid namespace by being born there (`setns` before `fork`), everything else by itself, and then gives up every
+right before a byte of the function's is read. The end of the line ends the zygote; its children belong to their shells.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, "/var/runtime")
+
+import array
+import ctypes
+import errno
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+
+#: What handlers and our guests import; whatever an interpreter lacks is passed over.
+WARM = [
+    "base64",
+    "collections",
+    "contextlib",
+    "copy",
+    "datetime",
+    "decimal",
+    "enum",
+    "functools",
+    "hashlib",
+    "importlib.util",
+    "inspect",
+    "io",
+    "itertools",
+    "json",
+    "logging",
+    "math",
+    "random",
+    "re",
+    "socket",
+    "string",
+    "struct",
+    "threading",
+    "time",
+    "traceback",
+    "typing",
+    "urllib.parse",
+    "uuid",
+    "ondol_guest.frames",
+    "ondol_guest.guest",
+    "ondol_guest.aws",
+    "ondol_guest.web",
+]
+
+MESSAGE_BYTES_MAX = 65536
+NAMESPACES = (("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
+NEWPID = 0x20000000
+FILES_MAX = 1024
+LOCKED_BYTES_MAX = 65536
+#: Only where no control group counts processes: it counts all of the account's together.
+PROCESSES_MAX = 4096
+EXIT_NOT_STARTED = 70
+
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 4, 24, 38, 47, 4
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(fd):
+    """Serve until the line ends."""
+    line = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    warm()
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _woken)
+    send(line, {"ready": True, "rss_bytes": rss_bytes(), "version": sys.version.split()[0]})
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    poll.register(reader, select.POLLIN)
+    while True:
+        ready = [number for number, _ in poll.poll()]
+        if reader in ready:
+            _drain(reader)
+            report_ended(line)
+        if line.fileno() in ready and not serve_one(line):
+            return
+
+
+def warm():
+    """Import what guests need, and make what they share stay shared."""
+    for name in WARM:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # this interpreter, or this release, has none
+    gc.collect()
+    gc.freeze()
+
+
+def serve_one(line):
+    """Answer one request; whether the line goes on."""
+    message, fds = receive(line)
+    if message is None:
+        return False
+    answer, ours = {"n": message.get("n"), "error": "unknown"}, []
+    try:
+        if message.get("op") == "fork":
+            pid, ours = fork(fds)
+            answer = {"n": message["n"], "pid": pid}
+    except OSError as error:
+        answer = {"n": message.get("n"), "error": "failed", "message": str(error)}
+    finally:
+        for fd in fds:
+            os.close(fd)
+    send(line, answer, ours)
+    for fd in ours:
+        os.close(fd)
+    return True
+
+
+def fork(fds):
+    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces and cgroup files `fds` are."""
+    wire, wire_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    log, log_inside = os.pipe()
+    inside = (wire_inside.detach(), log_inside)
+    try:
+        # No way back is needed: a pid namespace is entered by children only, and the next fork names its own.
+        _call(_libc.setns(fds[0], NEWPID), "setns pid")
+        pid = os.fork()
+    except OSError:
+        os.close(log)
+        wire.close()
+        raise
+    finally:
+        if "pid" not in locals() or pid:
+            for fd in inside:
+                os.close(fd)
+    if pid == 0:
+        become_environment(inside[0], log_inside, fds[1:4], fds[4:])
+    return pid, [wire.detach(), log]
+
+
+def become_environment(wire, log, namespaces, cgroups):
+    """Never returns. Enter the shell, give up everything, run the guest."""
+    status = EXIT_NOT_STARTED
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        close_all_but([wire] + namespaces + cgroups)
+        for fd in cgroups:
+            os.write(fd, b"0")
+        for fd, (name, kind) in zip(namespaces, NAMESPACES):
+            _call(_libc.setns(fd, kind), "setns " + name)
+        close_all_but([wire])
+        os.chdir("/")
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.setsid()
+        set_limits(counted=bool(cgroups))
+        for lock in LOCKS:
+            lock()
+        guest = importlib.import_module("ondol_guest.guest")
+        gc.enable()
+        status = guest.run(wire)
+    except BaseException as error:
+        os.write(2, ("ondol: the environment could not start: %s: %s\n" % (type(error).__name__, error)).encode())
+    finally:
+        os._exit(status if isinstance(status, int) else 0)
+
+
+def set_limits(counted):
+    """Bounds of one process. `counted`: a control group bounds the number of processes."""
+    limits = [
+        (resource.RLIMIT_NOFILE, FILES_MAX),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, LOCKED_BYTES_MAX),
+    ]
+    if not counted:
+        limits.append((resource.RLIMIT_NPROC, PROCESSES_MAX))
+    for which, value in limits:
+        hard = resource.getrlimit(which)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(which, (value, value))
+
+
+def drop_rights():
+    """No capability now or after any exec; but readable to itself, as any program is."""
+    for capability in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                break  # the kernel knows no more
+            _call(-1, "dropping a capability")
+    _call(_libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_CLEAR_ALL), 0, 0, 0), "clearing ambient capabilities")
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    _call(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+    _call(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "no_new_privs")
+    _call(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "dumpable")
+
+
+#: Applied in this order, last thing before the guest.
+LOCKS = (drop_rights,)
+
+
+def report_ended(line):
+    """Tell of every child that is gone."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        send(line, {"exit": pid, "status": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)})
+
+
+def rss_bytes():
+    """What each fork starts out with."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def send(line, message, fds=()):
+    """One message; a front that is gone ends us at the next read."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    try:
+        line.setblocking(True)
+        line.sendmsg([json.dumps(message).encode()], ancillary)
+    except OSError:
+        return
+
+
+def receive(line):
+    """(message, descriptors), or (None, []) at the end."""
+    size = array.array("i").itemsize
+    try:
+        data, ancillary, _, _ = line.recvmsg(MESSAGE_BYTES_MAX, socket.CMSG_SPACE(16 * size), socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return None, []
+    fds = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % size])
+    return (json.loads(data) if data else None), list(fds)
+
+
+def close_all_but(keep):
+    """Every descriptor above 2 that is not in `keep`: fork does not honour close-on-exec."""
+    start = 3
+    for fd in sorted(set(keep)):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, FILES_MAX * 64)
+
+
+def _call(result, what):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, "%s: %s" % (what, os.strerror(number)))
+
+
+def _woken(number, frame):
+    """The wake-up pipe has it already."""
+
+
+def _drain(reader):
+    try:
+        while os.read(reader, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+if __name__ == "__main__":
+    from ondol_guest import zygote  # not as __main__: that name is the function's to look at
+
+    zygote.main(int(sys.argv[1]))
