@@ -94,9 +94,7 @@ class HttpClient:
                 return await self._attach(sock)
             except OSError as error:  # TimeoutError is one
                 if loop.time() + self.limits.retry_s >= deadline_s:
-                    raise Unreachable(
-                        f"the server did not take a connection within {self.limits.connect_s:g} s: {error}"
-                    ) from error
+                    raise Unreachable(f"no connection within {self.limits.connect_s:g} s: {error}") from error
             await asyncio.sleep(self.limits.retry_s)
 
     async def _wait_for_room(self, deadline_s: float) -> None:
@@ -153,7 +151,7 @@ class HttpClient:
 
 
 class _Delivery:
-    """A response's body, then the connection's return to the pool. A class, because closing a generator that never ran does nothing."""
+    """A response's body, then the connection's way back. A class: closing a generator that never ran would do nothing."""
 
     def __init__(
         self, body: AsyncIterator[bytes], connection: ClientConnection, release: Callable[[ClientConnection], None]
@@ -188,16 +186,7 @@ def end_to_end(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP and name.lower() not in named]
 
 
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+_HOP_BY_HOP = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip

@@ -232,13 +232,7 @@ class ClientConnection(asyncio.Protocol):
             self._whole.append(data)
         elif self._stream is not None:
             self._stream.feed(data)
-            if (
-                self._stream.fill_bytes > self._limits.body_high_water_bytes
-                and not self._read_paused
-                and self._transport is not None
-            ):
-                self._read_paused = True
-                self._transport.pause_reading()
+            self._flow(pause=self._stream.fill_bytes > self._limits.body_high_water_bytes)
 
     def on_message_complete(self) -> None:
         if self._head is not None:
@@ -266,10 +260,17 @@ class ClientConnection(asyncio.Protocol):
             self._keep_alive = False  # an early answer: the rest of the request is not worth sending
 
     def _taken(self) -> None:
-        if self._read_paused and self._stream is not None and self._transport is not None:
-            if self._stream.fill_bytes <= self._limits.body_high_water_bytes // 2:
-                self._read_paused = False
-                self._transport.resume_reading()
+        if self._read_paused and self._stream is not None:
+            self._flow(pause=self._stream.fill_bytes > self._limits.body_high_water_bytes // 2)
+
+    def _flow(self, *, pause: bool) -> None:
+        if pause == self._read_paused or self._transport is None:
+            return
+        self._read_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _fail(self, reason: str) -> None:
         if self._response is not None and not self._response.done():

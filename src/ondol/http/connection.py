@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator
@@ -67,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self._write_waiter: asyncio.Future[None] | None = None
         self._since_s = server.now_s
-        self._buffer_bytes = 0
+        self._unsent_bytes = 0
 
     # --- what the transport says -------------------------------------------------------------------------------------
 
@@ -342,31 +343,35 @@ class Connection(asyncio.Protocol):
         """Head, then chunk by chunk at the client's pace. The head goes ahead of the first chunk."""
         transport = self._transport
         assert transport is not None
+        length_bytes = self._write_stream_head(transport, exchange, response)
+        if rendering.bodiless(exchange.request.method, response.status):
+            return
+        chunked = length_bytes is None and not exchange.http10
+        sent_bytes = 0
+        async for chunk in chunks:
+            sent_bytes += len(chunk)
+            if length_bytes is not None and sent_bytes > length_bytes:
+                break
+            if chunk:
+                _write_chunk(transport, chunk, chunked=chunked)
+            if self._write_paused:
+                await self._writable()
+        if length_bytes is not None and sent_bytes != length_bytes:
+            raise ValueError(f"the response has {sent_bytes} bytes so far, its content-length said {length_bytes}")
+        if chunked:
+            transport.write(rendering.LAST_CHUNK)
+
+    def _write_stream_head(self, transport: asyncio.Transport, exchange: Exchange, response: Response) -> int | None:
+        """Returns the body's length, where the application gave one."""
         if rendering.wants_close(response):
             exchange.keep_alive = False
         bodiless = rendering.bodiless(exchange.request.method, response.status)
-        framing, left_bytes = rendering.stream_framing(response, http10=exchange.http10, bodiless=bodiless)
-        if left_bytes is None and exchange.http10:
+        framing, length_bytes = rendering.stream_framing(response, http10=exchange.http10, bodiless=bodiless)
+        if length_bytes is None and exchange.http10:
             exchange.keep_alive = False
         transport.write(rendering.head(response, framing + self._connection(exchange), self._server.date))
         exchange.expects = False
-        if bodiless:
-            return
-        chunked = left_bytes is None and not exchange.http10
-        async for chunk in chunks:
-            if not chunk:
-                continue
-            if left_bytes is not None:
-                left_bytes -= len(chunk)
-                if left_bytes < 0:
-                    raise ValueError("the response is longer than the content-length it came with")
-            _write_chunk(transport, chunk, chunked=chunked)
-            if self._write_paused:
-                await self._writable()
-        if left_bytes:
-            raise ValueError(f"the response ended {left_bytes} bytes short of the content-length it came with")
-        if chunked:
-            transport.write(rendering.LAST_CHUNK)
+        return length_bytes
 
     async def _writable(self) -> None:
         self._write_waiter = self._loop.create_future()
@@ -381,33 +386,32 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now_s: float) -> None:
         """Once per sweep: ends what waits for too long."""
-        limits = self._limits
-        waited_s = now_s - self._since_s
         transport = self._transport
         if transport is None:
             return
-        buffer_bytes = transport.get_write_buffer_size()
-        if buffer_bytes:
-            if buffer_bytes != self._buffer_bytes:
+        waited_s = now_s - self._since_s
+        unsent_bytes, before_bytes = transport.get_write_buffer_size(), self._unsent_bytes
+        self._unsent_bytes = unsent_bytes
+        if unsent_bytes:
+            if unsent_bytes != before_bytes:
                 self._since_s = now_s
-            elif waited_s > limits.write_idle_s:
+            elif waited_s > self._limits.write_idle_s:
                 self.abort_transport()
-            self._buffer_bytes = buffer_bytes
-            return
-        self._buffer_bytes = 0
-        if self._closing:
-            if waited_s > limits.linger_s:
-                transport.abort()
-            return
-        incoming = self._incoming
-        if incoming is not None:
-            self._sweep_body(incoming, waited_s)
+        elif self._closing:
+            if waited_s > self._limits.linger_s:
+                self.abort_transport()
+        elif self._incoming is not None:
+            self._sweep_body(self._incoming, waited_s)
         elif self._current is None and not self._queue:
-            if self._in_head:
-                if waited_s > limits.head_s:
-                    self._refuse(408, f"the request's head was not whole after {limits.head_s:g} seconds")
-            elif waited_s > limits.idle_s:
-                self._close()
+            self._sweep_idle(waited_s)
+
+    def _sweep_idle(self, waited_s: float) -> None:
+        limits = self._limits
+        if self._in_head:
+            if waited_s > limits.head_s:
+                self._refuse(408, f"the request's head was not whole after {limits.head_s:g} seconds")
+        elif waited_s > limits.idle_s:
+            self._close()
 
     def _sweep_body(self, incoming: Exchange, waited_s: float) -> None:
         idle_s = self._limits.body_idle_s
@@ -570,7 +574,7 @@ def _check_upgrade(exchange: Exchange, parser: httptools.HttpRequestParser) -> N
 def _failure(request: Request) -> Response:
     """500 for an exception being handled, which goes to the log under the same id."""
     request_id = str(uuid.uuid4())
-    log.error("request %s failed: %s %s", request_id, request.method, request.path, exc_info=True)
+    log.error("request %s failed: %s %s", request_id, request.method, request.path, exc_info=sys.exception())
     sentence = "the server failed on this request; its log has the reason under this request id"
     response = refusal(500, sentence, request_id=request_id)
     response.headers = [*response.headers, ("x-request-id", request_id)]

@@ -84,21 +84,23 @@ def _note(exchange: Exchange, name: str, value: str) -> None:
             raise Refused(400, "a request has either Content-Length or Transfer-Encoding, not both")
         exchange.declared_bytes = int(value)
     elif name == "transfer-encoding":
-        if exchange.http10:
-            raise Refused(400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length, or speak HTTP/1.1")
-        if exchange.declared_bytes is None:
-            raise Refused(400, "a request has one Transfer-Encoding header")
-        if exchange.declared_bytes:
-            raise Refused(400, "a request has either Content-Length or Transfer-Encoding, not both")
-        if value.lower() != "chunked":
-            raise Refused(501, "the only Transfer-Encoding that this server undoes is chunked")
-        exchange.declared_bytes = None
+        _note_encoding(exchange, value)
     elif name == "upgrade":
         exchange.upgrade = value
     elif value.lower() != "100-continue":
         raise Refused(417, "the only expectation that this server can meet is 100-continue")
     else:
         exchange.expects = not exchange.http10
+
+
+def _note_encoding(exchange: Exchange, value: str) -> None:
+    if exchange.http10:
+        raise Refused(400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length, or speak HTTP/1.1")
+    if exchange.declared_bytes != 0:
+        raise Refused(400, "a request has one framing: one Content-Length, or one Transfer-Encoding")
+    if value.lower() != "chunked":
+        raise Refused(501, "the only Transfer-Encoding that this server undoes is chunked")
+    exchange.declared_bytes = None
 
 
 def _text(url: bytes) -> str:

@@ -49,7 +49,7 @@ def refusal(request: Request, allowed: Allowed) -> Response | None:
     if origin and not _is_home(origin, host, allowed):
         return _refusal(
             403,
-            f"pages of the origin {origin[:253]!r} may not call this node; add the origin's host to its allowed hosts if they should",
+            f"pages of the origin {origin[:253]!r} may not call this node; if they should, add the host to its allowed hosts",
         )
     if not origin and request.header("sec-fetch-site") == "cross-site":
         return _refusal(403, "a page of another site made the browser send this request; open the address itself instead")

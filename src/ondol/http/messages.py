@@ -66,8 +66,8 @@ class Request:
 class Response:
     """One response. The server adds Content-Length or chunked framing, Date and Connection by itself.
 
-    A body in chunks may come with a `content-length` of its own, which is then kept and checked. Its iterator is closed in every case
-    (`aclose`); when the client goes away, what it awaits at that moment is cancelled first.
+    A body in chunks may come with a `content-length` of its own, which is then kept and checked. Its iterator is
+    closed in every case (`aclose`); when the client goes away, what it awaits at that moment is cancelled first.
     """
 
     __slots__ = ("body", "headers", "status")

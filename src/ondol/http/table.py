@@ -120,14 +120,12 @@ def _meet(one: Route, other: Route) -> bool:
     """Whether one request can match both, given that both have the same rank: fields are set in both or in neither."""
     if one.methods and not set(one.methods) & set(other.methods):
         return False
-    if (one.path_end, one.scope, _auth(one), _segments(one.path)) != (
-        other.path_end,
-        other.scope,
-        _auth(other),
-        _segments(other.path),
-    ):
-        return False
-    return one.host == other.host
+    return _fixed(one) == _fixed(other)
+
+
+def _fixed(route: Route) -> tuple[str, tuple[str, ...], str, str, str]:
+    """The fields that have one value."""
+    return route.host, _segments(route.path), route.path_end, route.scope, _auth(route)
 
 
 class _Row(NamedTuple):
@@ -147,11 +145,10 @@ def _eligible(routes: tuple[Route, ...], label: str) -> list[Route]:
 
 def _by_segment(routes: list[Route]) -> dict[str, tuple[_Row, ...]]:
     ranked = sorted(routes, key=_rank, reverse=True)
-    segments = {_segments(route.path)[0] for route in ranked if _segments(route.path)}
-    return {
-        segment: tuple(_row(route) for route in ranked if _segments(route.path)[:1] in ((), (segment,)))
-        for segment in (*segments, "")
-    }
+    found: dict[str, tuple[_Row, ...]] = {}
+    for segment in ("", *(_segments(route.path)[0] for route in ranked if _segments(route.path))):
+        found[segment] = tuple(_row(route) for route in ranked if _segments(route.path)[:1] in ((), (segment,)))
+    return found
 
 
 def _row(route: Route) -> _Row:

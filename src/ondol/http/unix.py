@@ -31,7 +31,7 @@ def short_path(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def listen(path: str | os.PathLike[str], *, backlog: int = 512, mode: int = 0o600) -> socket.socket:
-    """A listening, non-blocking socket at `path`. A stale file there is replaced; the caller holds the lock that makes it stale."""
+    """A listening, non-blocking socket at `path`. A file there is replaced: who calls holds the lock."""
     Path(path).unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
