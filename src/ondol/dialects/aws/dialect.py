@@ -1,8 +1,8 @@
 """The dialect as the node serves it: its routes, and one class per process.
 
-`AwsFront` answers Invoke and authenticates it. `AwsDesk` answers all other operations through the codec; the front hands those
-requests on untouched, and the desk verifies them itself. Both turn every error into the service's own, and an unexpected one into
-a ServiceException that the node's log explains.
+`AwsFront` answers Invoke and authenticates it. `AwsDesk` answers all other operations through the codec; the front hands
+those requests on untouched, and the desk verifies them itself. Both turn every error into the service's own, and an
+unexpected one into a ServiceException that the node's log explains.
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ class AwsDesk:
             return codec.encode_error(service, protocol, errors.translate(error, request.path), request_id)
         except BodyTooLarge:
             message = f"Request must be smaller than {CONTROL_BODY_BYTES_MAX} bytes for the CreateFunction operation"
-            error = ServiceError("RequestEntityTooLargeException", message, status=413)
-            return codec.encode_error(service, protocol, error, request_id)
+            too_large_error = ServiceError("RequestEntityTooLargeException", message, status=413)
+            return codec.encode_error(service, protocol, too_large_error, request_id)
         except Disconnected:
             return Response(400)
         except Exception:

@@ -132,7 +132,10 @@ class _Walk:
                 self.at += 1
                 return
             if byte < 0x20:
-                text = f"Illegal unquoted character ({_shown(byte)}): has to be escaped using backslash to be included in string value"
+                text = (
+                    f"Illegal unquoted character ({_shown(byte)}): has to be escaped using backslash "
+                    "to be included in string value"
+                )
                 raise _Found(text, self.at)
             if byte == ord("\\"):
                 self.escape()
