@@ -2,8 +2,8 @@
 
 What a function can observe is the same: how its handler is found and what is said when it is not, the context object, how
 results become JSON, what an exception looks like to the caller and in the log, the logging set-up. `tests/wire/aws` runs
-both on the same functions. Deliberate differences: the warning after a failed load is short (the rest of AWS's speaks of its own
-runtime updates), and a result that is no UTF-8 is a Runtime.MarshalError instead of the end of the process.
+both on the same functions. Deliberate differences: the warning after a failed load is short (the rest of AWS's speaks of its
+own runtime updates), and a result that is no UTF-8 is a Runtime.MarshalError instead of the end of the process.
 
 Meta of a CALL (JSON): id, deadline_ms, arn, trace, client_context, identity (JSON text or object, or null), tenant.
 Meta of a RESULT: empty, or {"too_large": bytes} in place of a body that the node would not take.
@@ -23,12 +23,11 @@ from ondol_guest.aws_logging import set_up_logging
 
 #: 6 MiB and room for an envelope.
 RESULT_BYTES_MAX = 6 * 1024 * 1024 + 100
-NO_BREAK_SPACE = "\u00a0"
 
 LOAD_WARNING = "LAMBDA_WARNING: Unhandled exception. The most likely cause is an issue in the function code.\r"
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818  # AWS's word
     """A failure that the runtime names itself, in place of an exception's class."""
 
     def __init__(self, kind, message, trace=None):
@@ -40,7 +39,7 @@ class Fault(Exception):
 
 def serve(wire, settings):
     """Load the handler, then answer calls until STOP."""
-    guest = Guest(wire, settings)
+    guest = Guest(wire)
     if not guest.load(settings["handler"]):
         sys.exit(1)
     wire.ready()
@@ -55,7 +54,7 @@ def serve(wire, settings):
 class Guest:
     """One loaded function."""
 
-    def __init__(self, wire, settings):
+    def __init__(self, wire):
         self.wire = wire
         self.sink = set_up_logging(wire.log)
         self.encode = Encoder(os.environ.get("AWS_EXECUTION_ENV", "")).encode
@@ -70,7 +69,7 @@ class Guest:
             error = make_error(fault.message, fault.kind, fault.trace, "")
         except Exception:
             error = error_of(*sys.exc_info(), "")
-        logging.warning(LOAD_WARNING)
+        logging.getLogger().warning(LOAD_WARNING)
         self.sink.log_failure(error, self.encode)
         self.wire.send_meta(frames.INIT_FAILED, 0, b"", self.encode(error))
         return False

@@ -24,7 +24,7 @@ SHOWN = (
 class LambdaContext:
     """What the platform tells the handler about its invocation."""
 
-    def __init__(self, request_id, client_context, identity, deadline_ms, arn=None, tenant_id=None):
+    def __init__(self, request_id, client_context, identity, deadline_ms, arn=None, tenant_id=None):  # noqa: PLR0917
         variable = os.environ.get
         self.aws_request_id = request_id
         self.log_group_name = variable("AWS_LAMBDA_LOG_GROUP_NAME")

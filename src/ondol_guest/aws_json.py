@@ -84,7 +84,7 @@ class Encoder:
         put("NaN" if value.is_nan() else str(value))
 
 
-def is_plain(value, depth):
+def is_plain(value, depth):  # noqa: PLR0911  # a walk over cases
     """Whether the standard library's encoder gives what awslambdaric's gives."""
     kind = type(value)
     if kind in SCALARS:
@@ -107,19 +107,9 @@ def is_plain(value, depth):
 
 
 def _scalar(value):
-    if value is None:
-        return "null"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if value != value:
-        return "NaN"
-    if value in (float("inf"), float("-inf")):
-        return "Infinity" if value > 0 else "-Infinity"
-    return float.__repr__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)  # whatever a subclass, such as an enumeration, calls itself
+    return json.dumps(value)
 
 
 def _key(key):

@@ -13,31 +13,11 @@ NO_BREAK_SPACE = "\u00a0"
 
 #: Attributes of every record; what else a record has came by `extra` and is shown.
 COMMON = frozenset(
-    [
-        "name",
-        "msg",
-        "args",
-        "levelname",
-        "levelno",
-        "pathname",
-        "filename",
-        "module",
-        "exc_info",
-        "exc_text",
-        "stack_info",
-        "lineno",
-        "funcName",
-        "created",
-        "msecs",
-        "relativeCreated",
-        "thread",
-        "threadName",
-        "processName",
-        "process",
-        "aws_request_id",
-        "tenant_id",
-        "_frame_type",
-    ]
+    (
+        *("name", "msg", "args", "levelname", "levelno", "pathname", "filename", "module", "exc_info", "exc_text"),
+        *("stack_info", "lineno", "funcName", "created", "msecs", "relativeCreated", "thread", "threadName"),
+        *("processName", "process", "aws_request_id", "tenant_id", "_frame_type"),
+    )
 )
 # A value that is no JSON is shown as its text: a record must not be lost for it.
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
@@ -69,13 +49,13 @@ class TextSink:
         self.request_id = None
         self.tenant_id = None
 
-    def log(self, message, frame_type=None):
+    def log(self, message, frame_type=None):  # noqa: ARG002  # libraries pass it
         self._log.record(message)
 
     def log_error(self, lines):
         self._log.record("\n".join(lines))
 
-    def log_failure(self, error, encode):
+    def log_failure(self, error, encode):  # noqa: ARG002  # JSON needs it
         """Write the error payload of a call, or of loading, to the log."""
         lines = [("[ERROR] %s: %s" if error["errorMessage"] else "[ERROR] %s%s") % (error["errorType"], error["errorMessage"])]
         lines.append("Traceback (most recent call last):")

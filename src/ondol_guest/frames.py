@@ -18,6 +18,8 @@ Streams: a CALL or RESULT with MORE is continued by BODY frames; the last one ca
 starts with CREDIT_BYTES of credit per direction and stops when it has none; each CREDIT frame adds bytes.
 """
 
+from __future__ import annotations
+
 import json
 import struct
 
@@ -65,16 +67,16 @@ LOG_PREFIX = LOG_MAGIC_BYTES[:3]
 LOG_FRAME_BYTES_MAX = 64 * 1024 * 1024
 
 
-class BrokenFrame(Exception):
+class BrokenFrame(Exception):  # noqa: N818  # what came, not what to call it
     """The peer sent bytes that are no frame of this version; the connection cannot go on."""
 
 
-def pack(kind, invocation=0, payload=b"", flags=0):
+def pack(kind: int, invocation: int = 0, payload: bytes = b"", flags: int = 0) -> bytes:
     """One frame as bytes."""
     return HEADER.pack(VERSION, kind, flags, len(payload), invocation) + payload
 
 
-def pack_meta(kind, invocation, meta, body=b"", flags=0):
+def pack_meta(kind: int, invocation: int, meta: object, body: bytes = b"", flags: int = 0) -> bytes:
     """One frame with a meta object (JSON bytes, or anything json.dumps takes) and a body."""
     if not isinstance(meta, bytes):
         meta = json.dumps(meta, separators=(",", ":")).encode()
@@ -82,7 +84,7 @@ def pack_meta(kind, invocation, meta, body=b"", flags=0):
     return b"".join((HEADER.pack(VERSION, kind, flags, length, invocation), META.pack(len(meta)), meta, body))
 
 
-def split_meta(payload):
+def split_meta(payload: bytes) -> tuple[bytes, bytes]:
     """(meta bytes, body) of a CALL, RESULT or INIT_FAILED payload. Raises BrokenFrame."""
     if len(payload) < 4:
         raise BrokenFrame("a frame with meta is at least 4 bytes long")
@@ -92,7 +94,7 @@ def split_meta(payload):
     return payload[4 : 4 + size], payload[4 + size :]
 
 
-def unpack_header(data, at=0):
+def unpack_header(data: bytes | bytearray, at: int = 0) -> tuple[int, int, int, int]:
     """(kind, flags, length, invocation) of the 16 bytes at `at`. Raises BrokenFrame."""
     version, kind, flags, length, invocation = HEADER.unpack_from(data, at)
     if version != VERSION:
@@ -107,10 +109,10 @@ class FrameReader:
 
     __slots__ = ("_buffer",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data):
+    def feed(self, data: bytes | bytearray) -> list[tuple[int, int, int, bytes]]:
         buffer = self._buffer
         if buffer:
             buffer += data
@@ -142,18 +144,18 @@ class LogReader:
 
     __slots__ = ("_at_ms", "_buffer", "_event_bytes_max", "_frame_left", "_plain")
 
-    def __init__(self, event_bytes_max):
+    def __init__(self, event_bytes_max: int) -> None:
         self._buffer = bytearray()
         self._event_bytes_max = event_bytes_max
         self._frame_left = 0  # bytes of a log frame's text still to be made events of
-        self._at_ms = None  # that frame's time
+        self._at_ms: int | None = None  # that frame's time
         self._plain = 0  # bytes at the buffer's start known to be text though they look like a frame
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[tuple[str | None, int | None]]:
         """The events that are whole now."""
         buffer = self._buffer
         buffer += data
-        events = []
+        events: list[tuple[str | None, int | None]] = []
         prefix = 0  # where the next log frame may begin; behind the end when there is none
         while buffer:
             if self._frame_left:
@@ -181,9 +183,9 @@ class LogReader:
             prefix -= stop
         return events
 
-    def flush(self):
+    def flush(self) -> list[tuple[str | None, int | None]]:
         """What is left, for when the writer is gone or its call is over: an unfinished line is an event too."""
-        events = []
+        events: list[tuple[str | None, int | None]] = []
         if self._buffer and not self._frame_left:
             self._take(len(self._buffer), events)
         elif self._buffer:
@@ -191,7 +193,7 @@ class LogReader:
             self._feed_frame(events)
         return events
 
-    def _open_frame(self, events):
+    def _open_frame(self, events: list[tuple[str | None, int | None]]) -> None:
         kind, length, at_us = LOG_HEADER.unpack_from(self._buffer)
         if length > LOG_FRAME_BYTES_MAX:
             self._plain = len(LOG_PREFIX)
@@ -202,7 +204,7 @@ class LogReader:
         if not length:
             events.append((None if kind == LOG_MARK else "", self._at_ms))
 
-    def _feed_frame(self, events):
+    def _feed_frame(self, events: list[tuple[str | None, int | None]]) -> bool:
         """Make an event of the frame's text when there is enough of it; False when more must come."""
         size = min(self._frame_left, self._event_bytes_max)
         if len(self._buffer) < size:
@@ -215,7 +217,7 @@ class LogReader:
         events.append((text, self._at_ms))
         return True
 
-    def _take(self, size, events):
+    def _take(self, size: int, events: list[tuple[str | None, int | None]]) -> None:
         line = self._buffer[:size]
         del self._buffer[:size]
         self._plain = 0
@@ -224,7 +226,7 @@ class LogReader:
         events.append((line.decode("utf-8", "replace"), None))
 
 
-def _cut(buffer, size):
+def _cut(buffer: bytearray, size: int) -> int:
     """At most `size`, and not inside a UTF-8 sequence."""
     for back in range(min(4, size)):
         if size - back < len(buffer) and buffer[size - back] & 0xC0 != 0x80:

@@ -1,4 +1,4 @@
-"""The guest's frame: INIT, the process's view of the world, and the lines to the node. What a handler is, its contract's module knows.
+"""The guest's frame: INIT, the process's view of the world, the lines to the node. What a handler is, contracts' modules know.
 
 The zygote forks, enters the shell and calls `run(wire_fd)`, with file descriptors 1 and 2 on the log pipe. INIT is JSON:
 
@@ -30,7 +30,7 @@ READ_BYTES = 65_536
 LOG_TEXT_BYTES_MAX = 262_144 - 26
 
 
-class Gone(Exception):
+class Gone(Exception):  # noqa: N818  # what happened
     """The node closed the wire: nobody is left to answer to."""
 
 
@@ -147,7 +147,7 @@ class Wire:
         head = frames.HEADER.pack(frames.VERSION, kind, flags, len(payload), invocation)
         self.send_parts(head, payload)
 
-    def send_meta(self, kind, invocation, meta, body=b"", flags=0, started=False):
+    def send_meta(self, kind, invocation, meta, body=b"", flags=0, started=False):  # noqa: PLR0917
         """Send one frame with a meta object (JSON bytes or plain data) and a body; with `started`, STARTED in front of it."""
         if not isinstance(meta, bytes):
             meta = json.dumps(meta, separators=(",", ":")).encode()
@@ -263,12 +263,12 @@ def _die_of_interrupt():
 
 
 def leave(status):
-    """End as an interpreter does: wait for threads, run what was registered for the exit, flush. Not what a zygote left behind."""
+    """End as an interpreter does: wait for threads, run what was registered for the exit, flush."""
     import atexit
 
     try:
-        threading._shutdown()
-        atexit._run_exitfuncs()
+        threading._shutdown()  # noqa: SLF001  # there is no public way to end like an interpreter
+        atexit._run_exitfuncs()  # noqa: SLF001
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

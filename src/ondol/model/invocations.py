@@ -62,6 +62,8 @@ class Report:
     #: How the process ended, for CRASHED: exit status >= 0, or minus the signal's number.
     exit_status: int | None = None
     trace: str | None = None
+    #: Wall time at which it was over.
+    ended_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Python functions: a guest forked by a zygote into a shell.
 
-Knows which interpreter runs which runtime id, and what a new guest is told. The talk with a running guest is `ondol.runtimes.link`'s.
+Knows which interpreter runs which runtime id, and what a new guest is told. The talk with a running guest is link.py's.
 Must not know: contracts, the pool, how a zygote is made.
 """
 
@@ -45,9 +45,7 @@ class ForkedPython:
         have = ", ".join(i.name for i in self._interpreters.all()) or "none"
         if asked is None:
             known = "is not built in this release" if runtime.startswith(_OTHERS) else "is unknown"
-            return (
-                f"The runtime {runtime} {known}: Ondol runs Python functions (on this machine: {have}) and plain web servers."
-            )
+            return f"The runtime {runtime} {known}: it runs Python (on this machine: {have}) and web servers."
         version = f"3.{asked[1]}"
         return (
             f"{runtime} is not on this machine (found: {have}). Install it, for example with 'uv python install {version}', "

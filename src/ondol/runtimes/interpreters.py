@@ -1,8 +1,8 @@
 """The Python interpreters on this machine.
 
-Candidates are found by name (`python3.12`) where interpreters usually are; each is run once, isolated and without site, to learn
-what it really is. What was learnt may be kept in a file, so that a node's next start runs none. Finding blocks: it belongs to a
-node's start or to `ondol doctor`, never to a request.
+Candidates are found by name (`python3.12`) where interpreters usually are; each is run once, isolated and without site, to
+learn what it really is. What was learnt may be kept in a file, so that a node's next start runs none. Finding blocks: it
+belongs to a node's start or to `ondol doctor`, never to a request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MINOR_MAX: Final = 14
 PROBE_S_MAX: Final = 10.0
 
 _NAME: Final = re.compile(r"python3\.(\d+)$")
-_PROBE: Final = "import sys, json; v = sys.version_info; json.dump([sys.implementation.name, v[0], v[1], v[2], sys.base_prefix], sys.stdout)"
+_PROBE: Final = "import sys, json; json.dump([sys.implementation.name, *sys.version_info[:3], sys.base_prefix], sys.stdout)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +54,12 @@ class Interpreters:
 
     @classmethod
     def discover(cls, cache: Path | None = None, environment: Mapping[str, str] | None = None) -> Interpreters:
-        """Those of this machine. `cache` is read when it fits and written when something was learnt; losing it costs time only."""
+        """Those of this machine. `cache` is read where it still fits and written when something was learnt."""
         candidates = _candidates(os.environ if environment is None else environment)
         known = _read(cache)
         unknown = [path for path, stamp in candidates.items() if known.get(path, {}).get("stamp") != stamp]
         learnt = _probe(unknown)
-        facts = {
+        facts: dict[str, dict[str, Any]] = {
             path: {"stamp": stamp, "is": learnt[path] if path in learnt else known[path]["is"]}
             for path, stamp in candidates.items()
         }

@@ -65,7 +65,7 @@ class Link(asyncio.Protocol):
         self._failed: Answer | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._writable: asyncio.Event | None = None
-        self._exit = self._loop.create_task(child.wait(), name=f"guest {child.pid}")  # type: ignore[arg-type]
+        self._exit = self._loop.create_task(child.wait(), name=f"guest {child.pid}")
         self._exit.add_done_callback(self._exited)
 
     @classmethod

@@ -47,8 +47,7 @@ class LogPipe:
 
     def flush(self) -> None:
         """An unfinished line is an event too: nothing more of it will come."""
-        for text, at_ms in self._reader.flush():
-            self._sink(text, at_ms)
+        self._pass_on(self._reader.flush())
 
     def close(self) -> None:
         """Take the last lines and let go of the pipe. Idempotent."""
@@ -75,12 +74,15 @@ class LogPipe:
             self.flush()
             self._let_go()
             return 0
-        for text, at_ms in self._reader.feed(data):
+        self._pass_on(self._reader.feed(data))
+        return len(data)
+
+    def _pass_on(self, events: list[tuple[str | None, int | None]]) -> None:
+        for text, at_ms in events:
             if text is None:
                 self._loaded()
             else:
                 self._sink(text, at_ms)
-        return len(data)
 
     def _pace(self, size: int) -> None:
         """Stop listening for the rest of a slice whose share is used up."""

@@ -51,11 +51,11 @@ class LocalChild:
 
     async def wait(self) -> int:
         loop = asyncio.get_running_loop()
-        gone: asyncio.Future[None] = loop.create_future()
+        gone = asyncio.Event()
         pidfd = os.pidfd_open(self.pid)
-        loop.add_reader(pidfd, lambda: gone.done() or gone.set_result(None))
+        loop.add_reader(pidfd, gone.set)
         try:
-            await gone
+            await gone.wait()
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
@@ -79,7 +79,7 @@ class LocalZygote:
         ours, theirs = socket.socketpair()
         log, written = os.pipe()
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220  # a test may wait for an exec
                 [self.interpreter, "-I", "-S", "-X", "utf8", "-c", _CHILD, _SOURCE, str(theirs.fileno()), tree],
                 stdin=subprocess.DEVNULL,
                 stdout=written,

@@ -1,0 +1,246 @@
+"""The AWS contract, host half: what AWS Lambda tells a function, and says around and in place of its answers. Pure.
+
+Texts and forms are those that AWS was recorded to give; where none was found a comment says so. The platform's lines are plain
+text under `LogFormat: JSON` too: only the function's own records become JSON.
+
+`Invocation.context` may hold: invoked_arn, client_context (JSON text or an object), cognito_identity (the same), tenant_id.
+`annotations["aws"]` of a configuration may hold LoggingConfig (LogGroup, LogFormat, ApplicationLogLevel).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ondol.contract import Place
+from ondol.model.functions import Configuration, Revision, Target
+from ondol.model.invocations import Invocation, Outcome, Report, Status
+from ondol.model.limits import RESULT_BYTES_MAX
+from ondol.runtime import Answer
+
+#: Where AWS's own services listen in a sandbox. Nothing does here; libraries only look whether the names are set.
+_RUNTIME_API: Final = "169.254.100.1:9001"
+_XRAY_HOST: Final = "169.254.100.1"
+
+#: What a function may set for itself; everything else of the platform's is the platform's.
+_DEFAULTS: Final[Mapping[str, str]] = {
+    "LANG": "en_US.UTF-8",
+    "LC_CTYPE": "C.UTF-8",
+    "TZ": ":UTC",
+    "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+    # Harmless although the shell is no Amazon Linux: the interpreter was forked, so only programs that a function starts read
+    # it; directories that are not there are skipped, and /lib64 and /usr/lib64 are searched anyway. Programs and libraries
+    # that a function brings along count on it.
+    "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    "PYTHONPATH": "/var/runtime",
+    "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+}
+
+#: How the platform of AWS, written in Go, calls signals.
+_SIGNALS: Final[Mapping[int, str]] = {
+    signal.SIGHUP: "hangup",
+    signal.SIGINT: "interrupt",
+    signal.SIGQUIT: "quit",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGTRAP: "trace/breakpoint trap",
+    signal.SIGABRT: "aborted",
+    signal.SIGBUS: "bus error",
+    signal.SIGFPE: "floating point exception",
+    signal.SIGKILL: "killed",
+    signal.SIGUSR1: "user defined signal 1",
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGUSR2: "user defined signal 2",
+    signal.SIGPIPE: "broken pipe",
+    signal.SIGALRM: "alarm clock",
+    signal.SIGTERM: "terminated",
+    signal.SIGXCPU: "CPU time limit exceeded",
+    signal.SIGXFSZ: "file size limit exceeded",
+    signal.SIGSYS: "bad system call",
+}
+
+_ERROR_TYPES: Final[Mapping[Status, str]] = {
+    Status.TIMEOUT: "Sandbox.Timedout",
+    Status.CRASHED: "Runtime.ExitError",
+    Status.OUT_OF_MEMORY: "Runtime.OutOfMemory",
+    Status.TOO_LARGE: "Function.ResponseSizeTooLarge",
+}
+
+
+class AwsContract:
+    """`ondol.contract.Contract` for AWS Lambda's handlers."""
+
+    name = "aws"
+    guest = "aws"
+    concurrency = 1
+
+    def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
+        group = _logging(revision.configuration).get("LogGroup") or f"/aws/lambda/{revision.name}"
+        day = time.strftime("%Y/%m/%d", time.gmtime(place.started_s))
+        return group, f"{day}/[{version_label(place.version)}]{place.environment}"
+
+    def variables(self, revision: Revision, place: Place) -> Mapping[str, str]:
+        """The function's own come over the defaults and under what is the platform's."""
+        configuration = revision.configuration
+        group, stream = self.log_place(revision, place)
+        variables = {
+            **_DEFAULTS,
+            # Not AWS's: it makes SDKs inside the function talk to this node.
+            "AWS_ENDPOINT_URL": place.endpoint,
+            **configuration.variables,
+            "AWS_ACCESS_KEY_ID": place.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": place.secret,
+            "AWS_SESSION_TOKEN": place.session_token,
+            "AWS_REGION": revision.region,
+            "AWS_DEFAULT_REGION": revision.region,
+            "AWS_LAMBDA_FUNCTION_NAME": revision.name,
+            "AWS_LAMBDA_FUNCTION_VERSION": version_label(place.version),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mib),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": group,
+            "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+            "AWS_LAMBDA_RUNTIME_API": _RUNTIME_API,
+            "AWS_XRAY_DAEMON_ADDRESS": f"{_XRAY_HOST}:2000",
+            "_AWS_XRAY_DAEMON_ADDRESS": _XRAY_HOST,
+            "_AWS_XRAY_DAEMON_PORT": "2000",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "PWD": "/var/task",
+            "SHLVL": "0",
+            "_HANDLER": configuration.handler,
+            **_log_format(configuration),
+        }
+        if not configuration.runtime.startswith("provided"):
+            variables["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{configuration.runtime}"
+        return variables
+
+    def meta(self, invocation: Invocation, target: Target, *, deadline_ms: int) -> bytes:
+        context = invocation.context
+        return msgspec.json.encode(
+            {
+                "id": invocation.id,
+                "deadline_ms": deadline_ms,
+                "arn": context.get("invoked_arn") or invoked_arn(target),
+                "trace": invocation.trace,
+                "client_context": context.get("client_context"),
+                "identity": context.get("cognito_identity"),
+                "tenant": context.get("tenant_id"),
+            }
+        )
+
+    def opening(self, revision: Revision, place: Place) -> Sequence[str]:
+        runtime = revision.configuration.runtime
+        language = runtime.rstrip("0123456789.") if runtime.startswith("python") else runtime
+        shown = f"{language}:{runtime[len(language) :]}.v1" if runtime != language else runtime
+        arn = runtime_version_arn(revision.region, runtime)
+        lines = [f"INIT_START Runtime Version: {shown}\tRuntime Version ARN: {arn}\n"]
+        if place.substitute is not None:
+            lines.append(f"{runtime} is not on this machine: {place.substitute} runs this function in its place\n")
+        return lines
+
+    def started(self, invocation: Invocation, target: Target) -> Sequence[str]:
+        return (f"START RequestId: {invocation.id} Version: {version_label(target.revision.version)}\n",)
+
+    def settled(self, report: Report) -> Sequence[str]:
+        lines = [f"END RequestId: {report.invocation}\n", _report_line(report)]
+        if report.status is Status.TIMEOUT:
+            lines.insert(0, f"{_timestamp(report.ended_s)} {report.invocation} {_timed_out(report)}\n\n")
+        elif report.status in {Status.CRASHED, Status.OUT_OF_MEMORY}:
+            lines.insert(0, f"RequestId: {report.invocation} Error: {_exited(report)}\nRuntime.ExitError\n")
+        return lines
+
+    def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
+        body: Any = b"null"
+        message = self._message(invocation, report)
+        if message is not None:
+            body = msgspec.json.encode({"errorType": _ERROR_TYPES[report.status], "errorMessage": message})
+        elif answer is not None:
+            body = answer.body
+        return Outcome(status=report.status, body=body, target_version=report.version, report=report)
+
+    def _message(self, invocation: Invocation, report: Report) -> str | None:
+        """What the platform says in the function's place; None when the function spoke for itself."""
+        if report.status is Status.TOO_LARGE:
+            return f"Response payload size exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
+        if report.status is Status.TIMEOUT:
+            return f"RequestId: {invocation.id} Error: {_timed_out(report)}"
+        if report.status in {Status.CRASHED, Status.OUT_OF_MEMORY}:
+            return f"RequestId: {invocation.id} Error: {_exited(report)}"
+        return None
+
+
+def version_label(version: int | None) -> str:
+    """A version as AWS writes it."""
+    return "$LATEST" if version is None else str(version)
+
+
+def invoked_arn(target: Target) -> str:
+    """The function as it was called: unqualified when no qualifier was given."""
+    function = target.function
+    arn = f"arn:aws:lambda:{function.region}:{function.account}:function:{function.name}"
+    return arn if target.qualifier is None else f"{arn}:{target.qualifier}"
+
+
+def runtime_version_arn(region: str, runtime: str) -> str:
+    """AWS's form; the 64 digits are the hash of the runtime's id, so that they are the same wherever they are shown."""
+    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(runtime.encode()).hexdigest()}"
+
+
+def _logging(configuration: Configuration) -> Mapping[str, Any]:
+    config = configuration.annotations.get("aws", {}).get("LoggingConfig")
+    return config if isinstance(config, Mapping) else {}
+
+
+def _log_format(configuration: Configuration) -> dict[str, str]:
+    config = _logging(configuration)
+    if config.get("LogFormat") != "JSON":
+        return {}
+    return {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": config.get("ApplicationLogLevel") or "INFO"}
+
+
+def _timed_out(report: Report) -> str:
+    return f"Task timed out after {report.timeout_s:.2f} seconds"
+
+
+def _exited(report: Report) -> str:
+    """How the process ended, for the log and the caller."""
+    status = -signal.SIGKILL if report.status is Status.OUT_OF_MEMORY else report.exit_status
+    if not status:
+        return "Runtime exited without providing a reason"
+    if status > 0:
+        return f"Runtime exited with error: exit status {status}"
+    return f"Runtime exited with error: signal: {_SIGNALS.get(-status, f'signal {-status}')}"
+
+
+def _report_line(report: Report) -> str:
+    # A call that ran out of time is shown, and billed, with its limit: what went on while it was being ended is not its.
+    limit_ms = report.timeout_s * 1000
+    duration_ms = limit_ms if report.status is Status.TIMEOUT else report.duration_ms
+    fields = [
+        f"REPORT RequestId: {report.invocation}",
+        f"Duration: {duration_ms:.2f} ms",
+        f"Billed Duration: {max(1, math.ceil(round(duration_ms + (report.init_ms or 0.0), 3)))} ms",
+        f"Memory Size: {report.memory_mib} MB",
+        f"Max Memory Used: {report.memory_peak_mib} MB",
+    ]
+    if report.init_ms is not None:
+        fields.append(f"Init Duration: {report.init_ms:.2f} ms")
+    return "\t".join(fields) + "\t" + _report_status(report.status) + "\n"
+
+
+def _report_status(status: Status) -> str:
+    if status is Status.TIMEOUT:
+        return "Status: timeout"
+    if status in _ERROR_TYPES:  # recorded for ExitError and OutOfMemory; for too large a response it is inferred
+        return f"Status: error\tError Type: {_ERROR_TYPES[status]}"
+    return ""
+
+
+def _timestamp(at_s: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s))
+    return f"{whole}.{int(at_s * 1000) % 1000:03d}Z"
