@@ -31,7 +31,8 @@ import signal
 import socket
 from dataclasses import dataclass, field
 
-from ondol.keeper import cleaning, syscalls
+from ondol import syscalls
+from ondol.keeper import cleaning
 from ondol.keeper.accounts import UID_BASE, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.loop import Loop
@@ -107,29 +108,29 @@ def main(argv: list[str]) -> int:
         log(str(error))
         return EXIT_USAGE
     supervisor = os.getppid()
-    os.setsid()
-    os.makedirs(f"{options.data}/shells", mode=0o711, exist_ok=True)
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # an interrupt at the terminal is the supervisor's business
     rootless = not _may_mount()
     try:
         if rootless:
             _enter_user_namespace()
-        cgroups = Cgroups.find(options.node_id)
-        cleaning.clean(cgroups, f"{options.data}/shells")
+        shells = cleaning.open_shells(f"{options.data}/shells")
+        cleaning.clean(Cgroups.find(options.node_id), shells)
         cgroups = Cgroups.find(options.node_id)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        pid, alive = _start_inner(options, cgroups, rootless=rootless)
+        pid, alive = _start_inner(options, cgroups, shells, rootless=rootless)
     except OSError as error:
-        log(f"cannot make namespaces ({error}); `ondol doctor` says what this machine allows")
+        log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
         return EXIT_NO_NAMESPACES
     os.close(options.supervisor_fd)
     status = _watch(pid, supervisor)
     os.close(alive)
-    if not cleaning.clean(cgroups, f"{options.data}/shells"):
+    if not cleaning.clean(cgroups, shells):
         log("some control groups or directories could not be removed; the next start tries again")
     return status
 
 
-def _start_inner(options: Options, cgroups: Cgroups, *, rootless: bool) -> tuple[int, int]:
+def _start_inner(options: Options, cgroups: Cgroups, shells: int, *, rootless: bool) -> tuple[int, int]:
     """(pid, a descriptor that tells the inner half that we live). A process in between enters the pid namespace and leaves:
     who entered it could itself fork no more once the namespace is dead."""
     told, tell = os.pipe2(os.O_CLOEXEC)
@@ -143,7 +144,7 @@ def _start_inner(options: Options, cgroups: Cgroups, *, rootless: bool) -> tuple
             if pid:
                 os.write(tell, str(pid).encode())
             else:
-                _inner(options, cgroups, alive_inside, rootless=rootless)
+                _inner(options, cgroups, (shells, alive_inside), rootless=rootless)
         except BaseException as error:
             log(f"{type(error).__name__}: {error}")
             os._exit(1)
@@ -183,8 +184,9 @@ def _watch(inner: int, supervisor: int) -> int:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
 
 
-def _inner(options: Options, cgroups: Cgroups, alive: int, *, rootless: bool) -> None:
+def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless: bool) -> None:
     """PID 1 of the keeper's pid namespace."""
+    shells, alive = fds
     if os.read(alive, 1) != b"+":
         return  # the outer half died early
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -199,7 +201,12 @@ def _inner(options: Options, cgroups: Cgroups, alive: int, *, rootless: bool) ->
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    view = View(f"{options.data}/shells/.view", options.interpreters, options.runtime)
+    # Opened again, in the new mount namespace, and used as a path that nobody can bend: process 1 is us.
+    here = os.open(f"{options.data}/shells", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not os.path.samestat(os.fstat(here), os.fstat(shells)):
+        raise cleaning.NotOurs(f"{options.data}/shells was replaced while the keeper started")
+    where = f"/proc/1/fd/{here}"
+    view = View(f"{where}/.view", options.interpreters, options.runtime)
     own_mnt = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     loop = Loop()
     keeper = Keeper(
@@ -207,7 +214,7 @@ def _inner(options: Options, cgroups: Cgroups, alive: int, *, rootless: bool) ->
         view=view,
         accounts=Accounts(rootless=rootless, uid_base=options.uid_base),
         cgroups=cgroups,
-        places=Places(f"{options.data}/shells", f"{options.data}/code", own_mnt),
+        places=Places(where, f"{options.data}/code", own_mnt),
         interpreters=frozenset(options.interpreters),
     )
     supervisor = socket.socket(fileno=options.supervisor_fd)

@@ -10,7 +10,7 @@ import os
 import signal
 from dataclasses import dataclass
 
-from ondol.keeper import syscalls
+from ondol import syscalls
 from ondol.keeper.view import GID, UID
 
 UID_BASE = 2_000_000

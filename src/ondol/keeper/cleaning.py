@@ -15,31 +15,43 @@ CLEAN_S_MAX = 5.0
 _RM = "/bin/rm"
 
 
-def clean(cgroups: Cgroups, shells: str) -> bool:
-    """Remove everything; whether it is gone."""
+class NotOurs(OSError):
+    """The directory could lead the keeper elsewhere."""
+
+
+def open_shells(path: str) -> int:
+    """The shells' directory, made when missing. Only its owner may have a say in what lies in it. Raises NotOurs."""
+    try:
+        os.mkdir(path, 0o711)
+    except FileExistsError:
+        pass  # from an earlier run
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        os.close(fd)
+        raise NotOurs(f"{path} belongs to user {status.st_uid}, or others may write in it; remove it, the keeper makes its own")
+    return fd
+
+
+def clean(cgroups: Cgroups, shells: int) -> bool:
+    """Remove everything; whether it is gone. `shells` is the directory's descriptor."""
     deadline = time.monotonic() + CLEAN_S_MAX
-    remove_trees([entry.path for entry in _entries(shells)])
+    remove_trees(shells, os.listdir(shells))
     while not cgroups.remove_all():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.005)
-    return not _entries(shells)
+    return not os.listdir(shells)
 
 
-def remove_trees(paths: list[str]) -> None:
+def remove_trees(directory: int, names: list[str]) -> None:
     """Wait until they are gone. `rm` and not Python: it is quick with trees made to be slow or deep."""
-    if paths:
-        subprocess.run([_RM, "-rf", "--one-file-system", "--", *paths], check=False, stdin=subprocess.DEVNULL)
+    if names:
+        paths = [f"./{name}" for name in names]
+        command = [_RM, "-rf", "--one-file-system", "--", *paths]
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, cwd=f"/proc/self/fd/{directory}")
 
 
 def start_removing(path: str) -> int:
     """The pid of a process that removes the tree."""
     return os.posix_spawn(_RM, [_RM, "-rf", "--one-file-system", "--", path], {"PATH": "/usr/bin:/bin"})
-
-
-def _entries(directory: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return list(entries)
-    except FileNotFoundError:
-        return []

@@ -252,7 +252,7 @@ class Keeper:
         if inside.startswith("..") or os.path.isabs(inside):
             raise Refused("invalid", f"{tree} is not below {self._places.code}")
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        at = os.open(self._places.code, flags)
+        at = os.open(self._places.code, flags | os.O_NOFOLLOW)
         for part in inside.split("/"):
             try:
                 below = os.open(part, flags | os.O_NOFOLLOW, dir_fd=at)

@@ -21,7 +21,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ondol.keeper import syscalls
+from ondol import syscalls
 from ondol.keeper.accounts import Account
 from ondol.keeper.view import GID, UID, View
 

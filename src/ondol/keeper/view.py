@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from ondol.keeper import syscalls
+from ondol import syscalls
 
 #: The function's user inside a shell, as the documented platforms have it.
 UID, GID = 993, 990

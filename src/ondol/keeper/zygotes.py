@@ -11,7 +11,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from ondol.keeper import syscalls
+from ondol import syscalls
 from ondol.keeper.accounts import Account
 from ondol.keeper.shells import become_function_user, leave_old_root, quiet_signals
 from ondol.keeper.view import View

@@ -1,0 +1,160 @@
+"""How a node that runs as root starts a process that must not be root: the launcher of front and desk.
+
+    PYTHON -I -S …/ondol/node/unprivileged.py --uid N --gid N --parent PID [--keep PATH]… [--fd N]… -- PROGRAM ARGUMENT…
+
+The program keeps its real paths, also where an ancestor lets only root pass (an interpreter or a checkout below a mode-700 home): in a
+mount namespace of its own, a small tmpfs takes that ancestor's place and shows nothing but the paths to keep. Then ids, capabilities
+and new privileges are given up, every descriptor but those named is closed, and the program is executed. It dies with its parent.
+
+Standard library and `ondol.syscalls` only: it runs before the environment can be trusted to be reachable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+import signal
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ondol import syscalls
+
+EXIT_NOT_STARTED = 70
+#: The ids that front and desk get where nobody chose others; below those of accounts.
+UID_DEFAULT = GID_DEFAULT = 1_999_999
+
+
+def command(
+    argv: Sequence[str], *, uid: int, gid: int, keep: Iterable[Path], fds: Iterable[int], python: str = sys.executable
+) -> list[str]:
+    """The argument vector that runs `argv` so. `keep`: all it needs that may lie below a private directory."""
+    arguments = ["--uid", str(uid), "--gid", str(gid), "--parent", str(os.getpid())]
+    for path in keep:
+        arguments += ["--keep", str(path)]
+    for fd in fds:
+        arguments += ["--fd", str(fd)]
+    return [python, "-I", "-S", __file__, *arguments, "--", *argv]
+
+
+def hand_over(path: Path, uid: int, gid: int, *, but: Sequence[str] = ("shells",)) -> None:
+    """Give a directory and everything in it to the unprivileged processes. Follows no link.
+
+    `but`: names in `path` that stay root's: the keeper works in there, and nobody else may bend its way.
+    """
+    for directory, names, files in os.walk(path):
+        if directory == str(path):
+            names[:] = [name for name in names if name not in but]
+        for name in (".", *files, *(n for n in names if os.path.islink(os.path.join(directory, n)))):
+            os.chown(os.path.join(directory, name), uid, gid, follow_symlinks=False)
+
+
+def become(uid: int, gid: int, keep: Sequence[Path]) -> None:
+    """This process becomes an ordinary user's that still sees `keep`. Does nothing to a process that is one already."""
+    if os.geteuid() == 0:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+        open_ways(uid, gid, keep)
+        syscalls.drop_bounding()
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    syscalls.set_capabilities(0)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # cleared by the change of ids; its own /proc entries must be its own
+
+
+def open_ways(uid: int, gid: int, keep: Sequence[Path]) -> None:
+    """Put a tmpfs with nothing but `keep` over each directory on the way that this user may not pass."""
+    for wall, paths in walls(uid, gid, keep).items():
+        trees = {path: syscalls.open_tree(os.path.realpath(path), recursive=True) for path in paths}
+        syscalls.mount("ondol-way", wall, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755,size=1m")
+        for path, tree in trees.items():
+            _place(tree, path)
+            os.close(tree)
+        where = os.open(wall, os.O_PATH | os.O_CLOEXEC)
+        syscalls.mount_setattr(where, syscalls.ATTR_RDONLY)
+        os.close(where)
+
+
+def walls(uid: int, gid: int, keep: Sequence[Path]) -> dict[str, list[str]]:
+    """The outermost directories that bar the way, each with the outermost paths to show below it, shortest first."""
+    found: dict[str, list[str]] = {}
+    wanted = {os.path.abspath(p) for p in keep} | {os.path.realpath(p) for p in keep}
+    for path in sorted(wanted, key=len):
+        wall = next((str(a) for a in reversed(Path(path).parents) if not _may_pass(a, uid, gid)), None)
+        if wall is None:
+            continue
+        shown = found.setdefault(wall, [])
+        if not any(path.startswith(f"{other}/") for other in shown):
+            shown.append(path)
+    return found
+
+
+def _may_pass(directory: Path, uid: int, gid: int) -> bool:
+    try:
+        status = directory.stat()
+    except FileNotFoundError:
+        return True
+    bit = stat.S_IXUSR if status.st_uid == uid else stat.S_IXGRP if status.st_gid == gid else stat.S_IXOTH
+    return bool(status.st_mode & bit)
+
+
+def _place(tree: int, path: str) -> None:
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    syscalls.move_mount(tree, path)
+
+
+def _die_with(parent: int) -> None:
+    """Set again after the change of ids, which clears it."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent and os.getppid() != parent:
+        raise OSError("the parent is gone")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Become and execute; returns only when it cannot."""
+    uid = gid = parent = 0
+    keep: list[Path] = []
+    fds: list[int] = []
+    arguments = iter(argv)
+    for flag in arguments:
+        if flag == "--":
+            break
+        value = next(arguments)
+        match flag:
+            case "--uid":
+                uid = int(value)
+            case "--gid":
+                gid = int(value)
+            case "--parent":
+                parent = int(value)
+            case "--keep":
+                keep.append(Path(value))
+            case "--fd":
+                fds.append(int(value))
+            case _:
+                raise SystemExit(f"unknown option {flag}")
+    program = list(arguments)
+    try:
+        here = os.getcwd()
+        become(uid, gid, keep)
+        _die_with(parent)
+        syscalls.close_all_but(fds)
+        os.chdir(here if os.access(here, os.X_OK) else "/")
+        os.execv(program[0], program)
+    except OSError as error:
+        print(f"cannot start {program[0]} as user {uid}: {error}", file=sys.stderr)  # noqa: T201
+    return EXIT_NOT_STARTED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
