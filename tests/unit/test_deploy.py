@@ -1,20 +1,17 @@
 """The deploying use cases over the fakes: what a change does, who wins a race, and when it is in force."""
 
 import asyncio
-import contextlib
 import zipfile
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import replace
 
 import pytest
 
-from ondol.core.catalog import Index
-from ondol.core.deploy import Deployments, NewFunction, etag
+from ondol.core.deploy import NewFunction, etag
 from ondol.core.resolve import resolve
 from ondol.model.errors import AlreadyExists, Busy, InUse, InvalidSetting, NotFound, OutOfSpace, RevisionMismatch
 from ondol.model.functions import Alias, Code, Configuration, Stage
-from ondol.testing.blobs import DirectoryBlobs
-from ondol.testing.clock import VirtualClock
+from ondol.testing.desk import Fronts
+from ondol.testing.desk import desk as desk_over
 from ondol.testing.store import MemoryStore
 
 CODE = Code(sha256="a" * 64, zipped_bytes=10, unpacked_bytes=20)
@@ -22,72 +19,20 @@ OTHER_CODE = replace(CODE, sha256="b" * 64)
 CONFIGURATION = Configuration(contract="plain", runtime="python3.11", handler="app.handler")
 
 
-@dataclass
-class Fronts:
-    """What the node's fronts have taken up; held back while `open` is clear."""
-
-    open: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: list[int] = field(default_factory=list)
-
-    async def have(self, number):
-        self.asked.append(number)
-        await self.open.wait()
-
-
-class Desk:
-    """One process that writes: an index that follows a store, and the use cases."""
-
-    def __init__(self, store, blobs, clock, fronts):
-        self.store, self.fronts, self.index = store, fronts, Index()
-        ids = (f"{n:032x}" for n in count(1))
-        self.deployments = Deployments(
-            store=store, blobs=blobs, index=self.index, clock=clock, ids=lambda: next(ids), fronts_have=fronts.have
-        )
-
-    async def run(self):
-        number, documents = await self.store.snapshot()
-        self.index.load(number, documents)
-        self.following = asyncio.create_task(self.follow(number))
-
-    async def follow(self, number):
-        async for change in self.store.watch(number):
-            self.index.apply(change)
-
-    async def stop(self):
-        await self.deployments.close()
-        self.following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.following
+@pytest.fixture
+async def desk(tmp_path):
+    async with desk_over(tmp_path / "code") as made:
+        yield made
 
 
 @pytest.fixture
-def store():
-    return MemoryStore()
+def fronts(desk):
+    return desk.fronts
 
 
 @pytest.fixture
-def clock():
-    return VirtualClock()
-
-
-@pytest.fixture
-def blobs(tmp_path):
-    return DirectoryBlobs(tmp_path / "code")
-
-
-@pytest.fixture
-async def fronts():
-    made = Fronts()
-    made.open.set()
-    return made
-
-
-@pytest.fixture
-async def desk(store, blobs, clock, fronts):
-    made = Desk(store, blobs, clock, fronts)
-    await made.run()
-    yield made
-    await made.stop()
+def store(desk):
+    return desk.store
 
 
 @pytest.fixture
@@ -116,10 +61,10 @@ async def test_a_new_function_is_found_by_its_handle_as_soon_as_create_returns(d
 
 
 async def test_a_new_function_is_ready_only_when_every_front_has_it(deployments, fronts):
-    fronts.open.clear()
+    fronts.hold()
     made = await deployments.create(new())
     assert deployments.index.function(made.function.id).stage is Stage.CREATING
-    fronts.open.set()
+    fronts.release()
     await deployments.settling.idle()
     assert deployments.index.function(made.function.id).stage is Stage.READY
 
@@ -153,12 +98,12 @@ async def test_an_update_makes_a_new_revision_and_drops_the_old_one(deployments)
 
 async def test_an_update_is_refused_while_another_is_not_in_force_yet(deployments, fronts):
     function = await created(deployments)
-    fronts.open.clear()
+    fronts.hold()
     updated = await deployments.update(function, code=OTHER_CODE)
     for base in (function, updated.function):
         with pytest.raises(Busy):
             await deployments.update(base, code=CODE)
-    fronts.open.set()
+    fronts.release()
     await deployments.settling.idle()
     await deployments.update(deployments.index.function(function.id), code=CODE)
 
@@ -331,38 +276,36 @@ async def test_deleting_takes_everything_of_the_function_with_it(deployments, st
 
 async def test_deleting_wins_over_an_update_under_way(deployments, fronts):
     function = await created(deployments)
-    fronts.open.clear()
+    fronts.hold()
     await deployments.update(function, code=OTHER_CODE)
     deleting = asyncio.create_task(deployments.delete(function.id))
-    fronts.open.set()
+    fronts.release()
     await deleting
     await deployments.settling.idle()
     assert deployments.index.functions() == []
 
 
-async def test_what_a_crash_left_half_way_is_finished_at_the_next_start(store, blobs, clock, fronts):
-    fronts.open.clear()
-    first = Desk(store, blobs, clock, fronts)
-    await first.run()
-    made = await first.deployments.create(new(publish=True))
-    await first.stop()
-    fronts.open.set()
-    second = Desk(store, blobs, clock, fronts)
-    await second.run()
-    assert second.deployments.settle_interrupted() == 1
-    await second.deployments.settling.idle()
-    found = second.index.function(made.function.id)
-    assert (found.stage, second.index.version(found.id, 1).stage) == (Stage.READY, Stage.READY)
-    await second.stop()
+async def test_what_a_crash_left_half_way_is_finished_at_the_next_start(tmp_path):
+    store, fronts = MemoryStore(), Fronts()
+    fronts.hold()
+    async with desk_over(tmp_path, store=store, fronts=fronts) as first:
+        made = await first.deployments.create(new(publish=True))
+    fronts.release()
+    async with desk_over(tmp_path, store=store, fronts=fronts) as second:
+        assert second.index.function(made.function.id).stage is Stage.CREATING
+        assert second.deployments.settle_interrupted() == 1
+        await second.settled()
+        found = second.index.function(made.function.id)
+        assert (found.stage, second.index.version(found.id, 1).stage) == (Stage.READY, Stage.READY)
 
 
 async def test_an_update_between_two_steps_waits_for_its_own_turn_at_the_fronts(deployments, fronts):
     """READY is written only for what is not newer than the change the fronts were asked for."""
-    fronts.open.clear()
+    fronts.hold()
     made = await deployments.create(new())
     await asyncio.sleep(0)
     await deployments.retag(made.function.id, add={"a": "b"})
-    fronts.open.set()
+    fronts.release()
     await deployments.settling.idle()
     assert deployments.index.function(made.function.id).stage is Stage.READY
     assert len(fronts.asked) == 2
@@ -393,15 +336,15 @@ async def test_tags_are_bounded_and_a_removal_makes_room(deployments):
     assert len(deployments.index.function(function.id).tags) == 50
 
 
-async def test_code_goes_when_nothing_names_it_and_no_call_can_still_run_it(deployments, tmp_path, blobs, clock):
+async def test_code_goes_when_nothing_names_it_and_no_call_can_still_run_it(desk, deployments, tmp_path):
     codes = [await deployments.take(zipped(tmp_path / f"{n}.zip", str(n))) for n in range(2)]
     function = await created(deployments, code=codes[0])
     await deployments.update(function, code=codes[1])
     assert await deployments.collect_code() == 0
-    await clock.advance(3601)
+    await desk.clock.advance(3601)
     assert await deployments.collect_code() == 1
-    assert blobs.tree(codes[1]).exists()
-    assert not blobs.tree(codes[0]).exists()
+    assert desk.blobs.tree(codes[1]).exists()
+    assert not desk.blobs.tree(codes[0]).exists()
 
 
 def zipped(path, text):

@@ -35,6 +35,6 @@ def _position(marker: str | None, operation: str) -> str:
     if not marker:
         return ""
     try:
-        return base64.urlsafe_b64decode(marker).decode()
+        return base64.b64decode(marker, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise invalid(f"The marker is not one that {operation} gave; begin again without it.") from None

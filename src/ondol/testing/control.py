@@ -1,0 +1,71 @@
+"""AWS Lambda's control plane over fakes, for the tests of its operations."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ondol.dialects.aws.control import control_plane
+from ondol.dialects.aws.service import Operations
+from ondol.model.principals import Principal
+from ondol.testing import boto
+from ondol.testing.desk import Desk, desk
+
+ROLE = f"arn:aws:iam::{boto.ACCOUNT}:role/anything"
+ARN = f"arn:aws:lambda:{boto.REGION}:{boto.ACCOUNT}:function:"
+
+
+def archive(text: str = "def handler(event, context): return event", name: str = "app.py") -> bytes:
+    """A zip file, the same bytes for the same text."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as opened:
+        opened.writestr(zipfile.ZipInfo(name), text)
+    return made.getvalue()
+
+
+@dataclass(frozen=True)
+class Control:
+    """The operations of one account, called by name with parameters, or through boto3."""
+
+    desk: Desk
+    operations: Operations
+
+    async def __call__(self, operation: str, principal: Principal = boto.OWNER, **params: Any) -> dict[str, Any]:
+        """Call a handler directly: `await control("GetFunction", FunctionName="f")`."""
+        return await self.operations[operation](boto.context(principal), params)
+
+    async def create(self, name: str = "hello", *, settle: bool = True, **params: Any) -> dict[str, Any]:
+        """CreateFunction with the usual, and by default wait until it is Active."""
+        usual = {
+            "FunctionName": name, "Runtime": "python3.12", "Role": ROLE, "Handler": "app.handler",
+            "Code": {"ZipFile": archive()},
+        }  # fmt: skip
+        answer = await self("CreateFunction", **{**usual, **params})
+        if settle:
+            await self.desk.settled()
+        return answer
+
+    async def update_code(self, name: str = "hello", text: str = "def handler(event, context): return 2", **params: Any) -> Any:
+        """UpdateFunctionCode, and wait until it is Successful."""
+        answer = await self("UpdateFunctionCode", FunctionName=name, ZipFile=archive(text), **params)
+        await self.desk.settled()
+        return answer
+
+    def client(self, principal: Principal = boto.OWNER) -> Any:
+        """boto3's client of the service; call it with `blocking`."""
+        return boto.client("lambda", self.operations, principal)
+
+
+@contextlib.asynccontextmanager
+async def control(path: Path) -> AsyncIterator[Control]:
+    """A control plane with its files below `path`."""
+    async with desk(path / "code") as made:
+        operations = control_plane(
+            made.deployments, spool=path, code_url=lambda code, told: f"{told.endpoint}/code/{code.sha256}"
+        )
+        yield Control(made, operations)
