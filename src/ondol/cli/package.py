@@ -128,11 +128,16 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
             if name in EXCLUDED_DIRECTORIES or name.endswith(EXCLUDED_SUFFIXES):
                 continue
             if source.is_symlink():
-                if not source.resolve().is_relative_to(inside) or os.path.isabs(os.readlink(source)):
+                if _leaves(source.relative_to(root), os.readlink(source)) or not source.resolve().is_relative_to(inside):
                     raise Failure(Exit.USAGE, f"{source} links out of {root}: put a copy of what it points to in its place.")
             elif not source.is_file():
                 raise Failure(Exit.USAGE, f"{source} is neither file, folder nor link: take it out of {root}.")
             yield source.relative_to(root).as_posix(), source
+
+
+def _leaves(name: Path, target: str) -> bool:
+    """Whether a link called `name` points out of the archive, even if only to come back."""
+    return os.path.isabs(target) or os.path.normpath(name.parent / target).split(os.sep)[0] == os.pardir
 
 
 def _of_archive(path: Path) -> Package:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from ondol.cli.main import ondol
+
+GOOD = [
+    ("pid, mount, ipc and uts namespaces", True, "as root", ""),
+    ("cgroup memory limit", True, "cgroup v2", ""),
+]
+WITHOUT_CGROUPS = [GOOD[0], ("cgroup memory limit", False, "no cgroup can be written", "run as root")]
+WITHOUT_NAMESPACES = [("user namespaces", False, "forbidden", "sysctl -w kernel.unprivileged_userns_clone=1"), GOOD[1]]
+PYTHONS = {"python3.9": "/usr/bin/python3.9", "python3.11": "/usr/bin/python3.11"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def doctor(*arguments, probe=GOOD, interpreters=PYTHONS):
+    tools = (lambda: probe, lambda: interpreters)
+    return CliRunner().invoke(ondol, ["doctor", "--listen", "127.0.0.1:0", *arguments], obj=tools)
+
+
+def test_a_machine_with_everything_can_run_a_node():
+    result = doctor()
+    assert result.exit_code == 0, result.output
+    assert "a node can run here: ondol up" in result.stdout
+    assert result.stdout.index("python3.9") < result.stdout.index("python3.11"), "by version, not by letter"
+
+
+def test_what_only_makes_it_better_may_be_absent_and_is_told_with_how_to_get_it():
+    result = doctor(probe=WITHOUT_CGROUPS)
+    assert result.exit_code == 0
+    assert "absent  cgroup memory limit" in result.stdout
+    assert "to mend: run as root" in result.stdout
+
+
+def test_without_namespaces_no_node_can_run():
+    result = doctor(probe=WITHOUT_NAMESPACES)
+    assert result.exit_code == 4
+    assert "MISSING user namespaces" in result.stdout
+    assert "to mend: sysctl -w kernel.unprivileged_userns_clone=1" in result.stdout
+
+
+def test_without_interpreters_no_node_can_run():
+    result = doctor(interpreters={})
+    assert result.exit_code == 4
+    assert "apt install python3" in result.stdout
+
+
+def test_scripts_get_the_findings_as_json():
+    told = json.loads(doctor("--json", probe=WITHOUT_NAMESPACES).stdout)
+    assert told["able"] is False
+    missing = [finding for finding in told["findings"] if finding["needed"] and not finding["ok"]]
+    assert [finding["what"] for finding in missing] == ["user namespaces"]
+
+
+def test_a_taken_port_is_found_before_the_node_is():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = doctor("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert result.exit_code == 4
+    assert "taken by another program" in result.stdout
+
+
+def test_a_data_directory_that_cannot_be_made_is_found(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = doctor("--data", str(tmp_path / "file" / "data"))
+    assert result.exit_code == 4
+    assert "cannot be written" in result.stdout
+
+
+def test_looking_changes_nothing(tmp_path):
+    doctor("--data", str(tmp_path / "data"))
+    assert not list(tmp_path.iterdir())
