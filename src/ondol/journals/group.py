@@ -1,0 +1,253 @@
+"""A log group's directory: its name, the table of its streams, its segments. Not thread-safe: the journal's lock is held.
+
+about                      the group's name and when it was made
+streams                    records as in a segment: number, creation, name; a stream has a line before its first event
+0000000000000001.log …     segments; only the last grows
+0000000000000001.summary   what is where in a segment
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ondol.disk import write_all, write_whole
+from ondol.journal import Batch, Stream
+from ondol.journals.segment import HEAD_BYTES, Block, Piece, Question, Segment, Span, encode, records
+from ondol.model.errors import NotFound
+from ondol.model.invocations import LogEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalLimits:
+    """What is kept, and what is held open."""
+
+    group_bytes_max: int = 256 * 1024 * 1024
+    journal_bytes_max: int = 16 * 1024**3
+    age_s_max: float = 30 * 86_400.0
+    segment_bytes_max: int = 16 * 1024 * 1024
+    segment_s_max: float = 86_400.0
+    #: Groups held in memory with their file open.
+    groups_open_max: int = 256
+    #: Text in one answer of `entries`; more is for the next page.
+    answer_bytes_max: int = 16 * 1024 * 1024
+
+
+class About(msgspec.Struct):
+    """The file `about`."""
+
+    name: str
+    created_ms: int
+
+
+def read_about(folder: Path) -> About:
+    return msgspec.msgpack.decode((folder / "about").read_bytes(), type=About)
+
+
+def make_group(folder: Path, name: str, now_ms: int) -> None:
+    """The group's directory, there with its name in it or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = folder.with_name(f".new-{secrets.token_hex(8)}")
+    part.mkdir(mode=0o700)
+    write_whole(part / "about", msgspec.msgpack.encode(About(name, now_ms)))
+    os.rename(part, folder)
+
+
+class LogGroup:
+    """See the module."""
+
+    def __init__(self, folder: Path, limits: JournalLimits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self.name = read_about(folder).name
+        self._numbers: dict[str, int] = {}
+        self._streams: dict[int, tuple[str, int]] = {}
+        self._load_streams()
+        names = sorted(path for path in folder.iterdir() if path.suffix == ".log")
+        self.segments = [Segment.load(path, int(path.stem, 16)) for path in names]
+        #: When the growing segment was begun; one found at start is begun anew.
+        self._begun_ms = 0
+        self._descriptor = -1
+        self._next_number = max([0, *(segment.number for segment in self.segments)]) + 1
+
+    # Writing -----------------------------------------------------------------------------------------------------------
+    def append(self, batches: Sequence[Batch], now_ms: int) -> None:
+        """One write per call, unless a segment is full."""
+        new = [batch.stream for batch in batches if batch.stream not in self._numbers]
+        if new:
+            self._add_streams(dict.fromkeys(new), now_ms)
+        pieces = [piece for batch in batches for piece in encode(batch.events, self._numbers[batch.stream], now_ms)]
+        while pieces:
+            segment = self._growing(len(pieces[0].data), now_ms)
+            count, size = 0, segment.bytes
+            while count < len(pieces) and (count == 0 or size + len(pieces[count].data) <= self._segment_bytes_max):
+                size += len(pieces[count].data)
+                count += 1
+            self._write(segment, pieces[:count], now_ms)
+            pieces = pieces[count:]
+
+    def drop_segments(self, segments: Sequence[Segment]) -> None:
+        """Retention's doing. Streams that have nothing left are forgotten with them."""
+        if not segments:
+            return
+        for segment in segments:
+            if segment is self.segments[-1]:
+                self._close()
+            self.segments.remove(segment)
+            segment.remove()
+        kept = {number for segment in self.segments for number in segment.spans}
+        if kept != set(self._streams):
+            self._streams = {number: self._streams[number] for number in kept if number in self._streams}
+            self._numbers = {name: number for number, (name, _) in self._streams.items()}
+            lines = [_line(number, name, made) for number, (name, made) in self._streams.items()]
+            write_whole(self._folder / "streams", b"".join(lines))
+
+    def release(self) -> None:
+        """Closes the file, and leaves a summary for the next to open the group."""
+        if self._descriptor >= 0:
+            self.segments[-1].save_summary()
+            self._close()
+
+    @property
+    def bytes(self) -> int:
+        return sum(segment.bytes for segment in self.segments)
+
+    # Reading -----------------------------------------------------------------------------------------------------------
+    def streams(self, prefix: str) -> Sequence[Stream]:
+        """In name order."""
+        spans: dict[int, Span] = {}
+        for segment in self.segments:
+            for number, part in segment.spans.items():
+                span = spans.get(number)
+                spans[number] = part if span is None else _joined(span, part)
+        found = []
+        for number, (name, created_ms) in self._streams.items():
+            if name.startswith(prefix):
+                span = spans.get(number, Span(created_ms, created_ms, created_ms))
+                found.append(Stream(name, created_ms, span.first_ms, span.last_ms, span.ingested_ms))
+        return sorted(found, key=lambda stream: stream.name)
+
+    def numbers(self, streams: Sequence[str] | None) -> frozenset[int] | None:
+        """What the streams are called in records; None means all."""
+        if streams is None:
+            return None
+        for name in streams:
+            if name not in self._numbers:
+                raise NotFound("log stream", name)
+        return frozenset(self._numbers[name] for name in streams)
+
+    def names(self) -> dict[int, str]:
+        return {number: name for number, (name, _) in self._streams.items()}
+
+    def places(self, question: Question) -> list[tuple[Segment, Block]]:
+        """Blocks that can hold an answer; copies, because the last one grows."""
+        return [
+            (segment, Block(block.start, block.end, block.first_ms, block.last_ms, set()))
+            for segment in self.segments
+            for block in segment.blocks
+            if question.may_be_in(block)
+        ]
+
+    # Files ---------------------------------------------------------------------------------------------------------------
+    @property
+    def _segment_bytes_max(self) -> int:
+        """A quarter of the group at most, so that retention never takes most of it at once."""
+        return min(self._limits.segment_bytes_max, self._limits.group_bytes_max // 4)
+
+    def _growing(self, size: int, now_ms: int) -> Segment:
+        """The segment to append to: the last, or a new one when that is full or old."""
+        last = self.segments[-1] if self.segments else None
+        if last is not None:
+            old = self._begun_ms and now_ms - self._begun_ms > self._limits.segment_s_max * 1000
+            if last.bytes and (last.bytes + size > self._segment_bytes_max or old):
+                self.release()
+                last = None
+        if last is None:
+            self._retain()
+            path = self._folder / f"{self._next_number:016x}.log"
+            last = Segment(path, self._next_number)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._next_number += 1
+            self._begun_ms = now_ms
+            self.segments.append(last)
+        elif self._descriptor < 0:
+            self._descriptor = os.open(last.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._begun_ms = now_ms
+        return last
+
+    def _write(self, segment: Segment, pieces: Sequence[Piece], now_ms: int) -> None:
+        segment.write(self._descriptor, pieces)
+        for piece in pieces:
+            segment.note(piece, now_ms)
+
+    def _retain(self) -> None:
+        """The oldest segments go when the group is full."""
+        room = self._limits.group_bytes_max - self._segment_bytes_max
+        gone, kept = [], self.bytes
+        for segment in self.segments:
+            if kept <= room:
+                break
+            gone.append(segment)
+            kept -= segment.bytes
+        self.drop_segments(gone)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _load_streams(self) -> None:
+        path = self._folder / "streams"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return
+        whole = 0
+        for start, text, number, created_ms, _ in records(data):
+            whole = text + int.from_bytes(data[start : start + 4], "little")
+            name = data[text:whole].decode("utf-8", "replace")
+            self._streams[number] = (name, created_ms)
+            self._numbers[name] = number
+        if whole < len(data):
+            os.truncate(path, whole)
+
+    def _add_streams(self, names: dict[str, None], now_ms: int) -> None:
+        number = max(self._streams, default=0)
+        lines, added = [], {}
+        for name in names:
+            number += 1
+            lines.append(_line(number, name, now_ms))
+            added[number] = (name, now_ms)
+        path = self._folder / "streams"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                write_all(descriptor, b"".join(lines))
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+        self._streams |= added
+        self._numbers |= {name: number for number, (name, _) in added.items()}
+
+
+def _line(number: int, name: str, created_ms: int) -> bytes:
+    """A stream's record."""
+    (piece,) = encode([LogEvent(created_ms, name)], number, created_ms)
+    assert len(piece.data) > HEAD_BYTES or not name
+    return piece.data
+
+
+def _joined(one: Span, other: Span) -> Span:
+    return Span(
+        min(one.first_ms, other.first_ms),
+        max(one.last_ms, other.last_ms),
+        max(one.ingested_ms, other.ingested_ms),
+    )
