@@ -152,7 +152,7 @@ class Machine:
         return crew is not None and bool(crew.free)
 
     def next_tick_s(self, now_s: float) -> float | None:
-        """When, after `now_s`, a Tick will have something to do; None: not before another event."""
+        """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
         times = [crew.retry_at_s if crew.line else self._forgiven_at_s(crew) for crew in self.failing.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
@@ -161,7 +161,7 @@ class Machine:
             coldest = next(iter(self.idle.values()))
             goes_s = coldest.used_s + keep_s(History(calls=coldest.calls), self.limits)
             # Warmer ones may have to go earlier; looking that often is often enough.
-            times.append(min(goes_s, now_s + self._shortest_idle_s()))
+            times.append(max(now_s, min(goes_s, now_s + self._shortest_idle_s())))
         return min(times, default=None)
 
     # What happened -----------------------------------------------------------------------------------------------------
@@ -217,15 +217,14 @@ class Machine:
 
     def _gone(self, gone: Gone, now_s: float) -> list[Action]:
         slot = self.slots.pop(gone.slot, None)
-        if slot is None:
-            return []
-        actions: list[Action] = []
-        before = slot.state
+        if slot is None or slot.state is State.STOPPING:
+            return []  # given up before: its crew may be another by now
+        crew = slot.crew
+        failed_to_start = slot.state is State.STARTING
         self._strike(slot)
-        if before is State.STARTING:
-            actions = self._start_failed(slot.crew, now_s)
-        self._queue_up(slot.crew, now_s)
-        self._forget(slot.crew, now_s)
+        actions = self._start_failed(crew, now_s) if failed_to_start else []
+        self._queue_up(crew, now_s)
+        self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
     def _gave_up(self, event: GaveUp, now_s: float) -> list[Action]:
@@ -245,7 +244,7 @@ class Machine:
         going = [slot for slot in crew.free.values() if slot.state is State.IDLE]
         if not crew.line:
             going += crew.coming.values()
-        actions = [self._stop(slot) for slot in going]
+        actions = [self._stop(slot, now_s) for slot in going]
         self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
@@ -253,12 +252,10 @@ class Machine:
         actions: list[Action] = []
         shortest_s = self._shortest_idle_s()
         for slot in list(self.idle.values()):
-            idle_s = now_s - slot.used_s
-            if idle_s < shortest_s:
+            if now_s < slot.used_s + shortest_s:
                 break  # the rest is warmer
-            if idle_s >= keep_s(History(calls=slot.calls), self.limits):
-                actions.append(self._stop(slot))
-                self._forget(slot.crew, now_s)
+            if now_s >= slot.used_s + keep_s(History(calls=slot.calls), self.limits):
+                actions.append(self._stop(slot, now_s))
         for crew in list(self.failing.values()):
             self._queue_up(crew, now_s)
             self._forget(crew, now_s)
@@ -280,7 +277,7 @@ class Machine:
         crew = slot.crew
         actions: list[Action] = []
         if slot.leaving:
-            return actions if slot.running else [self._stop(slot)]
+            return actions if slot.running else [self._stop(slot, now_s)]
         while crew.line and len(slot.running) < crew.concurrency:
             invocation, _ = crew.line.popitem(last=False)
             del self.waiting[invocation]
@@ -294,24 +291,21 @@ class Machine:
             crew.free[slot.id] = slot  # to the warm end
             if not slot.running:
                 if crew.retired:
-                    stop = self._stop(slot)
-                    self._forget(crew, now_s)
-                    return [stop]
+                    return [self._stop(slot, now_s)]
                 slot.state = State.IDLE
                 self.idle[slot.id] = slot
                 self.idle_mib += crew.memory_mib
         return actions
 
-    def _stop(self, slot: Slot) -> Stop:
+    def _stop(self, slot: Slot, now_s: float) -> Stop:
         assert not slot.running, "a slot that runs something is never stopped"
         self._strike(slot)
         slot.state = State.STOPPING
+        self._forget(slot.crew, now_s)
         return Stop(slot.id)
 
     def _strike(self, slot: Slot) -> None:
         """Take a slot off every list and sum but `slots`."""
-        if slot.state is State.STOPPING:
-            return
         crew = slot.crew
         if slot.state is State.STARTING:
             del crew.coming[slot.id]
@@ -381,20 +375,25 @@ class Machine:
                 break
             while not self._fits(crew, 0, 0):
                 coldest = next(iter(self.idle.values()))
-                actions.append(self._stop(coldest))
-                self._forget(coldest.crew, now_s)
+                actions.append(self._stop(coldest, now_s))
             actions.append(self._start(crew, now_s))
         if self.hungry:
             self._press(next(iter(self.hungry.values())), now_s)
         return actions
 
     def _next_to_grow(self, now_s: float) -> Crew | None:
-        """The first in turn for whom room can be made now. One that has been patient is overtaken by nobody."""
+        """The first in turn for whom room can be made now. One that starves is overtaken by nobody.
+
+        When there is nobody, a first that does not starve goes to the end, so that one that does gets to the front.
+        """
         for position, crew in enumerate(self.hungry.values()):
             if self._fits(crew, self.idle_mib, len(self.idle)):
                 return crew
             if self._is_starving(crew, now_s) or position == LOOK_AHEAD:
-                return None
+                break
+        head = next(iter(self.hungry.values()))
+        if not self._is_starving(head, now_s):
+            self.hungry.move_to_end(head.revision)
         return None
 
     def _fits(self, crew: Crew, mib: int, slots: int) -> bool:

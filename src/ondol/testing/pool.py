@@ -4,6 +4,8 @@ Nothing here starts a process or waits for a real second. `run_virtually` runs a
 next timer whenever everything waits; use `LoopClock` with it, so that both tell the same time.
 """
 
+# ruff: noqa: ARG002  (a fake takes all that its port gives it)
+
 from __future__ import annotations
 
 import asyncio
@@ -113,8 +115,9 @@ class ScriptedWorker:
         self.calls += 1
         if self.script.handler is None and self.script.load_s == 0.0 and self.alive:
             return Answer(ending=Ending.OK, body=call.payload, init_ms=0.0 if self.calls == 1 else None)
-        work = asyncio.ensure_future(self._work(call, sink))
-        await asyncio.wait([work, self._death], return_when=asyncio.FIRST_COMPLETED)
+        work = self._loop.create_task(self._work(call, sink))
+        either: set[asyncio.Future[Any]] = {work, self._death}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
         started = self.init_ms is not None
@@ -316,8 +319,8 @@ def a_target(name: str = "hello", *, revision: str | None = None, reserved: int 
     return Target(function=function, revision=made, qualifier=None)
 
 
-def an_invocation(id: str = "i-1", target: Target | None = None, payload: bytes = b"{}") -> Invocation:
+def an_invocation(name: str = "i-1", target: Target | None = None, payload: bytes = b"{}") -> Invocation:
     """Somebody's call of a target's function."""
     function = (target or a_target()).function
     principal = Principal(kind=Kind.OWNER, account=function.account, region=function.region, name="owner")
-    return Invocation(id=id, function=function.id, qualifier=None, principal=principal, payload=payload)
+    return Invocation(id=name, function=function.id, qualifier=None, principal=principal, payload=payload)

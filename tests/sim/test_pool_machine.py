@@ -1,0 +1,431 @@
+"""The pool's machine in a world of crashes, slow starts, updates, evictions and impatience.
+
+`World` keeps its own books: what it asserts after each event is what a bystander can see, not what the machine believes (that is
+`Machine.check`, asserted too). A failing seed is replayed with `ONDOL_SIM_SEEDS=SEED:SEED+1`; `make soak` sets more seeds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import random
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+
+from ondol.pool.events import Done, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Tick, Wanted
+from ondol.pool.machine import LOOK_AHEAD, Machine
+from ondol.pool.policy import PoolLimits, backoff_s
+
+
+@dataclass
+class Kind:
+    """A function's revision in the world."""
+
+    revision: str
+    memory_mib: int
+    concurrency: int
+    start_fails: float
+    start_s: float
+    call_s: float
+    failed_in_a_row: int = 0
+    quiet_until_s: float = 0.0
+
+
+@dataclass
+class Box:
+    """A slot as a bystander sees it."""
+
+    kind: Kind
+    state: str = "starting"
+    running: set[int] = field(default_factory=set)
+    used: int = 0
+
+
+@dataclass
+class Ask:
+    """An invocation as a bystander sees it."""
+
+    kind: Kind
+    since_s: float
+    state: str = "waiting"
+    gave_up: bool = False
+    in_line: bool = False
+
+
+class World:
+    def __init__(self, seed: int, **limits) -> None:
+        self.rng = rng = random.Random(seed)
+        chosen = {
+            "memory_mib_max": rng.choice([512, 1024, 4096]),
+            "slots_max": rng.choice([6, 20, 1000]),
+            "starts_max": rng.choice([1, 3, 16]),
+            "line_revision_max": rng.choice([3, 50]),
+            "line_total_max": rng.choice([8, 200]),
+            "idle_s_max": rng.choice([2.0, 60.0]),
+            "idle_unused_s_max": rng.choice([1.0, 30.0]),
+            "patience_s_max": rng.choice([0.2, 1.0]),
+            "backoff_s_max": 5.0,
+        }
+        self.limits = PoolLimits(**{**chosen, **limits})
+        self.machine = Machine(self.limits)
+        self.now_s = 0.0
+        self.agenda: list[tuple[float, int, object]] = []
+        self.turn = count()
+        self.ids = count(1)
+        self.asks: dict[int, Ask] = {}
+        self.waiting: dict[str, dict[int, None]] = {}
+        self.boxes: dict[int, Box] = {}
+        self.kinds: list[Kind] = []
+        self.ticked_s = -1.0
+        self.handled = 0
+        self.answers = {"done": 0, "crashed": 0, "line": 0, "wait": 0, "start": 0, "memory": 0}
+        self.crashes = rng.choice([0.0, 0.02, 0.2])
+        self.impatience_s = rng.choice([0.5, 5.0, 1e9])
+
+    # The world's own doing -------------------------------------------------------------------------------------------
+    def kind(self, name: str, **facts) -> Kind:
+        rng = self.rng
+        chosen = {
+            "memory_mib": rng.choice([128, 128, 256, 512, 1024]),
+            "concurrency": rng.choice([1, 1, 1, 4]),
+            "start_fails": rng.choice([0.0, 0.0, 0.1, 1.0]),
+            "start_s": rng.choice([0.005, 0.05, 2.0]),
+            "call_s": rng.choice([0.001, 0.02, 0.5]),
+        }
+        return Kind(name, **{**chosen, **facts})
+
+    def later(self, seconds: float, event: object) -> None:
+        heapq.heappush(self.agenda, (self.now_s + seconds, next(self.turn), event))
+
+    def want(self, kind: Kind) -> int:
+        number = next(self.ids)
+        self.asks[number] = Ask(kind, self.now_s)
+        self.waiting.setdefault(kind.revision, {})[number] = None
+        self.later(self.impatience_s * self.rng.uniform(0.5, 1.5), ("impatient", number))
+        self.tell(Wanted(number, kind.revision, kind.memory_mib, kind.concurrency))
+        return number
+
+    def run(self, until_s: float = float("inf")) -> None:
+        """Let what is on the agenda happen, and the ticks that the machine asks for."""
+        while True:
+            tick_s = self.machine.next_tick_s(self.now_s)
+            at_s = self.agenda[0][0] if self.agenda else float("inf")
+            due_s = min(at_s, tick_s if tick_s is not None else float("inf"))
+            if due_s > until_s or due_s == float("inf"):
+                self.now_s = max(self.now_s, until_s) if until_s != float("inf") else self.now_s
+                return
+            assert due_s >= self.now_s
+            if at_s <= due_s:
+                _, _, event = heapq.heappop(self.agenda)
+                self.now_s = at_s
+                self.happen(event)
+            else:
+                assert due_s != self.ticked_s, "a tick that is due again at once"
+                self.now_s = self.ticked_s = due_s
+                self.tell(Tick())
+
+    def happen(self, event: object) -> None:
+        match event:
+            case ("impatient", number):
+                if self.asks[number].state == "waiting":
+                    self.asks[number].gave_up = True
+                    self.tell(GaveUp(number))
+            case ("finish", slot, number):
+                box = self.boxes.get(slot)
+                if box is not None and number in box.running:
+                    if self.rng.random() < self.crashes:
+                        self.crash(slot)
+                    else:
+                        box.running.remove(number)
+                        box.used = next(self.turn)
+                        self.answer(number, "done")
+                        self.tell(Done(slot, number))
+            case ("idle crash", slot):
+                if slot in self.boxes and self.boxes[slot].state == "up":
+                    self.crash(slot)
+            case ("up" | "start failed", slot) if slot not in self.boxes:
+                pass  # ended before it was up
+            case ("up", slot):
+                box = self.boxes[slot]
+                if box.state == "starting":
+                    box.state = "up"
+                    box.kind.failed_in_a_row = 0
+                    box.used = next(self.turn)
+                self.tell(Ready(slot))
+            case ("start failed", slot):
+                box = self.boxes.pop(slot)
+                if box.state == "starting":
+                    box.kind.failed_in_a_row += 1
+                    box.kind.quiet_until_s = self.now_s + backoff_s(box.kind.failed_in_a_row, self.limits)
+                self.tell(Gone(slot))
+            case ("stopped", slot):
+                if self.boxes.pop(slot, None) is not None:
+                    self.tell(Gone(slot))
+            case ("call", scenario):
+                scenario()
+            case _:
+                self.tell(event)
+
+    def crash(self, slot: int) -> None:
+        for number in self.boxes.pop(slot).running:
+            self.answer(number, "crashed")
+        self.tell(Gone(slot))
+
+    def answer(self, number: int, how: str) -> None:
+        assert self.asks[number].state != "answered", "answered twice"
+        self.asks[number].state = "answered"
+        self.waiting[self.asks[number].kind.revision].pop(number, None)
+        self.answers[how] += 1
+
+    # What the machine has done -----------------------------------------------------------------------------------------
+    def tell(self, event: object) -> None:
+        self.handled += 1
+        actions = self.machine.handle(event, self.now_s)
+        for action in actions:
+            match action:
+                case Start():
+                    self.see_start(action)
+                case Run():
+                    self.see_run(action)
+                case Stop():
+                    self.see_stop(action, event)
+                case Refuse():
+                    self.see_refusal(action)
+        for numbers in self.waiting.values():
+            for number in numbers:
+                self.asks[number].in_line = True
+        self.machine.check(self.now_s)
+        self.look()
+
+    def see_start(self, start: Start) -> None:
+        assert start.slot not in self.boxes
+        kind = next(kind for kind in self.kinds if kind.revision == start.revision)
+        if self.now_s >= kind.quiet_until_s + self.limits.backoff_s_max and not self.machine.crews[start.revision].failures:
+            kind.failed_in_a_row = 0  # long ago: forgiven
+        assert self.now_s >= kind.quiet_until_s or not kind.failed_in_a_row, "a start during the pause"
+        coming = [box for box in self.boxes.values() if box.kind is kind and box.state == "starting"]
+        assert not kind.failed_in_a_row or not coming, "a start storm"
+        assert len(self.waiting[start.revision]) > len(coming) * kind.concurrency, "a start that nobody needs"
+        self.boxes[start.slot] = Box(kind)
+        seconds = kind.start_s * self.rng.uniform(0.5, 2.0)
+        self.later(seconds, ("start failed" if self.rng.random() < kind.start_fails else "up", start.slot))
+
+    def see_run(self, run: Run) -> None:
+        box, ask = self.boxes[run.slot], self.asks[run.invocation]
+        assert box.state == "up", "given to a slot that is not up"
+        assert box.kind is ask.kind, "another revision"
+        assert len(box.running) < box.kind.concurrency, "more than its concurrency"
+        assert ask.state == "waiting", "given a slot twice"
+        line = self.waiting[ask.kind.revision]
+        assert next(iter(line)) == run.invocation, "not the first of the line"
+        if not ask.in_line:
+            roomy = [b.used for b in self.boxes.values() if b.kind is box.kind and self.has_room(b)]
+            assert box.used == max(roomy), "not the warmest"
+        del line[run.invocation]
+        ask.state = "running"
+        box.running.add(run.invocation)
+        self.later(box.kind.call_s * self.rng.uniform(0.2, 3.0), ("finish", run.slot, run.invocation))
+
+    def see_stop(self, stop: Stop, event: object) -> None:
+        box = self.boxes[stop.slot]
+        assert box.state in ("starting", "up") and not box.running, "stopped with work in hand"
+        crew = next((crew for crew in [self.machine.crews.get(box.kind.revision)] if crew), None)
+        retired = crew is None or crew.retired
+        if box.state == "up" and not retired and not isinstance(event, Tick | Done | Retired):
+            idle = [b.used for b in self.boxes.values() if b.state == "up" and not b.running]
+            assert box.used == min(idle), "not the coldest"
+        box.state = "stopping"
+        self.later(self.rng.choice([0.0, 0.01, 1.0]), ("stopped", stop.slot))
+
+    def see_refusal(self, refusal: Refuse) -> None:
+        ask = self.asks[refusal.invocation]
+        in_all = sum(len(numbers) for numbers in self.waiting.values())
+        match refusal.why:
+            case "wait":
+                assert ask.gave_up
+            case "line":
+                line = len(self.waiting[ask.kind.revision])
+                assert line > self.limits.line_revision_max or in_all > self.limits.line_total_max
+            case "start":
+                assert ask.kind.failed_in_a_row >= self.limits.start_failures_max
+            case "memory":
+                assert ask.kind.memory_mib > self.limits.memory_mib_max
+        self.answer(refusal.invocation, refusal.why)
+
+    # What must hold ----------------------------------------------------------------------------------------------------
+    def has_room(self, box: Box) -> bool:
+        return box.state == "up" and len(box.running) < box.kind.concurrency
+
+    def look(self) -> None:
+        live = [box for box in self.boxes.values() if box.state != "stopping"]
+        used_mib = sum(box.kind.memory_mib for box in live)
+        idle = [box for box in live if box.state == "up" and not box.running]
+        idle_mib = sum(box.kind.memory_mib for box in idle)
+        starting = sum(box.state == "starting" for box in live)
+        assert used_mib <= self.limits.memory_mib_max
+        assert len(live) <= self.limits.slots_max
+        assert starting <= self.limits.starts_max
+        lines = {revision: numbers for revision, numbers in self.waiting.items() if numbers}
+        if not lines:
+            return
+        kinds = {kind.revision: kind for kind in self.kinds}
+
+        def fits(kind: Kind) -> bool:
+            return (
+                used_mib - idle_mib + kind.memory_mib <= self.limits.memory_mib_max
+                and len(live) - len(idle) < self.limits.slots_max
+            )
+
+        short = [kinds[revision] for revision in lines if not fits(kinds[revision])]
+        leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}
+        for revision, numbers in lines.items():
+            kind = kinds[revision]
+            own = [(slot, box) for slot, box in self.boxes.items() if box.kind is kind]
+            assert not any(self.has_room(box) and slot not in leaving for slot, box in own), "waits while a slot has room"
+            coming = sum(box.state == "starting" for _, box in own)
+            if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
+                continue
+            if kind.failed_in_a_row and (coming or self.now_s <= kind.quiet_until_s):
+                continue
+            others_starve = any(
+                other is not kind
+                and self.now_s - self.asks[next(iter(lines[other.revision]))].since_s >= self.limits.patience_s_max
+                for other in short
+            )
+            assert others_starve or len(short) > LOOK_AHEAD, f"{revision} waits without cause"
+
+    def finish(self) -> None:
+        """Everyone has been answered once; left alone, everything goes and nothing is remembered."""
+        self.run(self.now_s + 1e6 if self.impatience_s < 1e8 else self.now_s + 1e5)
+        assert not [number for number, ask in self.asks.items() if ask.state != "answered"]
+        assert sum(self.answers.values()) == len(self.asks)
+        machine = self.machine
+        assert not self.boxes and not machine.slots, "something is kept for ever"
+        for table in (machine.crews, machine.waiting, machine.idle, machine.hungry, machine.failing):
+            assert not table, "something is remembered for ever"
+        assert (machine.used_mib, machine.idle_mib, machine.leaving_mib, machine.live, machine.starting) == (0, 0, 0, 0, 0)
+
+
+def seeds() -> range:
+    """ONDOL_SIM_SEEDS: how many, or FIRST:LAST."""
+    first, _, last = os.environ.get("ONDOL_SIM_SEEDS", "120").rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+def storm(world: World, events: int) -> None:
+    """Arrivals of changing density, updates, and slots that die while idle, until so many events were handled."""
+    rng = world.rng
+    functions = [[world.kind(f"f{n}.0")] for n in range(rng.randint(1, 12))]
+    world.kinds += [revisions[0] for revisions in functions]
+    while world.handled < events:
+        revisions = rng.choice(functions)
+        happening = rng.random()
+        if happening < 0.80:
+            current = revisions[-1] if rng.random() < 0.9 else rng.choice(revisions)
+            for _ in range(rng.choice([1, 1, 1, 2, 5, 40])):
+                world.want(current)
+        elif happening < 0.86:
+            before = revisions[-1]
+            revisions.append(world.kind(f"{before.revision.split('.')[0]}.{len(revisions)}"))
+            world.kinds.append(revisions[-1])
+            world.tell(Retired(before.revision))
+            assert not any(box.kind is before and box.state == "up" and not box.running for box in world.boxes.values())
+        elif happening < 0.92 and world.boxes:
+            world.later(rng.random(), ("idle crash", rng.choice(list(world.boxes))))
+        else:
+            world.tell(Tick())
+        world.run(world.now_s + rng.choice([0.0, 0.001, 0.02, 0.3, 3.0]))
+
+
+CHUNKS = 8
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_any_schedule_keeps_every_promise(chunk):
+    for seed in seeds()[chunk::CHUNKS]:
+        world = World(seed)
+        try:
+            storm(world, events=600)
+            world.finish()
+        except BaseException as error:
+            error.add_note(f"replay: ONDOL_SIM_SEEDS={seed}:{seed + 1}")
+            raise
+
+
+def test_the_storms_reach_every_ending():
+    answers: dict[str, int] = {}
+    for seed in range(30):
+        world = World(seed)
+        storm(world, events=400)
+        for how, times in world.answers.items():
+            answers[how] = answers.get(how, 0) + times
+    assert all(answers.values()), answers
+
+
+@pytest.mark.parametrize("starts_max", [1, 4, 64])
+@pytest.mark.parametrize("waiters", [1, 7, 50])
+def test_n_who_wait_get_n_slots_when_there_is_room(waiters, starts_max):
+    world = calm_world(memory_mib_max=128 * 64, starts_max=starts_max, line_revision_max=100, line_total_max=100)
+    kind = world.kind("burst", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.01, call_s=1000.0)
+    world.kinds.append(kind)
+    for _ in range(waiters):
+        world.want(kind)
+    world.run(10.0)
+    assert sum(len(box.running) for box in world.boxes.values()) == waiters == len(world.boxes)
+
+
+def test_a_large_function_is_not_starved_by_small_ones_that_keep_everything_busy():
+    world = calm_world(memory_mib_max=1024, patience_s_max=1.0, line_revision_max=1000, line_total_max=5000)
+    small = [
+        world.kind(f"s{n}", memory_mib=128, concurrency=1 + n % 2, start_fails=0.0, start_s=0.01, call_s=0.1) for n in range(4)
+    ]
+    large = world.kind("large", memory_mib=1024, concurrency=1, start_fails=0.0, start_s=0.01, call_s=0.1)
+    world.kinds += [*small, large]
+    number = None
+    for step in range(1500):
+        world.want(small[step % 4])
+        world.want(small[step % 3])
+        world.run(world.now_s + 0.01)
+        if step == 300:
+            number = world.want(large)
+            began_s = world.now_s
+        if number is not None and world.asks[number].state == "answered":
+            break
+    assert world.asks[number].state == "answered"
+    assert world.now_s - began_s < 3.0
+
+
+def test_functions_take_turns_when_starts_are_scarce():
+    world = calm_world(memory_mib_max=128 * 400, starts_max=1, line_revision_max=300, line_total_max=1000)
+    hog = world.kind("hog", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.1, call_s=1000.0)
+    late = world.kind("late", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.1, call_s=1000.0)
+    world.kinds += [hog, late]
+    for _ in range(200):
+        world.want(hog)
+    number = world.want(late)
+    world.run(1.0)
+    assert world.asks[number].state == "running"
+
+
+def test_one_caller_at_a_time_needs_one_slot_however_many_are_warm():
+    world = calm_world(memory_mib_max=4096, idle_s_max=5.0, idle_unused_s_max=5.0)
+    kind = world.kind("steady", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.01, call_s=0.01)
+    world.kinds.append(kind)
+    for _ in range(8):
+        world.want(kind)
+    world.run(1.0)
+    assert len(world.boxes) > 1
+    for _ in range(100):
+        world.want(kind)
+        world.run(world.now_s + 0.2)
+    assert len(world.boxes) == 1
+
+
+def calm_world(**limits) -> World:
+    """Nothing crashes and everybody is patient."""
+    defaults = {"slots_max": 1000, "starts_max": 16, "line_revision_max": 50, "line_total_max": 200, "idle_s_max": 600.0}
+    world = World(0, **{**defaults, **limits})
+    world.crashes, world.impatience_s = 0.0, 1e9
+    return world
