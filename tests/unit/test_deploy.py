@@ -8,7 +8,7 @@ import pytest
 
 from ondol.core.deploy import NewFunction, etag
 from ondol.core.resolve import resolve
-from ondol.model.errors import AlreadyExists, Busy, InUse, InvalidSetting, NotFound, OutOfSpace, RevisionMismatch
+from ondol.model.errors import AlreadyExists, Busy, InUse, InvalidSetting, NotFound, OutOfSpace, RevisionMismatch, Unavailable
 from ondol.model.functions import Alias, Code, Configuration, Stage
 from ondol.testing.desk import Fronts
 from ondol.testing.desk import desk as desk_over
@@ -351,3 +351,31 @@ def zipped(path, text):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("app.py", text)
     return path
+
+
+async def test_a_caller_can_wait_until_its_change_is_in_force(deployments, fronts):
+    fronts.hold()
+    made = await deployments.create(new())
+    waiting = asyncio.create_task(deployments.in_force(made.function.id))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    fronts.release()
+    await waiting
+    assert deployments.index.function(made.function.id).stage is Stage.READY
+
+
+async def test_a_front_that_is_away_is_asked_again_until_it_is_back(tmp_path, monkeypatch):
+    """Its failure never loses the change, nor leaves the function busy for ever."""
+    monkeypatch.setattr("ondol.core.settling.AGAIN_S_MIN", 0.0)
+    fronts = Fronts()
+    answers = iter([Unavailable("no front"), OutOfSpace("full"), None])
+
+    async def have(number):
+        if error := next(answers, None):
+            raise error
+
+    fronts.have = have
+    async with desk_over(tmp_path, fronts=fronts) as desk:
+        made = await desk.deployments.create(new())
+        await desk.settled()
+        assert desk.index.function(made.function.id).stage is Stage.READY

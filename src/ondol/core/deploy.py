@@ -23,9 +23,9 @@ from ondol.clock import Clock
 from ondol.core import removal, versions
 from ondol.core.aliases import Aliases
 from ondol.core.catalog import Index, key_of, put, revision_key
-from ondol.core.commits import Commits, Operations
+from ondol.core.commits import FRONTS_S_MAX, Commits, Operations
 from ondol.core.settling import Settling
-from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch
+from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
 from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
 from ondol.store import Delete, Put, Store
@@ -77,9 +77,8 @@ def etag(revision: str, stage: Stage) -> str:
 class Deployments:
     """The use cases. One per process that writes the catalog."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # ports first, in the order of the architecture
         self,
-        *,
         store: Store,
         blobs: Blobs,
         index: Index,
@@ -105,6 +104,16 @@ class Deployments:
     def settle_interrupted(self) -> int:
         """At start: finish what a crash left half-way; how many functions."""
         return self.settling.settle_interrupted()
+
+    async def in_force(self, function: str) -> None:
+        """Return when calls that arrive at any front run what the catalog says. Raises Unavailable after `FRONTS_S_MAX`."""
+        try:
+            async with asyncio.timeout(FRONTS_S_MAX):
+                await self.settling.settled(function)
+        except TimeoutError:
+            raise Unavailable(
+                f"the change is saved, but not in force after {FRONTS_S_MAX:.0f} s; it will be when all fronts are back"
+            ) from None
 
     # Looking -------------------------------------------------------------------------------------------------------
     def latest(self, function: Function) -> Deployed:

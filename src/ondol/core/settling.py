@@ -52,6 +52,12 @@ class Settling:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
+    async def settled(self, function: str) -> None:
+        """Return when nothing is under way for `function`."""
+        task = self._tasks.get(function)
+        if task is not None:
+            await asyncio.wait([task])
+
     async def close(self) -> None:
         """Stop; what is left is taken up at the next start."""
         tasks = list(self._tasks.values())
