@@ -33,39 +33,24 @@ def stand_in(tmp_path, monkeypatch):
         for init in (package / "__init__.py", package.parent / "__init__.py"):
             init.write_text("")
         (package / "main.py").write_text(STAND_IN.format(before=before, after=after))
-        return {**os.environ, "PYTHONPATH": str(tmp_path / "fake")}
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.py").write_text("def handler(e, c): ...\n")
     return make
 
 
-def start(environment, tmp_path, *arguments):
-    """The real tour, in a process of its own, whose node is the stand-in."""
-    source = Path(tour.__file__).parents[2]
+def start(tmp_path, *arguments):
+    """The real tour, in a process of its own; only its child finds the stand-in on its path."""
     script = textwrap.dedent(f"""
-        import sys
-        sys.path.insert(0, {str(source)!r})
+        import os, sys
+        sys.path.insert(0, {str(Path(tour.__file__).parents[2])!r})
+        os.environ["PYTHONPATH"] = {str(tmp_path / "fake")!r}
         from ondol.cli.main import main
         sys.argv = ["ondol", "tour", "app.py", "--data", {str(tmp_path / "data")!r}, *{list(arguments)!r}]
         main()
     """)
-    environment = {**environment}
-    environment.pop("PYTHONPATH")
-    # The tour itself must be the real one; only its child sees the stand-in.
-    script = f"import os; os.environ['PYTHONPATH'] = {environment_path(tmp_path)!r}\n" + script
-    return subprocess.Popen(
-        [sys.executable, "-I", "-c", script],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-
-
-def environment_path(tmp_path):
-    return str(tmp_path / "fake")
+    command = [sys.executable, "-I", "-c", script]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
 
 
 def read_until(stream, text):
@@ -88,7 +73,8 @@ def gone(pid):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_the_node_in_order_and_leaves_with_0(stand_in, tmp_path, number):
     note = "import pathlib; pathlib.Path('pid').write_text(str(os.getpid()))\nsignal.signal(signal.SIGTERM, lambda *a: (pathlib.Path('ended').write_text('in order'), sys.exit(0)))"
-    process = start(stand_in(before=note), tmp_path)
+    stand_in(before=note)
+    process = start(tmp_path)
     said = read_until(process.stdout, "Serving until Ctrl-C")
     assert "Ondol listens on http://127.0.0.1:1" in said
     process.send_signal(number)
@@ -100,7 +86,8 @@ def test_ctrl_c_ends_the_node_in_order_and_leaves_with_0(stand_in, tmp_path, num
 
 def test_a_node_that_will_not_end_is_killed(stand_in, tmp_path):
     note = "import pathlib; pathlib.Path('pid').write_text(str(os.getpid()))\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    process = start(stand_in(before=note), tmp_path, "--drain-s", "0")
+    stand_in(before=note)
+    process = start(tmp_path, "--drain-s", "0")
     read_until(process.stdout, "Serving until Ctrl-C")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
@@ -109,7 +96,8 @@ def test_a_node_that_will_not_end_is_killed(stand_in, tmp_path):
 
 def test_the_node_stops_when_the_tour_is_killed(stand_in, tmp_path):
     note = "signal.signal(signal.SIGTERM, lambda *a: sys.exit(0))"
-    process = start(stand_in(before=note), tmp_path)
+    stand_in(before=note)
+    process = start(tmp_path)
     read_until(process.stdout, "Serving until Ctrl-C")
     process.kill()
     # The node holds the other end of our pipes: they close when it is gone.
@@ -117,18 +105,15 @@ def test_the_node_stops_when_the_tour_is_killed(stand_in, tmp_path):
 
 
 def test_a_node_that_cannot_start_gives_its_sentence_and_its_status(stand_in, tmp_path):
-    process = start(
-        stand_in(
-            before="sys.exit('ondol: the port is taken') if False else (print('ondol: the port is taken', file=sys.stderr), sys.exit(4))"
-        ),
-        tmp_path,
-    )
+    stand_in(before="print('ondol: the port is taken', file=sys.stderr)\nsys.exit(4)")
+    process = start(tmp_path)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (4, "ondol: the port is taken\n")
 
 
 def test_a_node_that_ends_by_itself_is_told(stand_in, tmp_path):
-    process = start(stand_in(after="sys.exit(7)"), tmp_path)
+    stand_in(after="sys.exit(7)")
+    process = start(tmp_path)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "the node ended by itself, with status 7" in errors

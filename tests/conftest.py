@@ -1,0 +1,12 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start a node or sandboxes run one after the other, on one worker; all others wherever there is room."""
+    for item in items:
+        if item.get_closest_marker("e2e") or item.get_closest_marker("sandbox"):
+            item.add_marker(pytest.mark.xdist_group("node"))
