@@ -44,11 +44,17 @@ def protocol_of(service: str, target: str, headers: Headers) -> str:
 
 def decode(service: str, method: str, target: str, headers: Headers, body: bytes) -> Call:
     """Parse and validate. Raises ServiceError."""
+    call = read(service, method, target, headers, body)
+    validation.validate(call.operation, model(service).operations[call.operation].input, call.params)
+    return call
+
+
+def read(service: str, method: str, target: str, headers: Headers, body: bytes) -> Call:
+    """Parse only: which operation, and parameters of the right types. Raises ServiceError."""
     shapes = model(service)
     protocol = protocol_of(service, target, headers)
     _refuse_cbor(shapes, headers)
     operation, params = _READERS[protocol](shapes, method, target, headers, body)
-    validation.validate(operation.name, operation.input, params)
     return Call(service, protocol, operation.name, params)
 
 

@@ -129,7 +129,7 @@ def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     log = request.header("x-amz-log-type", "None")
     _check(text, qualifier, kind, log)
     named = names.parse(text, qualifier, account=principal.account, region=principal.region)
-    context: dict[str, Any] = {"arn": arn_of(named, latest=False)}
+    context: dict[str, Any] = {"invoked_arn": arn_of(named, latest=False)}
     given = request.header("x-amz-client-context")
     if given:
         context["client_context"] = _client_context(given)
