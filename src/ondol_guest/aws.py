@@ -92,7 +92,6 @@ class Guest:
             error = make_error(fault.message, fault.kind, fault.trace, request)
         except Exception:
             error = error_of(*sys.exc_info(), request)
-        event = context = response = None  # what the handler made is free while the environment is idle
         if error is None:
             self.answer(invocation, body, 0)
         else:

@@ -46,7 +46,7 @@ class Encoder:
         if id(value) in above:
             raise ValueError("Circular reference detected")
         above.add(id(value))
-        fields = getattr(value, "_asdict", None)
+        fields = None if isinstance(value, type) else getattr(value, "_asdict", None)
         if isinstance(value, list) or (isinstance(value, tuple) and not callable(fields)):
             self._write_items(value, put, above)
         elif callable(fields):
