@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import click
 
@@ -37,8 +37,22 @@ class Finding:
     needed: bool = False
 
 
-#: (what, whether it is there, detail, how to get it)
-Probe = Callable[[], Iterable[tuple[str, bool, str, str]]]
+class Probed(Protocol):
+    """What the keeper's room finds."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def needed(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def mend(self) -> str: ...
+
+
+Probe = Callable[[], Sequence[Probed]]
 #: Runtime id -> path of its interpreter.
 Interpreters = Callable[[], Mapping[str, str]]
 
@@ -55,14 +69,9 @@ def able(findings: Sequence[Finding]) -> bool:
 
 def _isolation(probe: Probe) -> list[Finding]:
     return [
-        Finding(part="isolation", what=str(what), ok=bool(ok), detail=str(detail), mend=str(mend or ""), needed=is_needed(what))
-        for what, ok, detail, mend in probe()
+        Finding(part="isolation", what=tried.what, ok=tried.ok, detail=tried.detail, mend=tried.mend, needed=tried.needed)
+        for tried in probe()
     ]
-
-
-def is_needed(what: str) -> bool:
-    """Namespaces are what the sandbox is made of; the rest only makes it better."""
-    return "namespace" in what.lower()
 
 
 def _interpreters(find: Interpreters) -> list[Finding]:
@@ -191,7 +200,7 @@ def lines(findings: Sequence[Finding]) -> list[str]:
     return shown
 
 
-def _probe() -> Iterable[tuple[str, bool, str, str]]:
+def _probe() -> Sequence[Probed]:
     from ondol.keeper.probe import probe
 
     return probe()

@@ -35,7 +35,7 @@ def up(config_file: str | None, ready_fd: int | None, **flags: Any) -> None:
     """
     settings = settings_of(flags, config_file)
     # The node's code is heavy and the other commands do not need it.
-    from ondol import app
+    from ondol.app import run
 
     def ready(endpoint: str) -> None:
         if ready_fd is None:
@@ -44,7 +44,7 @@ def up(config_file: str | None, ready_fd: int | None, **flags: Any) -> None:
             with os.fdopen(ready_fd, "w") as line:
                 line.write(endpoint + "\n")
 
-    sys.exit(app.run(settings, ready))
+    sys.exit(run(settings, ready))
 
 
 def greet(settings: config.Settings, endpoint: str) -> None:
