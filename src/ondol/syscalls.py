@@ -184,3 +184,12 @@ def _descriptors_max() -> int:
 
 #: Loaded now: later the files may be out of reach.
 os.closerange(_descriptors_max() - 1, _descriptors_max() - 1)
+
+
+def may_mount() -> bool:
+    """Whether this process is root with CAP_SYS_ADMIN. A root without it (in many containers) is an ordinary user here."""
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/status", encoding="ascii") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
+    return bool(effective >> CAP_SYS_ADMIN & 1)

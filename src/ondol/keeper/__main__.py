@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
     supervisor = os.getppid()
     if os.getpgrp() != os.getpid():
         os.setsid()  # an interrupt at the terminal is the supervisor's business
-    rootless = not _may_mount()
+    rootless = not syscalls.may_mount()
     try:
         if rootless:
             _enter_user_namespace()
@@ -223,14 +223,6 @@ def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless
     gc.collect()
     gc.freeze()
     loop.run()
-
-
-def _may_mount() -> bool:
-    if os.geteuid() != 0:
-        return False
-    with open("/proc/self/status", encoding="ascii") as file:
-        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
-    return bool(effective >> syscalls.CAP_SYS_ADMIN & 1)
 
 
 def _enter_user_namespace() -> None:

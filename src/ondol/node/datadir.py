@@ -126,7 +126,8 @@ class DataDir:
             write_whole(self.root / "format", f"{step + 1}\n".encode())
         if owner is not None:
             for path in (self.root, *(self.root / name for name in ("format", *_FOLDERS))):
-                os.chown(path, *owner)
+                # What the keeper keeps is the keeper's, who is whoever we are.
+                os.chown(path, *((os.geteuid(), os.getegid()) if path == self.shells else owner))
         sync_directory(self.root)
 
 

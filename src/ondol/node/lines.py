@@ -20,7 +20,7 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies; leave at once if that has happened already."""
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if parent == 1 or os.getppid() != parent:
+    if os.getppid() != parent:
         os._exit(1)
 
 

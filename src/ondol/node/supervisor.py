@@ -37,6 +37,8 @@ class Child:
     lines: tuple[str, ...] = ()
     #: First message on its line.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor only. The keeper sees to that itself.
+    session: bool = True
 
 
 @dataclass(slots=True)
@@ -52,11 +54,14 @@ class _Life:
 class Supervisor:
     """`run()` returns when told to stop and everything has ended."""
 
-    def __init__(self, children: Sequence[Child], *, stop_s_max: float, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, children: Sequence[Child], *, stop_s_max: float, log: Callable[[str], None], env: Mapping[str, str]
+    ) -> None:
         self._children = {child.name: child for child in children}
         self._lives = {child.name: _Life() for child in children}
         self._stop_s_max = stop_s_max
         self._log = log
+        self._env = dict(env)
         self._stopping = False
 
     def run(self, started: Callable[[], None]) -> None:
@@ -131,7 +136,12 @@ class Supervisor:
         with theirs:
             fd = theirs.fileno()
             life.process = subprocess.Popen(
-                [*child.command(fd)], pass_fds=(fd, *child.inherited), stdin=subprocess.DEVNULL, start_new_session=True
+                [*child.command(fd)],
+                pass_fds=(fd, *child.inherited),
+                stdin=subprocess.DEVNULL,
+                start_new_session=child.session,
+                env=self._env,
+                cwd="/",
             )
         life.line = ours
         life.pidfd = os.pidfd_open(life.process.pid)

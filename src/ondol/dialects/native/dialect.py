@@ -1,7 +1,7 @@
 """`/ondol/v1/functions[/NAME]`: list, show, put and remove functions of every contract. JSON in, JSON out; desk only.
 
-PUT takes {contract, runtime, handler, memory_mib, timeout_s, tmp_mib, variables, zip_base64} and creates or updates a web function;
-functions of the other contracts are deployed by their own dialects and can be listed, shown and removed here.
+PUT takes {contract, runtime, handler, memory_mib, timeout_s, tmp_mib, variables, zip_base64} and creates or updates a web
+function; functions of the other contracts are deployed by their own dialects and can be listed, shown and removed here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
 from ondol.dialect import Gatekeeper
 from ondol.dialects.native.document import NAME_FORM, Wanted, document_of, wanted_of
+from ondol.dialects.native.downloads import PATH as CODE_PATH
+from ondol.dialects.native.downloads import Downloads
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
 from ondol.model import errors
@@ -68,6 +70,7 @@ class NativeDialect:
         decode: Callable[[bytes], Awaitable[tuple[dict[str, Any], bytes]]],
         spool: Callable[[], Path],
         interpreter: Callable[[str], str],
+        downloads: Downloads,
     ) -> None:
         self._index = index
         self._deployments = deployments
@@ -78,9 +81,12 @@ class NativeDialect:
         self._spool = spool
         #: What runs a runtime here, for people.
         self._interpreter = interpreter
+        self._downloads = downloads
 
     async def serve(self, request: Request, route: Route) -> Response:
         try:
+            if request.method == "GET" and request.path.startswith(CODE_PATH + "/"):
+                return await self._downloads.serve(request)
             body = await request.body.read(route.body_bytes_max)
             return await self._answer(request, body)
         except OndolError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,11 @@ from ondol.model.functions import Configuration
 
 NAME_FORM: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 CONTRACT: Final = "web"
+COMMAND: Final = "command"
+#: Larger bodies are decoded by the helper.
+INLINE_BYTES_MAX: Final = 1024 * 1024
+#: What the helper must be able to do.
+JOBS: Final = {"native.decode": "ondol.dialects.native.document:decode"}
 _RUNTIME_FORM: Final = re.compile(r"python3\.\d{1,2}|command")
 _RANGES: Final = {
     "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX),
@@ -42,8 +47,11 @@ class Wanted:
         for name in ("runtime", "handler"):
             if old is None and name not in self.given:
                 raise InvalidSetting(name, f"a new function needs {name!r}")
-        base = msgspec.to_builtins(old) if old else {"contract": CONTRACT, **_DEFAULTS}
-        return msgspec.convert({**base, **self.given}, Configuration)
+        base = msgspec.to_builtins(old) if old else _DEFAULTS
+        whole = {**base, **self.given}
+        # A program is a contract of its own inside: it has another guest half.
+        whole["contract"] = COMMAND if whole["runtime"] == COMMAND else CONTRACT
+        return msgspec.convert(whole, Configuration)
 
 
 def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -59,6 +67,18 @@ def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
         return document, base64.b64decode(packed, validate=True)
     except (binascii.Error, TypeError, ValueError):
         raise InvalidPayload("zip_base64 is not base64 text") from None
+
+
+def decoding(ask: Callable[..., Awaitable[Any]]) -> Callable[[bytes], Awaitable[tuple[dict[str, Any], bytes]]]:
+    """`decode`, in the helper process where the body is large."""
+
+    async def decoded(body: bytes) -> tuple[dict[str, Any], bytes]:
+        if len(body) <= INLINE_BYTES_MAX:
+            return decode(body)
+        document, archive = await ask("native.decode", body=body)
+        return document, archive
+
+    return decoded
 
 
 def wanted_of(document: Mapping[str, Any], archive: bytes) -> Wanted:

@@ -1,0 +1,213 @@
+"""The wiring of a node, on one page: which implementation stands behind which port, in which process.
+
+Three parts: what the front is made of, what the desk is made of, and what the supervisor starts. Nothing is registered by being
+imported, and no other module names an implementation.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+
+import uvloop
+
+from ondol.blobstores import folder
+from ondol.blobstores.folder import FolderBlobs
+from ondol.blobstores.worker import Helper
+from ondol.clock import SystemClock
+from ondol.config import Settings
+from ondol.contracts.aws import AwsContract
+from ondol.contracts.web import COMMAND_RUNTIME, WebContract
+from ondol.core.admit import Admission
+from ondol.core.catalog import Index, put
+from ondol.core.deferred import Dispatcher
+from ondol.core.deploy import Deployments
+from ondol.core.invoke import Invoker
+from ondol.dialects.aws import decoding
+from ondol.dialects.aws.auth import Verifier
+from ondol.dialects.aws.control import control_plane
+from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.dialect import AwsDesk, AwsFront
+from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.invoke import Invoke
+from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.sts import Sts
+from ondol.dialects.native import document
+from ondol.dialects.native.dialect import NativeDialect
+from ondol.dialects.native.downloads import Downloads
+from ondol.dialects.plain.dialect import PlainDialect
+from ondol.http.guard import allowed
+from ondol.http.passing import Passing
+from ondol.http.server import Server
+from ondol.http.table import Table
+from ondol.http.unix import connect
+from ondol.journals.segments import SegmentJournal
+from ondol.node import children, desk_work, front_work
+from ondol.node.deferring import asking, deferring, running, taking
+from ondol.node.doors import DeskDoor, FrontDoor
+from ondol.node.following import Followers, Following
+from ondol.node.serving import Orders, Tasks, begin, until_stopped
+from ondol.node.telemetry import BatchedTelemetry
+from ondol.pool.driver import Pool
+from ondol.pool.policy import PoolLimits
+from ondol.queues.sqlite import SqliteQueue
+from ondol.runtimes.choice import Choice
+from ondol.runtimes.forked import ForkedPython
+from ondol.runtimes.interpreters import Interpreters
+from ondol.sandboxes.kept import KeptSandboxes
+from ondol.stores.sqlite import SqliteStore
+
+DIALECTS = (AwsFront, PlainDialect, NativeDialect)
+TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
+
+
+async def front(orders: Orders, line: socket.socket) -> None:
+    """The data plane."""
+    settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
+    data = children.places(settings.data)
+    choice = Choice(Interpreters.discover(data.run / "interpreters.json"), settings.runtime_substitute)
+    sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
+    contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
+    python = ForkedPython(sandboxes, choice)
+    credentials = Credentials(orders.secret)
+    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
+    pool = Pool(
+        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        sandboxes=sandboxes,
+        runtimes=lambda _revision: python,
+        contracts=contracts,
+        telemetry=telemetry,
+        clock=clock,
+        mint=front_work.minting(credentials, clock),
+        endpoint=orders.endpoint,
+        tree_of=lambda code: str(data.code / code.sha256 / "tree"),
+        inherited_bytes=front_work.inherited(sandboxes, choice),
+        substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
+    )
+    admission = Admission(concurrency_max=settings.concurrency_max)
+    index.listeners += [admission.follow, front_work.retiring(pool, index)]
+    invoker = Invoker(
+        index=index,
+        admission=admission,
+        pool=pool,
+        contracts=contracts,
+        telemetry=telemetry,
+        clock=clock,
+        draw=random.random,
+        enqueue=deferring(lambda name, value: following.call(name, value), clock),
+        wait_s_max=front_work.WAIT_S_MAX,
+    )
+    following = Following(children.dialling(data.run / "link.sock"), index, running(invoker.invoke))
+    verifier = verifier_of(orders, index, credentials)
+    door = FrontDoor(
+        table=TABLE,
+        dialects={
+            "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
+            "plain": PlainDialect(index=index, gatekeeper=Gate(verifier, "ondol", clock), invoke=invoker.invoke),
+        },
+        passing=Passing(lambda: connect(data.run / "desk.sock")),
+        hosts=allowed(settings.host, settings.public_hosts),
+        ready=lambda: None if following.ready.is_set() else "the catalog is being read",
+    )
+    server = Server(door)
+    tasks.start(following.serve(), "following the catalog")
+    tasks.start(front_work.warm(sandboxes, choice, settings.account), "warming")
+    await server.start(orders.listener("public"))
+
+    async def stop(seconds: float) -> None:
+        await server.drain(seconds)
+        telemetry.flush()
+        await pool.close()
+        await sandboxes.close()
+
+    await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
+
+
+async def desk(orders: Orders, line: socket.socket) -> None:
+    """The control plane."""
+    settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
+    data = children.places(settings.data)
+    store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
+    helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
+    blobs = FolderBlobs(data.code, data.tmp, helper.call)
+    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})
+    dispatcher = Dispatcher(queue, asking(followers.run), clock)
+    await desk_work.load(store, index, followers, tasks)
+    deployments = Deployments(
+        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
+    )
+    if index.key(orders.key.id) != orders.key:
+        await store.commit([put(orders.key)])
+    deployments.settle_interrupted()
+    verifier = verifier_of(orders, index, Credentials(orders.secret))
+    downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
+    choice = Choice(Interpreters.discover(data.run / "interpreters.json"), settings.runtime_substitute)
+    services = {
+        "lambda": control_plane(
+            deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
+        ),
+        "logs": Logs(journal).operations,
+        "sts": Sts(index).operations,
+    }
+    door = DeskDoor(
+        table=TABLE,
+        dialects={
+            "aws": AwsDesk(verifier=verifier, services=services, decode_large=decoding.decoding(helper.call)),
+            "native": NativeDialect(
+                index=index,
+                deployments=deployments,
+                gatekeeper=Gate(verifier, "ondol", clock),
+                decode=document.decoding(helper.call),
+                spool=lambda: data.tmp / uuid.uuid4().hex,
+                interpreter=choice.describe,
+                downloads=downloads,
+            ),
+        },
+    )
+    server = Server(door)
+    await server.start(orders.listener("desk"))
+    await desk_work.serve_links(orders.listener("link"), followers)
+    tasks.start(dispatcher.serve(), "deferred calls")
+    tasks.start(desk_work.sweep(deployments), "sweeping")
+
+    async def stop(seconds: float) -> None:
+        await server.drain(seconds)
+        await dispatcher.close()
+        await deployments.close()
+        followers.close()
+        for room in (helper, journal, queue, store):
+            await room.close()
+
+    await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
+
+
+def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:
+    """Both processes know everyone alike."""
+    settings = orders.settings
+    return Verifier(
+        keys=index.key,
+        credentials=credentials,
+        clock=SystemClock(),
+        account=settings.account,
+        region=settings.region,
+        open=settings.open,
+    )
+
+
+def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
+    """A node, until it is told to stop (SIGINT, SIGTERM); `ready(endpoint)` is called once it answers. The exit status."""
+    interpreters = Interpreters.discover(settings.data / "run" / "interpreters.json")
+    return children.supervise(settings, [interpreter.path for interpreter in interpreters.all()], ready)
+
+
+def main(role: str, line_fd: int) -> None:
+    """A child of the supervisor."""
+    orders, line = begin(line_fd, role)
+    uvloop.run({"front": front, "desk": desk}[role](orders, line))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,192 @@
+"""The node's processes as the supervisor starts them, and the places and lines that they find each other by."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ondol import syscalls
+from ondol.config import Settings
+from ondol.http import unix
+from ondol.keeper import probe
+from ondol.model.errors import OndolError, Unavailable
+from ondol.node import announcing, keys, unprivileged
+from ondol.node.datadir import DataDir
+from ondol.node.following import Connect
+from ondol.node.lines import receive
+from ondol.node.listening import listen
+from ondol.node.serving import Orders
+from ondol.node.supervisor import Child, Supervisor
+
+#: What functions find below /var/runtime besides the guest: they expect AWS's SDK there, as on AWS.
+BROUGHT: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
+#: Environment variables that the node's own processes get; an operator's keys are none of their business.
+INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
+EXIT_REFUSED: Final = 4
+
+
+def supervise(settings: Settings, interpreters: Sequence[str], ready: Callable[[str], None] | None) -> int:
+    """Start everything and mind it until told to stop. Says in one sentence why it cannot."""
+    try:
+        return _supervise(settings, interpreters, ready)
+    except OndolError as error:
+        say(str(error))
+        return EXIT_REFUSED
+
+
+def say(sentence: str) -> None:
+    """To the operator."""
+    print(f"ondol: {sentence}", file=sys.stderr, flush=True)  # noqa: T201  # the supervisor's log is the terminal
+
+
+def _supervise(settings: Settings, interpreters: Sequence[str], ready: Callable[[str], None] | None) -> int:
+    _check_isolation()
+    owner = _owner()
+    data = DataDir.open(settings.data, owner=owner)
+    public = None
+    try:
+        public = listen(settings.host, settings.port)
+        key = keys.owner_key(data.root, settings.account, time.time())
+        endpoint = f"{settings.url.rpartition(':')[0]}:{public.getsockname()[1]}"
+        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in ("desk", "link")}
+        keys.own([data.run / f"{name}.sock" for name in local], owner)
+        orders = Orders(
+            settings=settings,
+            key=key,
+            secret=keys.master_secret(data.root),
+            endpoint=endpoint,
+            sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
+        )
+        announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
+        supervisor = Supervisor(
+            _children(orders, interpreters, owner), stop_s_max=settings.drain_s, log=say, env=_environment()
+        )
+        supervisor.run(lambda: announcing.when_ready(endpoint, ready or (lambda _: None)))
+        return 0
+    finally:
+        announcing.remove_card(data.run)
+        if public is not None:
+            public.close()
+        data.close()
+
+
+def _children(orders: Orders, interpreters: Sequence[str], owner: tuple[int, int] | None) -> list[Child]:
+    source = Path(__file__).resolve().parents[2]
+    message = orders.message()
+
+    def keeper(fd: int) -> list[str]:
+        runtime = [part for name, path in brought().items() for part in ("--runtime", f"{name}={path}")]
+        return [
+            *(sys.executable, "-I", "-S", str(source / "ondol" / "keeper" / "__main__.py")),
+            *("--supervisor-fd", str(fd), "--data", str(orders.data), "--node-id", node_id(orders.data)),
+            *("--interpreters", ":".join(interpreters)),
+            *runtime,
+        ]
+
+    def role(name: str, *sockets: str) -> Callable[[int], list[str]]:
+        def command(fd: int) -> list[str]:
+            argv = [sys.executable, "-P", "-m", "ondol.app", name, str(fd)]
+            if owner is None:
+                return argv
+            keep = [orders.data, Path(sys.prefix), Path(sys.base_prefix), source]
+            fds = [fd, *(orders.sockets[each] for each in sockets)]
+            return unprivileged.command(argv, uid=owner[0], gid=owner[1], keep=keep, fds=fds)
+
+        return command
+
+    inherited = orders.sockets
+    return [
+        Child(name="keeper", command=keeper, session=False),
+        Child(
+            name="desk",
+            command=role("desk", "desk", "link"),
+            inherited=(inherited["desk"], inherited["link"]),
+            settings=message,
+        ),
+        Child(
+            name="front",
+            command=role("front", "public"),
+            inherited=(inherited["public"],),
+            lines=("keeper",),
+            settings=message,
+        ),
+    ]
+
+
+def brought() -> dict[str, str]:
+    """Where the packages are that functions find without bringing them. Found, not imported."""
+    found = {}
+    for name in BROUGHT:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin:
+            path = Path(spec.origin)
+            place = path.parent if spec.submodule_search_locations else path
+            found[name if spec.submodule_search_locations else path.name] = str(place)
+    return found
+
+
+def node_id(data: Path) -> str:
+    """Names what a node makes outside its data directory; the same for the same directory."""
+    return hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:12]
+
+
+def _environment() -> Mapping[str, str]:
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
+def _owner() -> tuple[int, int] | None:
+    """Who front and desk are when the node is root's; None: whoever runs the node."""
+    return (unprivileged.UID_DEFAULT, unprivileged.GID_DEFAULT) if syscalls.may_mount() else None
+
+
+def _check_isolation() -> None:
+    """Refuse to start where the isolation asked for cannot be had: never less, silently."""
+    missing = [found for found in probe.probe() if found.needed and not found.ok]
+    if missing:
+        first = missing[0]
+        raise Unavailable(f"{first.what}: {first.detail}. {first.mend} (`ondol doctor` says more)")
+
+
+# What the children use -------------------------------------------------------------------------------------------------
+def places(root: Path) -> DataDir:
+    """The data directory's places, for a process that does not hold its lock."""
+    return DataDir(root, -1)
+
+
+def dialling(path: Path) -> Connect:
+    """Connects protocols to a unix socket, however long its path."""
+
+    async def connect(factory: Callable[[], asyncio.Protocol]) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        sock = await unix.connect(path)
+        try:
+            return await asyncio.get_running_loop().create_unix_connection(factory, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    return connect
+
+
+async def first_line(line: socket.socket, name: str) -> socket.socket:
+    """Wait for the supervisor to hand over the line to `name`."""
+    while True:
+        received = await asyncio.to_thread(receive, line)
+        if received is None:
+            sys.exit(1)
+        message, fds = received
+        if message.get("line") == name and fds:
+            return socket.socket(fileno=fds[0])
+        for fd in fds:
+            with suppress(OSError):
+                os.close(fd)
+        if "stop" in message:
+            sys.exit(0)

@@ -1,0 +1,95 @@
+"""Small work of the front that belongs to no room of its own: what the pool is told, and what is warmed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from ondol.clock import Clock
+from ondol.core.catalog import Index
+from ondol.model.errors import OndolError
+from ondol.model.functions import Function, Revision
+from ondol.model.principals import Kind, Principal
+from ondol.pool.driver import Pool
+from ondol.sandbox import Sandboxes
+
+#: How long a call may wait for a place in the pool.
+WAIT_S_MAX: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Minter(Protocol):
+    """What makes session credentials."""
+
+    def mint(self, principal: Principal, *, now_s: float) -> Any: ...
+
+
+class Interpreting(Protocol):
+    """An interpreter."""
+
+    @property
+    def path(self) -> str: ...
+
+
+class Choosing(Protocol):
+    """What knows which interpreter runs a runtime."""
+
+    def interpreter(self, runtime: str) -> Interpreting | None: ...
+
+    def newest(self) -> Interpreting | None: ...
+
+
+def minting(credentials: Minter, clock: Clock) -> Callable[[Revision], tuple[str, str, str]]:
+    """Scoped session credentials for the functions of a revision: (id, secret, token)."""
+
+    def mint(revision: Revision) -> tuple[str, str, str]:
+        role = next((str(a["Role"]) for a in revision.configuration.annotations.values() if a.get("Role")), "")
+        principal = Principal(
+            kind=Kind.FUNCTION, account=revision.account, region=revision.region, name=revision.function, role=role
+        )
+        made = credentials.mint(principal, now_s=clock.wall_s())
+        return made.access_key_id, made.secret, made.session_token
+
+    return mint
+
+
+def inherited(sandboxes: Sandboxes, choice: Choosing) -> Callable[[Revision], Awaitable[int]]:
+    """The memory that a revision's workers share with their zygote, in bytes."""
+
+    async def bytes_of(revision: Revision) -> int:
+        interpreter = choice.interpreter(revision.configuration.runtime)
+        return (await sandboxes.zygote(revision.account, interpreter.path)).rss_bytes if interpreter else 0
+
+    return bytes_of
+
+
+def retiring(pool: Pool, index: Index) -> Callable[[str, Any], None]:
+    """A listener of the catalog: revisions that nothing names any more leave the pool."""
+    latest: dict[str, str] = {}
+
+    def listen(key: str, noun: Any) -> None:
+        kind, *parts = key.split("/")
+        if kind == "function":
+            before = latest.pop(parts[-1], None)
+            if isinstance(noun, Function):
+                latest[noun.id] = noun.latest
+            if before is not None and before != (noun.latest if noun else None):
+                pool.retire(before)
+        elif kind == "revision" and noun is None:
+            pool.retire(parts[-1])
+
+    del index
+    return listen
+
+
+async def warm(sandboxes: Sandboxes, choice: Choosing, account: str) -> None:
+    """Have a shell and the newest interpreter's zygote ready before the first call asks."""
+    interpreter = choice.newest()
+    try:
+        if interpreter is not None:
+            await sandboxes.zygote(account, interpreter.path)
+            await sandboxes.discard(await sandboxes.prepare(account))
+    except OndolError as error:
+        log.warning("nothing could be warmed ahead: %s", error)

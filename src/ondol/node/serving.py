@@ -1,0 +1,106 @@
+"""What both unprivileged processes do around their rooms: read their settings, serve until told to stop, keep their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ondol.config import Settings
+from ondol.model.principals import AccessKey
+from ondol.node.lines import SupervisorLine, die_with_parent, receive
+
+log = logging.getLogger(__name__)
+
+_LOG_FORM: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What the supervisor tells a child first."""
+
+    settings: Settings
+    #: The owner's key, and the bytes that session credentials are derived from.
+    key: AccessKey
+    secret: bytes
+    #: Where functions and clients of this machine reach the node.
+    endpoint: str
+    #: Inherited listening sockets, by name.
+    sockets: dict[str, int]
+
+    def message(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        plain = msgspec.to_builtins(self, enc_hook=str)
+        assert isinstance(plain, dict)
+        return plain
+
+    @classmethod
+    def of(cls, message: dict[str, Any]) -> Orders:
+        return msgspec.convert(message, cls, dec_hook=lambda kind, value: kind(value))
+
+    @property
+    def data(self) -> Path:
+        return self.settings.data
+
+    def listener(self, name: str) -> socket.socket:
+        return socket.socket(fileno=self.sockets[name])
+
+
+def begin(line_fd: int, role: str) -> tuple[Orders, socket.socket]:
+    """First thing in a child: never outlive the supervisor, take orders, log to stderr."""
+    die_with_parent()
+    line = socket.socket(fileno=line_fd)
+    received = receive(line)
+    if received is None:
+        sys.exit(1)
+    orders = Orders.of(received[0])
+    logging.basicConfig(level=orders.settings.log_level.upper(), format=f"{role} {_LOG_FORM}", stream=sys.stderr)
+    return orders, line
+
+
+class Tasks:
+    """Background work of a process: held, and ended with it. A task that fails ends the process, which is started again."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed; starting again", task.get_name(), exc_info=error)
+            if not self.failed.done():
+                self.failed.set_exception(error)
+
+
+async def until_stopped(
+    line: socket.socket, tasks: Tasks, on_line: Callable[[str, socket.socket], None], stop: Callable[[float], Awaitable[None]]
+) -> None:
+    """Serve until the supervisor says stop (or is gone, or a task fails), then `stop(seconds)`."""
+    supervisor = SupervisorLine(line, on_line)
+    try:
+        ends: list[asyncio.Future[Any]] = [supervisor.stopped, tasks.failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await stop(supervisor.stopped.result() if supervisor.stopped.done() else 0.0)
+        await tasks.close()
+    finally:
+        supervisor.close()
+    if tasks.failed.done():
+        tasks.failed.result()
