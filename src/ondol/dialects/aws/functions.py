@@ -48,6 +48,8 @@ class Functions:
 
     async def create(self, context: Context, params: Params) -> Params:
         named = self._lookup.named(context, "CreateFunction", params)
+        if named.qualifier not in (None, LATEST):
+            raise refusals.functions_only()
         if len(named.name) > names.NAME_CHARS_MAX:
             text = (
                 f"1 validation error detected: Value '{named.name}' at 'functionName' failed to satisfy constraint: "

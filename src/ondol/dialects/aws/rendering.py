@@ -57,7 +57,10 @@ def configuration(deployed: Deployed, *, qualifier: str | None = None) -> dict[s
         "RuntimeVersionConfig": {"RuntimeVersionArn": _runtime_version_arn(revision)},
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{revision.name}", **own.get("LoggingConfig", {})},
     }
-    shown.update({member: own[member] for member in ("DeadLetterConfig", "KMSKeyArn") if own.get(member)})
+    if own.get("KMSKeyArn"):
+        shown["KMSKeyArn"] = own["KMSKeyArn"]
+    if (own.get("DeadLetterConfig") or {}).get("TargetArn"):
+        shown["DeadLetterConfig"] = own["DeadLetterConfig"]
     if own.get("HasEnvironment"):
         shown["Environment"] = {"Variables": dict(neutral.variables)}
     if vpc := own.get("VpcConfig"):
