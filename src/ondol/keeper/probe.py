@@ -35,7 +35,7 @@ class Finding:
 
 def probe() -> list[Finding]:
     """All findings, the needed ones first."""
-    findings = [_user_namespaces(), _namespaces(), _view(), _proc(), _init_shell(), _memory_and_pids()]
+    findings = [_user_namespaces(), _namespaces(), _view(), _proc(), _programs(), _memory_and_pids()]
     return sorted(findings, key=lambda finding: not finding.needed)
 
 
@@ -96,10 +96,10 @@ def _proc() -> Finding:
     return Finding("a /proc for each shell", ok=not error, needed=True, detail=error or "can be mounted", mend=mend)
 
 
-def _init_shell() -> Finding:
-    ok = os.access("/bin/sh", os.X_OK) and os.access("/bin/rm", os.X_OK)
-    mend = "" if ok else "install the system's shell and coreutils (Debian: dash, coreutils)"
-    return Finding("/bin/sh and /bin/rm", ok=ok, needed=True, detail="there" if ok else "missing", mend=mend)
+def _programs() -> Finding:
+    ok = os.access("/bin/cat", os.X_OK) and os.access("/bin/rm", os.X_OK)
+    mend = "" if ok else "install coreutils"
+    return Finding("/bin/cat and /bin/rm", ok=ok, needed=True, detail="there" if ok else "missing", mend=mend)
 
 
 def _memory_and_pids() -> Finding:

@@ -26,7 +26,6 @@ from ondol.keeper.shells import Shell
 from ondol.keeper.view import View
 
 PREPARE_S_MAX = 5.0
-SCOUR_S_MAX = 2.0
 DISCARD_S_MAX = 5.0
 ZYGOTE_S_MAX = 30.0
 SHELLS_MAX = 4096
@@ -79,7 +78,7 @@ class Keeper:
         self._interpreters = interpreters
         self._fronts: list[Front] = []
         self._shells: dict[str, Shell] = {}
-        self._by_pid: dict[int, Callable[[], None]] = {}
+        self._by_pid: dict[int, Callable[[int], object]] = {}
         self._supervisor: Line | None = None
         self._walks: dict[str, Any] = {}
         loop.on_children = self._reap
@@ -212,7 +211,7 @@ class Keeper:
                 except ProcessLookupError:
                     continue  # reaped already; the end of the line comes next
                 shell.pid = message["pid"]
-                self._by_pid[shell.pid] = lambda: self._shell_ended(shell)
+                self._by_pid[shell.pid] = lambda _: self._shell_ended(shell)
             if "error" in message:
                 close_all(namespaces)
                 raise Refused("failed", f"no shell could be made: {message['error']}")
@@ -220,7 +219,7 @@ class Keeper:
             close_all(namespaces)
             raise Refused("failed", "the shell's first process died")
         shell.mnt = os.dup(namespaces[0])
-        os.set_inheritable(shell.mnt, False)
+        shell.pid_namespace = os.dup(namespaces[1])
         return namespaces
 
     def _join(self, shell: Shell, cgroups: list[int]) -> None:
@@ -266,20 +265,16 @@ class Keeper:
         return {}, []
 
     def _scour_shell(self, shell: Shell) -> Generator[Sleep | Readable, bool, None]:
-        """Ask the init again and again until it finds nobody."""
-        waited, pause = 0.0, 0.001
-        while not shell.gone and waited < SCOUR_S_MAX:
-            try:
-                shell.init.send(b"\n", socket.MSG_NOSIGNAL)
-                yield Readable(shell.init.fileno(), SCOUR_S_MAX)
-                if shell.init.recv(64).strip() not in (b"0", b""):
-                    return
-            except OSError:
-                break
-            yield Sleep(pause)
-            waited += pause
-            pause = min(pause * 2, 0.05)
-        raise Refused("failed", f"shell {shell.id} could not be scoured")
+        if not shell.gone and (yield from self._status_of(shells.begin_scour(shell))) != 0 and not shell.gone:
+            raise Refused("failed", f"shell {shell.id} could not be scoured")
+
+    def _status_of(self, pid: int) -> Generator[Sleep | Readable, bool, int]:
+        """The wait status of a child of ours, which bounds its own time."""
+        ended: list[int] = []
+        self._by_pid[pid] = ended.append
+        while not ended:
+            yield Sleep(0.0005)
+        return ended[0]
 
     def _discard(self, front: Front, message: Message) -> Operation:
         shell_id = _name(message, "shell")
@@ -326,15 +321,7 @@ class Keeper:
             return True
         except OSError:
             pid = cleaning.start_removing(shell.directory)
-        ended = False
-
-        def end() -> None:
-            nonlocal ended
-            ended = True
-
-        self._by_pid[pid] = end
-        while not ended:  # as long as the disk needs
-            yield Sleep(0.005)
+        yield from self._status_of(pid)  # as long as the disk needs
         return not os.path.exists(shell.directory)
 
     def _usage(self, front: Front, message: Message) -> Operation:
@@ -350,7 +337,7 @@ class Keeper:
             raise Refused("failed", f"more than {ZYGOTES_MAX} zygotes on one node")
         zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter)
         front.zygotes[zygote.pid] = zygote
-        self._by_pid[zygote.pid] = lambda: self._zygote_ended(front, zygote)
+        self._by_pid[zygote.pid] = lambda _: self._zygote_ended(front, zygote)
         line = Line(zygote.socket)
         try:
             came = yield Readable(line.fileno(), ZYGOTE_S_MAX)
@@ -371,14 +358,14 @@ class Keeper:
     def _reap(self) -> None:
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             ended = self._by_pid.pop(pid, None)
             if ended is not None:
-                ended()
+                ended(status)
 
     def _shell_ended(self, shell: Shell) -> None:
         shell.gone = True

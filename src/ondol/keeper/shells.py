@@ -3,10 +3,10 @@
     fork -> the account's user namespace -> new mount, pid, ipc, uts namespaces -> fork = PID 1
       -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right -> exec the init
 
-The init is the machine's own `sh` in a loop: a line makes it kill everything else in its pid namespace and answer whether there
-was anything left to kill; the end of the line makes it leave, and with it the whole namespace. It ignores SIGCHLD, so that the kernel
-reaps orphans. Its program file is unreadable: a process of the same user can neither trace it nor look at its /proc entries; signals
-from inside a pid namespace never reach its PID 1.
+The init is a copy of the machine's own `cat`, reading from a socket on which nothing ever comes: the smallest program that every system
+has and that only waits. It ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL from the keeper, ends it
+and with it everything in the namespace. Its file is unreadable: a process of the same user can neither trace it nor look at its /proc
+entries; and no signal from inside a pid namespace reaches a PID 1 that has no handler.
 
 Knows nothing of lines or requests. `LOCKS` is the list of further restrictions applied to the init, in order.
 """
@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from ondol.keeper.view import GID, UID, View
 
 NAMESPACES = ("mnt", "pid", "ipc", "uts")
 SHM_MIB_MAX = 64
-_INIT = "trap '' CHLD; while read -r _; do kill -9 -1 2>/dev/null; echo $?; done"
+SCOUR_S_MAX = 2.0
 #: The stacked place of the new root: exists everywhere, and is hidden in the new namespace only.
 _STAGE = "/tmp"
 
@@ -49,6 +50,7 @@ class Shell:
     pid: int = 0
     pidfd: int = -1
     mnt: int = -1
+    pid_namespace: int = -1
     gone: bool = False
     attached: bool = False
     discarding: bool = False
@@ -62,10 +64,10 @@ class Shell:
         """Let go of every descriptor."""
         self.control.close()
         self.init.close()
-        for fd in (self.pidfd, self.mnt):
+        for fd in (self.pidfd, self.mnt, self.pid_namespace):
             if fd >= 0:
                 os.close(fd)
-        self.pidfd = self.mnt = -1
+        self.pidfd = self.mnt = self.pid_namespace = -1
 
     def kill(self) -> None:
         """End the init, and so everything in the shell."""
@@ -122,6 +124,38 @@ def show_code(shell: Shell, tree: int, own_mnt: int) -> None:
         os.close(fd)
 
 
+def begin_scour(shell: Shell) -> int:
+    """The pid of a process that kills everything in the shell but its init; its status is 0 when nobody is left."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            quiet_signals()
+            syscalls.close_all_but([shell.pid_namespace])
+            syscalls.setns(shell.pid_namespace, syscalls.CLONE_NEWPID)
+            inside = os.fork()
+            if inside == 0:
+                os._exit(_kill_all())
+            _, status = os.waitpid(inside, 0)
+            os._exit(0 if status == 0 else 1)
+        except BaseException as error:
+            os.write(2, f"keeper: scouring: {type(error).__name__}: {error}\n".encode())
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _kill_all() -> int:
+    """Again and again: who forks while being killed is met the next time, and the dead count until they are reaped."""
+    deadline = time.monotonic() + SCOUR_S_MAX
+    while time.monotonic() < deadline:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            return 0
+        time.sleep(0.0005)
+    return 1
+
+
 def _first_process(control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str) -> None:
     """Never returns. Its child is the shell's PID 1, and the keeper's child once this one has left."""
     try:
@@ -147,13 +181,13 @@ def _become_init(control: socket.socket, init: socket.socket, root: int, tmp: in
     namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
     socket.send_fds(control, [b'{"ready":true}'], namespaces)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for source, target in ((init.fileno(), 0), (init.fileno(), 1), (null, 2)):
+    for source, target in ((init.fileno(), 0), (null, 1), (null, 2)):
         os.dup2(source, target)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for lock in LOCKS:
         lock()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.execve(program, ["ondol-init", "-c", _INIT], {"PATH": "/usr/bin:/bin"})
+    os.execve(program, ["cat"], {})
 
 
 def _enter_root(root: int, tmp: int) -> None:

@@ -167,6 +167,8 @@ class KeptZygote:
         return self._line.open
 
     async def fork(self, shell: Shell) -> KeptChild:
+        if not shell.namespaces:
+            raise StartFailed(f"shell {shell.id} was discarded")
         namespaces = [shell.namespaces[name] for name in ("pid", "mnt", "ipc", "uts")]
         message, fds = await self._line.request(FORK_S_MAX, [*namespaces, *shell.cgroups], op="fork")
         wire, log = fds
@@ -201,8 +203,9 @@ class KeptSandboxes:
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
-        #: Shells that the present keeper knows.
+        #: Shells that the present keeper knows, and those whose descriptors are open.
         self._held: set[str] = set()
+        self._open: dict[str, Shell] = {}
         self._closed = False
         self._line = _Line(line, "the keeper", self._news, self._line_ended)
 
@@ -220,7 +223,7 @@ class KeptSandboxes:
             if shell.id in self._held:
                 self._refill(account)
                 return shell
-            _close_shell(shell)
+            self._let_go(shell)
         self._refill(account)
         return await self._unless_cancelled(self._prepare(account), self._give_back)
 
@@ -234,10 +237,10 @@ class KeptSandboxes:
 
     async def discard(self, shell: Shell) -> None:
         if shell.id not in self._held:
-            _close_shell(shell)
+            self._let_go(shell)
             return
         self._held.discard(shell.id)
-        _close_shell(shell)
+        self._let_go(shell)
         line = self._line
         try:
             await self._line.request(DISCARD_S_MAX, op="discard", shell=shell.id)
@@ -266,6 +269,8 @@ class KeptSandboxes:
             if zygote.done() and not zygote.cancelled() and zygote.exception() is None:
                 zygote.result().close()
         self._line.close()
+        for shell in list(self._open.values()):
+            self._let_go(shell)
 
     async def _prepare(self, account: str) -> Shell:
         shell_id = secrets.token_hex(8)
@@ -282,6 +287,7 @@ class KeptSandboxes:
             namespaces=dict(zip(("mnt", "pid", "ipc", "uts"), fds, strict=False)),
             cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
         )
+        self._open[shell_id] = shell
         if line.open:
             self._held.add(shell_id)
         return shell
@@ -322,6 +328,12 @@ class KeptSandboxes:
                 await asyncio.sleep(STOCK_PAUSE_S)
                 return
 
+    def _let_go(self, shell: Shell) -> None:
+        """Close the shell's descriptors, once."""
+        if self._open.pop(shell.id, None) is not None:
+            _close([*shell.namespaces.values(), *shell.cgroups])
+            shell.namespaces.clear()
+
     def _news(self, message: _Message) -> None:
         if "gone" in message:
             _log.warning("shell %s ended by itself", message["gone"])
@@ -332,7 +344,7 @@ class KeptSandboxes:
         self._held.clear()
         for stock in self._stock.values():
             while stock:
-                _close_shell(stock.popleft())
+                self._let_go(stock.popleft())
 
     def _keep(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.get_running_loop().create_task(work)
@@ -344,15 +356,6 @@ class KeptSandboxes:
 def _error(message: _Message) -> Unavailable:
     text = str(message.get("message", message["error"]))
     return OutOfSpace(text) if message["error"] == "space" else StartFailed(text)
-
-
-def _close_shell(shell: Shell) -> None:
-    """Its descriptors, once: they are taken out of the dictionary on the way."""
-    while shell.namespaces:
-        _, fd = shell.namespaces.popitem()
-        os.close(fd)
-        if not shell.namespaces:
-            _close(shell.cgroups)
 
 
 def _close(fds: Sequence[int]) -> None:
