@@ -21,10 +21,11 @@ from ondol.contract import Contract
 from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttled, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation
-from ondol.pool.environment import Environment, Makings, Ran
+from ondol.pool.environment import Environment, Makings
 from ondol.pool.events import Action, Done, Event, GaveUp, Gone, Ready, Refuse, Retired, Run, SlotId, Start, Stop, Tick, Wanted
 from ondol.pool.machine import Machine, State
 from ondol.pool.policy import PoolLimits
+from ondol.pool.run import Ran
 from ondol.runtime import Call, Runtime
 from ondol.sandbox import Sandboxes
 from ondol.telemetry import Telemetry

@@ -18,17 +18,18 @@ Invariants: a shell is discarded exactly once, by `close`; a call always returns
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from ondol.clock import Clock
 from ondol.contract import Contract, Place
-from ondol.model.errors import OndolError, Unavailable
+from ondol.model.errors import OndolError
 from ondol.model.functions import Code, Revision, Target
-from ondol.model.invocations import Invocation, LogEvent, Report, Status
-from ondol.model.limits import INIT_S_MAX, LOG_TAIL_BYTES, MIB
+from ondol.model.invocations import Invocation, LogEvent, Status
+from ondol.model.limits import INIT_S_MAX, MIB
+from ondol.pool.memory import Memory
+from ondol.pool.run import Ran, Run, Stream
 from ondol.runtime import Answer, Call, Ending, Launch, Runtime, Worker
 from ondol.sandbox import Sandboxes, Shell
 from ondol.telemetry import Telemetry
@@ -37,9 +38,6 @@ T = TypeVar("T")
 
 #: The least a cgroup is given, however much of the function's memory is inherited.
 MEMORY_BYTES_MIN: Final = 32 * MIB
-#: How often memory is asked for, and from which duration on a call waits for the answer.
-USAGE_EVERY_S: Final = 1.0
-USAGE_AWAITED_FROM_S: Final = 0.02
 #: How often a call that is over its time looks whether loading has ended.
 LOADING_POLL_S: Final = 0.02
 #: How long a killed worker may take to be gone, with its last words.
@@ -47,7 +45,6 @@ DEATH_S_MAX: Final = 2.0
 
 _LOST: Final = Answer(ending=Ending.DEAD, started=False)
 _DEADLY: Final = frozenset({Ending.DEAD, Ending.INIT_ERROR})
-_TIMED_OUT: Final = (Status.TIMEOUT, None)
 _STATUS: Final[Mapping[Ending, Status]] = {
     Ending.OK: Status.OK,
     Ending.ERROR: Status.FAILED,
@@ -80,23 +77,6 @@ class Makings:
     new_id: Callable[[], str]
 
 
-class Ran(NamedTuple):
-    """What one call came to."""
-
-    #: None: it ran longer than it may.
-    answer: Answer | None
-    report: Report
-    #: The last LOG_TAIL_BYTES of the call's log, when asked for.
-    tail: bytes = b""
-    #: Set when the answer streams: done once its stream has ended.
-    streaming: asyncio.Future[None] | None = None
-
-    @property
-    def started(self) -> bool:
-        """False: the worker was lost before it took the call up. Nothing was logged; try once more elsewhere."""
-        return self.answer is None or self.answer.started
-
-
 class Environment:
     """See the module. `start` once, `call` as often as the contract's concurrency allows, `close` in any case."""
 
@@ -126,7 +106,7 @@ class Environment:
         self._reviving = asyncio.Lock()
         self._running = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._memory = _Memory(makings.sandboxes, makings.clock)
+        self._memory = Memory(makings.sandboxes, makings.clock)
         self._closed = False
 
     # Life --------------------------------------------------------------------------------------------------------------
@@ -227,15 +207,25 @@ class Environment:
     # A call ------------------------------------------------------------------------------------------------------------
     async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
+        run = Run(
+            invocation,
+            target,
+            timeout_s=timeout_s,
+            lines=self.contract.started(invocation, target),
+            tail=tail,
+            cold=not self.calls,
+            clock=self.makings.clock,
+            log=self.log,
+        )
         self._running += 1
-        run = _Run(self, invocation, target, timeout_s, tail=tail)
         try:
             answer = await self._run(run, call)
             if answer is None or isinstance(answer.body, bytes):
                 return await self._settle(run, answer)
-            return self._stream_of(run, answer)
+            return self._stream_of(run, answer, answer.body)
         except asyncio.CancelledError:
             self.broken = True  # something still runs in it
+            run.stop_clock()
             raise
         finally:
             if run.stream is None:
@@ -245,7 +235,7 @@ class Environment:
         self._running -= 1
         self.calls += 1
 
-    async def _run(self, run: _Run, call: Call) -> Answer | None:
+    async def _run(self, run: Run, call: Call) -> Answer | None:
         """The call itself, until its answer (or the answer's head) is there. None when it ran out of time."""
         worker = self._worker or await self._revive()
         if worker is None:
@@ -269,7 +259,7 @@ class Environment:
             run.caller = None
         return None if run.timed_out else answer
 
-    def _due(self, run: _Run) -> None:
+    def _due(self, run: Run) -> None:
         """The time may be up: see Limits in the module's docstring."""
         assert run.worker is not None
         now_s = self.makings.clock.now_s()
@@ -287,9 +277,11 @@ class Environment:
         run.ended_s = now_s
         self._spawn(self._kill(run))
 
-    async def _kill(self, run: _Run) -> None:
+    async def _kill(self, run: Run) -> None:
         """End a call that is out of time. Its worker's death ends it; if that does not, it is ended here."""
         assert run.worker is not None
+        if run.stream is not None:
+            run.stream.cut = True
         await self._bury(run.worker)
         if run.stream is not None:
             await run.stream.finish()
@@ -298,221 +290,60 @@ class Environment:
             self.broken = run.abandoned = True
             run.caller.cancel()
 
-    async def _settle(self, run: _Run, answer: Answer | None) -> Ran:
+    async def _settle(self, run: Run, answer: Answer | None) -> Ran:
         """Measure, bury the dead, write what belongs behind the call."""
-        run.stop_clock()
-        status, exit_status = _TIMED_OUT if answer is None else (_STATUS[answer.ending], None)
+        duration_s = run.stop_clock()
         if answer is not None and answer.ending is Ending.DEAD and not answer.started:
             if not run.fresh:
-                if run.worker is not None:
-                    await self._bury(run.worker)
-                return Ran(answer, run.report(status, None))
+                return await self._lost(run, answer)
             answer = replace(answer, started=True)  # it died while it loaded: the function's own doing
+        status = Status.TIMEOUT if answer is None else _STATUS[answer.ending]
+        exit_status = None
         if answer is None or answer.ending in _DEADLY:
-            out_of_memory = await self._memory.ask()
-            assert run.worker is not None
-            exit_status = await self._bury(run.worker)
-            if status is Status.CRASHED and out_of_memory:
-                status = Status.OUT_OF_MEMORY
-        elif self._memory.is_due(run.duration_s):
-            await self._memory.ask()
-        elif self._memory.is_old():
-            self._spawn(self._memory.ask())
+            status, exit_status = await self._autopsy(run, status)
+        elif self._memory.is_old(run.begun_s):
+            if self._memory.is_worth_waiting_for(duration_s):
+                await self._memory.ask()
+            else:
+                self._spawn(self._memory.ask())
         run.open()
-        report = run.report(status, exit_status if status is Status.CRASHED else None)
+        report = run.report(self.revision, status, memory_peak_mib=self._memory.peak_mib(), exit_status=exit_status)
         for line in self.contract.settled(report):
             run.write(line)
         self.makings.telemetry.settled(run.target, report)
         return Ran(answer, report, bytes(run.tail or b""))
 
-    def _stream_of(self, run: _Run, answer: Answer) -> Ran:
+    async def _lost(self, run: Run, answer: Answer) -> Ran:
+        """The worker was gone before the call reached it."""
+        if run.worker is not None:
+            await self._bury(run.worker)
+        return Ran(answer, run.report(self.revision, Status.CRASHED, memory_peak_mib=self._memory.peak_mib()))
+
+    async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:
+        """What the worker died of, and its exit status. It is buried afterwards."""
+        assert run.worker is not None
+        out_of_memory = await self._memory.ask()
+        exit_status = await self._bury(run.worker)
+        if status is not Status.CRASHED:
+            return status, None
+        return (Status.OUT_OF_MEMORY, None) if out_of_memory else (Status.CRASHED, exit_status)
+
+    def _stream_of(self, run: Run, answer: Answer, body: AsyncIterator[bytes]) -> Ran:
         """An answer whose body goes on: the call is settled when that ends."""
-        assert not isinstance(answer.body, bytes)
-        run.stream = stream = _Stream(self, run, answer)
-        return Ran(replace(answer, body=stream), run.report(_STATUS[answer.ending], None), b"", stream.ended)
 
-    async def _settle_stream(self, run: _Run, answer: Answer, *, whole: bool) -> None:
-        ending = answer.ending if whole else Ending.DEAD
-        try:
-            await self._settle(run, None if run.timed_out else replace(answer, ending=ending, body=b""))
-        finally:
-            self._leave()
+        async def settle(whole: bool) -> None:
+            ending = answer.ending if whole else Ending.DEAD
+            try:
+                await self._settle(run, None if run.timed_out else replace(answer, ending=ending, body=b""))
+            finally:
+                self._leave()
 
-    # Logs --------------------------------------------------------------------------------------------------------------
+        run.stream = stream = Stream(body, settle)
+        report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib())
+        return Ran(replace(answer, body=stream), report, b"", stream.ended)
+
     def log(self, message: str, at_ms: int | None = None) -> None:
         """One event into this environment's stream."""
-        revision = self.revision
-        if at_ms is None:
-            at_ms = int(self.makings.clock.wall_s() * 1000)
-        event = LogEvent(at_ms, message)
-        self.makings.telemetry.log(revision.account, revision.region, self._group, self._stream, event)
-
-    def memory_peak_mib(self) -> int:
-        """The most it used so far, as far as asked."""
-        return min(self._memory.peak_mib(), self.revision.configuration.memory_mib)
-
-
-class _Run:
-    """One call under way: its log, its clock."""
-
-    __slots__ = (
-        "abandoned", "begun_s", "begun_wall_ms", "caller", "cold", "ended_s", "environment", "fresh", "invocation", "lines",
-        "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
-    )  # fmt: skip
-
-    def __init__(
-        self, environment: Environment, invocation: Invocation, target: Target, timeout_s: float, *, tail: bool
-    ) -> None:
-        clock = environment.makings.clock
-        self.environment = environment
-        self.invocation = invocation
-        self.target = target
-        self.timeout_s = timeout_s
-        self.lines: Sequence[str] = environment.contract.started(invocation, target)
-        self.tail = bytearray() if tail else None
-        self.begun_s = clock.now_s()
-        self.begun_wall_ms = int(clock.wall_s() * 1000)
-        self.ended_s = 0.0
-        #: The first call of this environment; and, of this worker, one that finds it still loading.
-        self.cold = not environment.calls
-        self.fresh = False
-        self.timed_out = False
-        self.abandoned = False
-        self.worker: Worker | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.caller: asyncio.Task[Any] | None = None
-        self.stream: _Stream | None = None
-
-    @property
-    def duration_s(self) -> float:
-        return self.ended_s - self.begun_s
-
-    def stop_clock(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        if not self.timed_out:
-            self.ended_s = self.environment.makings.clock.now_s()
-
-    def log(self, message: str, at_ms: int | None = None) -> None:
-        """The sink of what the function writes during this call."""
-        if self.lines:
-            self.open()
-        self.write(message, at_ms)
-
-    def open(self) -> None:
-        """Write the lines in front of the call, once."""
-        lines, self.lines = self.lines, ()
-        for line in lines:
-            self.write(line, self.begun_wall_ms)
-
-    def write(self, message: str, at_ms: int | None = None) -> None:
-        self.environment.log(message, at_ms)
-        if self.tail is not None:
-            self.tail += message.encode("utf-8", "replace")[-LOG_TAIL_BYTES:]
-            del self.tail[:-LOG_TAIL_BYTES]
-
-    def report(self, status: Status, exit_status: int | None) -> Report:
-        revision = self.environment.revision
-        init_ms = self.worker.init_ms if self.cold and self.worker is not None else None
-        ended_s = self.ended_s or self.environment.makings.clock.now_s()
-        duration_ms = (ended_s - self.begun_s) * 1000
-        if init_ms is not None and self.fresh:
-            duration_ms = max(duration_ms - init_ms, 0.0)
-        return Report(
-            invocation=self.invocation.id,
-            revision=revision.id,
-            version=revision.version,
-            status=status,
-            duration_ms=duration_ms,
-            memory_mib=revision.configuration.memory_mib,
-            memory_peak_mib=self.environment.memory_peak_mib(),
-            timeout_s=revision.configuration.timeout_s,
-            init_ms=init_ms,
-            exit_status=exit_status,
-            trace=self.invocation.trace,
-        )
-
-
-class _Stream:
-    """The rest of an answer. Whoever reads it may stop: what is left is read here, so that the call ends as it would have."""
-
-    def __init__(self, environment: Environment, run: _Run, answer: Answer) -> None:
-        assert not isinstance(answer.body, bytes)
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._environment = environment
-        self._run = run
-        self._answer = answer
-        self._body = aiter(answer.body)
-        self._whole = False
-        self._finishing = False
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._body)
-        except StopAsyncIteration:
-            self._whole = True
-            await self.finish()
-            raise
-        except Exception as error:
-            await self.finish()
-            raise Unavailable("the function ended before its answer did") from error
-
-    async def aclose(self) -> None:
-        """The reader is gone. The call goes on."""
-        if not self._finishing:
-            self._environment._spawn(self._read_on())  # noqa: SLF001  (one class in two parts)
-
-    async def _read_on(self) -> None:
-        with contextlib.suppress(Unavailable):
-            async for _ in self:
-                pass
-
-    async def finish(self) -> None:
-        """Settle, once."""
-        if self._finishing:
-            return
-        self._finishing = True
-        try:
-            await self._environment._settle_stream(self._run, self._answer, whole=self._whole)  # noqa: SLF001
-        finally:
-            if not self.ended.done():
-                self.ended.set_result(None)
-
-
-class _Memory:
-    """What a shell used, asked for seldom: each question is a round trip to the keeper."""
-
-    def __init__(self, sandboxes: Sandboxes, clock: Clock) -> None:
-        self.shell: Shell | None = None
-        self.inherited_bytes = 0
-        self._sandboxes = sandboxes
-        self._clock = clock
-        self._peak_bytes = 0
-        self._oom_kills = 0
-        self._asked_s: float | None = None
-
-    def is_due(self, duration_s: float) -> bool:
-        """Worth waiting for: never asked, or the call was long enough not to notice."""
-        return self._asked_s is None or (duration_s >= USAGE_AWAITED_FROM_S and self.is_old())
-
-    def is_old(self) -> bool:
-        return self._asked_s is None or self._clock.now_s() - self._asked_s >= USAGE_EVERY_S
-
-    async def ask(self) -> bool:
-        """Refresh; whether the kernel ended something for want of memory since the last time."""
-        assert self.shell is not None
-        self._asked_s = self._clock.now_s()
-        try:
-            usage = await self._sandboxes.usage(self.shell)
-        except OndolError:
-            return False  # the last figures stand
-        self._peak_bytes = max(self._peak_bytes, usage.memory_peak_bytes)
-        grew = usage.oom_kills > self._oom_kills
-        self._oom_kills = usage.oom_kills
-        return grew
-
-    def peak_mib(self) -> int:
-        return -(-(self.inherited_bytes + self._peak_bytes) // MIB)
+        makings, revision = self.makings, self.revision
+        event = LogEvent(int(makings.clock.wall_s() * 1000) if at_ms is None else at_ms, message)
+        makings.telemetry.log(revision.account, revision.region, self._group, self._stream, event)

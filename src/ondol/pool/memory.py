@@ -1,0 +1,57 @@
+"""What a shell used, asked for seldom: each question is a round trip to the keeper, too much for a warm call.
+
+It must not know of calls or workers. The last figures stand when the keeper does not answer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ondol.clock import Clock
+from ondol.model.errors import OndolError
+from ondol.model.limits import MIB
+from ondol.sandbox import Sandboxes, Shell
+
+#: How often is often enough, and from which duration on a call does not notice that it waits for the answer.
+ASK_EVERY_S: Final = 1.0
+AWAITED_FROM_S: Final = 0.02
+
+
+class Memory:
+    """The memory of one environment: what its worker inherited, and the peak of its cgroup."""
+
+    __slots__ = ("_asked_s", "_clock", "_oom_kills", "_peak_bytes", "_sandboxes", "inherited_bytes", "shell")
+
+    def __init__(self, sandboxes: Sandboxes, clock: Clock) -> None:
+        self.shell: Shell | None = None
+        self.inherited_bytes = 0
+        self._sandboxes = sandboxes
+        self._clock = clock
+        self._peak_bytes = 0
+        self._oom_kills = 0
+        self._asked_s: float | None = None
+
+    def peak_mib(self) -> int:
+        """The most it used so far, as far as asked."""
+        return -(-(self.inherited_bytes + self._peak_bytes) // MIB)
+
+    def is_old(self, now_s: float) -> bool:
+        """Never asked, or long ago."""
+        return self._asked_s is None or now_s - self._asked_s >= ASK_EVERY_S
+
+    def is_worth_waiting_for(self, duration_s: float) -> bool:
+        """Whether the call that ended now should wait until the figures are fresh."""
+        return self._asked_s is None or duration_s >= AWAITED_FROM_S
+
+    async def ask(self) -> bool:
+        """Refresh; whether the kernel ended something for want of memory since the last time."""
+        assert self.shell is not None
+        self._asked_s = self._clock.now_s()
+        try:
+            usage = await self._sandboxes.usage(self.shell)
+        except OndolError:
+            return False
+        self._peak_bytes = max(self._peak_bytes, usage.memory_peak_bytes)
+        grew = usage.oom_kills > self._oom_kills
+        self._oom_kills = usage.oom_kills
+        return grew

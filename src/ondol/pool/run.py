@@ -1,0 +1,182 @@
+"""One call under way in an environment: its clock, its part of the log, its report, and the rest of its answer.
+
+It must not know of shells, workers' lives or other calls; `pool/environment.py` decides what a call's end means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from ondol.clock import Clock
+from ondol.model.errors import Unavailable
+from ondol.model.functions import Revision, Target
+from ondol.model.invocations import Invocation, Report, Status
+from ondol.model.limits import LOG_TAIL_BYTES
+from ondol.runtime import Answer, LogSink, Worker
+
+
+class Ran(NamedTuple):
+    """What one call came to."""
+
+    #: None: it ran longer than it may.
+    answer: Answer | None
+    #: For an answer that streams: as of the answer's head. The final one is in the log and the telemetry.
+    report: Report
+    #: The last LOG_TAIL_BYTES of the call's log, when asked for.
+    tail: bytes = b""
+    #: Set when the answer streams: done once its stream has ended.
+    streaming: asyncio.Future[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """False: the worker was lost before it took the call up. Nothing ran, no report was written: try once more elsewhere."""
+        return self.answer is None or self.answer.started
+
+
+class Run:
+    """One call. `lines` are what its contract writes in front of it."""
+
+    __slots__ = (
+        "_clock", "_lines", "_log", "abandoned", "begun_s", "begun_wall_s", "caller", "cold", "ended_s", "fresh", "invocation",
+        "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        target: Target,
+        *,
+        timeout_s: float,
+        lines: Sequence[str],
+        tail: bool,
+        cold: bool,
+        clock: Clock,
+        log: LogSink,
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._lines = lines
+        self.invocation = invocation
+        self.target = target
+        self.timeout_s = timeout_s
+        self.tail = bytearray() if tail else None
+        self.begun_s = clock.now_s()
+        self.begun_wall_s = clock.wall_s()
+        self.ended_s: float | None = None
+        #: The first call of its environment; and, of its worker, one that finds it still loading.
+        self.cold = cold
+        self.fresh = False
+        #: It ran out of time; and, whoever awaits it was cancelled because killing it did not help.
+        self.timed_out = False
+        self.abandoned = False
+        self.worker: Worker | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.caller: asyncio.Task[Any] | None = None
+        self.stream: Stream | None = None
+
+    def stop_clock(self) -> float:
+        """The call is over (since its time ran out, if it did); its duration."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.ended_s is None:
+            self.ended_s = self._clock.now_s()
+        return self.ended_s - self.begun_s
+
+    def log(self, message: str, at_ms: int | None = None) -> None:
+        """The sink of what the function writes during this call."""
+        if self._lines:
+            self.open()
+        self.write(message, at_ms)
+
+    def open(self) -> None:
+        """Write the lines in front of the call, once."""
+        lines, self._lines = self._lines, ()
+        at_ms = int(self.begun_wall_s * 1000)
+        for line in lines:
+            self.write(line, at_ms)
+
+    def write(self, message: str, at_ms: int | None = None) -> None:
+        """One event of this call."""
+        self._log(message, at_ms)
+        if self.tail is not None:
+            self.tail += message.encode("utf-8", "replace")[-LOG_TAIL_BYTES:]
+            del self.tail[:-LOG_TAIL_BYTES]
+
+    def report(self, revision: Revision, status: Status, *, memory_peak_mib: int, exit_status: int | None = None) -> Report:
+        """What was measured so far. A cold start's loading is no part of the duration; a later worker's is."""
+        init_ms = self.worker.init_ms if self.cold and self.worker is not None else None
+        ended_s = self.ended_s if self.ended_s is not None else self._clock.now_s()
+        duration_ms = (ended_s - self.begun_s) * 1000
+        if init_ms is not None and self.fresh:
+            duration_ms = max(duration_ms - init_ms, 0.0)
+        configuration = revision.configuration
+        return Report(
+            invocation=self.invocation.id,
+            revision=revision.id,
+            version=revision.version,
+            status=status,
+            duration_ms=duration_ms,
+            memory_mib=configuration.memory_mib,
+            memory_peak_mib=min(memory_peak_mib, configuration.memory_mib),
+            timeout_s=configuration.timeout_s,
+            init_ms=init_ms,
+            exit_status=exit_status,
+            trace=self.invocation.trace,
+        )
+
+
+class Stream:
+    """The rest of an answer. Whoever reads it may stop (`aclose`): what is left is read here, and the call ends as ever."""
+
+    def __init__(self, body: AsyncIterator[bytes], settle: Callable[[bool], Awaitable[None]]) -> None:
+        #: Done when the call has been settled.
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._body = aiter(body)
+        #: Told, once, whether the answer came to its end.
+        self._settle = settle
+        self._whole = False
+        #: The call ran out of time: what ends now is no whole answer.
+        self.cut = False
+        self._finishing = False
+        self._reader: asyncio.Task[None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._body)
+        except StopAsyncIteration:
+            self._whole = not self.cut
+            await self.finish()
+            if self.cut:
+                raise Unavailable("the function ran out of time before its answer ended") from None
+            raise
+        except Exception as error:
+            await self.finish()
+            raise Unavailable("the function ended before its answer did") from error
+
+    async def aclose(self) -> None:
+        """The reader is gone; the call goes on. Returns at once."""
+        if not self._finishing and self._reader is None:
+            self._reader = asyncio.get_running_loop().create_task(self._read_on())
+
+    async def finish(self) -> None:
+        """Settle, once."""
+        if self._finishing:
+            return
+        self._finishing = True
+        try:
+            await self._settle(self._whole)
+        finally:
+            if not self.ended.done():
+                self.ended.set_result(None)
+
+    async def _read_on(self) -> None:
+        try:
+            async for _ in self:
+                pass
+        except Unavailable:
+            return  # settled as such
