@@ -9,12 +9,13 @@ import re
 import pytest
 from botocore.exceptions import ClientError
 
+from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.runtimes import LISTED
 from ondol.dialects.aws.service import ServiceError
-from ondol.model.errors import Denied
+from ondol.model.errors import Denied, Unavailable
 from ondol.model.principals import Kind, Principal
 from ondol.testing.boto import ACCOUNT, REGION, blocking
-from ondol.testing.control import ARN, ROLE, archive
+from ondol.testing.control import ARN, ROLE, Control, archive
 from ondol.testing.control import control as control_over
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -326,6 +327,34 @@ async def test_an_archive_beyond_the_limit_is_too_large(control):
     error = await refused(control.create(Code={"ZipFile": b"x" * 52_428_801}))
     assert (error.code, error.status) == ("RequestEntityTooLargeException", 413)
     assert str(error) == "Zipped size must be smaller than 52428800 bytes"
+
+
+async def test_an_archive_that_unpacks_to_too_much_is_refused(control, monkeypatch):
+    monkeypatch.setattr("ondol.testing.blobs.CODE_UNPACKED_BYTES_MAX", 10)
+    error = await refused(control.create())
+    assert (error.code, str(error)) == ("InvalidParameterValueException", "Unzipped size must be smaller than 10 bytes")
+
+
+async def test_the_account_s_code_storage_is_bounded(control, monkeypatch):
+    monkeypatch.setattr("ondol.dialects.aws.uploads.CODE_STORAGE_BYTES_MAX", 2 * len(archive()))
+    for name in ("one", "two"):
+        await control.create(name)
+    error = await refused(control.create("three"))
+    assert (error.code, str(error)) == ("CodeStorageExceededException", "Code storage limit exceeded.")
+
+
+async def test_uploads_leave_nothing_in_the_spool(control, tmp_path):
+    await control.create()
+    await refused(control.create("other", Code={"ZipFile": b"no zip"}))
+    assert [path.name for path in tmp_path.iterdir()] == ["code"]
+
+
+async def test_an_upload_that_cannot_be_spooled_says_how_to_mend_it(tmp_path):
+    async with control_over(tmp_path) as made:
+        operations = control_plane(made.desk.deployments, spool=tmp_path / "gone", code_url=lambda code, told: "")
+        with pytest.raises(Unavailable, match="gone"):
+            await Control(made.desk, operations).create()
+        assert made.desk.index.functions() == []
 
 
 async def test_an_unknown_code_signing_configuration_is_not_found(control):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws import refusals
+from ondol.disk import explained
 from ondol.model.errors import InvalidCode, TooLarge
 from ondol.model.functions import Code
 from ondol.model.limits import CODE_ZIPPED_BYTES_MAX
@@ -37,9 +38,12 @@ class Uploads:
             raise refusals.too_large(f"Zipped size must be smaller than {CODE_ZIPPED_BYTES_MAX} bytes")
         if stored_bytes(self._deployments, account, region) + len(data) > CODE_STORAGE_BYTES_MAX:
             raise refusals.storage_exceeded()
-        with tempfile.NamedTemporaryFile(dir=self._spool, suffix=".zip") as spooled:
-            await asyncio.to_thread(_write, Path(spooled.name), data)
-            return await self._take(Path(spooled.name))
+        archive = self._spool / f"upload-{secrets.token_hex(8)}.zip"
+        try:
+            await asyncio.to_thread(_write, archive, data)
+            return await self._take(archive)
+        finally:
+            archive.unlink(missing_ok=True)
 
     async def _take(self, archive: Path) -> Code:
         try:
@@ -60,4 +64,5 @@ def stored_bytes(deployments: Deployments, account: str, region: str) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    with explained(path):
+        path.write_bytes(data)
