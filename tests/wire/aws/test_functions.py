@@ -514,6 +514,15 @@ async def test_what_cannot_be_deleted_says_why(control):
         assert str(await refused(control("DeleteFunction", FunctionName="hello", Qualifier=qualifier))) == text
 
 
+async def test_deleting_what_is_not_there_names_the_bare_function(control):
+    error = await refused(control("DeleteFunction", FunctionName="ghost", Qualifier="1221"))
+    assert str(error) == f"Function not found: {ARN}ghost"
+    error = await refused(control("DeleteFunction", FunctionName="ghost", Qualifier="$LATEST"))
+    assert str(error) == "$LATEST version cannot be deleted without deleting the function."
+    error = await refused(control("DeleteFunction", FunctionName="ghost:1", Qualifier="2"))
+    assert str(error) == "The derived qualifier from the function name does not match the specified qualifier."
+
+
 async def test_a_deleted_name_is_free_again(control):
     await control.create(Publish=True)
     await control("DeleteFunction", FunctionName="hello")

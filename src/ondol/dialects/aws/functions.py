@@ -119,15 +119,19 @@ class Functions:
         return await self._update(function, params, configuration=configuration.updated(old, params))
 
     async def delete(self, context: Context, params: Params) -> Params:
-        found = self._lookup.function(context, "DeleteFunction", params)
-        function, qualifier = found.function, found.qualifier
+        named = self._lookup.named(context, "DeleteFunction", params)
+        qualifier = named.qualifier
+        if qualifier == LATEST:
+            raise refusals.invalid("$LATEST version cannot be deleted without deleting the function.")
+        if qualifier is not None and not qualifier.isdecimal():
+            raise refusals.invalid("Deletion of aliases is not currently supported.")
+        # The service names the bare function here, whatever the qualifier.
+        function = self._deployments.index.handle(DIALECT, named.account, named.region, named.name)
+        if function is None:
+            raise refusals.function_not_found(names.function_arn(named.account, named.region, named.name))
         with self._lookup.changing(function):
             if qualifier is None:
                 await self._deployments.delete(function.id)
-            elif qualifier == LATEST:
-                raise refusals.invalid("$LATEST version cannot be deleted without deleting the function.")
-            elif not qualifier.isdecimal():
-                raise refusals.invalid("Deletion of aliases is not currently supported.")
             else:
                 await self._delete_version(function, int(qualifier))
         return {}
