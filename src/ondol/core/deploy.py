@@ -77,8 +77,9 @@ def etag(revision: str, stage: Stage) -> str:
 class Deployments:
     """The use cases. One per process that writes the catalog."""
 
-    def __init__(  # noqa: PLR0917  # ports first, in the order of the architecture
+    def __init__(
         self,
+        *,
         store: Store,
         blobs: Blobs,
         index: Index,
