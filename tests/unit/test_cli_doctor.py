@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from ondol.cli.doctor import Interpreter
 from ondol.cli.main import ondol
 
 
@@ -19,7 +21,13 @@ CGROUPS = tried("control groups", True, False, "version 2")
 GOOD = [NAMESPACES, CGROUPS]
 WITHOUT_CGROUPS = [NAMESPACES, tried("control groups", False, False, "none can be written", "run as root")]
 WITHOUT_NAMESPACES = [tried("namespaces", False, True, "forbidden", "sysctl -w kernel.unprivileged_userns_clone=1"), CGROUPS]
-PYTHONS = {"python3.9": "/usr/bin/python3.9", "python3.11": "/usr/bin/python3.11"}
+
+
+def pythons(*paths):
+    return {f"python3.{9 + n}": Interpreter(path=path, version=f"3.{9 + n}.1") for n, path in enumerate(paths)}
+
+
+PYTHONS = pythons("/bin/sh", "/bin/sh", "/bin/sh")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +65,13 @@ def test_without_interpreters_no_node_can_run():
     result = doctor(interpreters={})
     assert result.exit_code == 4
     assert "apt install python3" in result.stdout
+
+
+def test_runtimes_that_are_missing_are_named_with_how_to_get_one():
+    result = doctor()
+    assert result.exit_code == 0
+    assert re.search(r"absent +missing +python3\.8, python3\.12, python3\.13, python3\.14\n", result.stdout)
+    assert "uv python install 3.14" in result.stdout
 
 
 def test_scripts_get_the_findings_as_json():

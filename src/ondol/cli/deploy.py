@@ -19,6 +19,7 @@ import click
 
 from ondol.cli import client, package
 from ondol.cli import node as nodes
+from ondol.cli.doctor import runtimes_here
 from ondol.cli.node import Node
 from ondol.cli.shape import Example, Exit, Failure, as_json, find_node, note, print_json
 from ondol.model import limits
@@ -146,7 +147,7 @@ def deploy_web(where: Node, wish: Wish) -> Deployed:
     now = old or {}
     same_code = now.get("code_sha256") == hashlib.sha256(wish.package.archive).hexdigest()
     # Values of variables are not shown by the node, so that given ones always count as a change.
-    if same_code and not wish.variables and all(now.get(key) == value for key, value in wanted.items()):
+    if same_code and not wish.variables and all(now.get(key) == wanted[key] for key in wanted.keys() - {"contract"}):
         change = "unchanged"
     else:
         change = "updated" if old else "created"
@@ -210,8 +211,10 @@ def _guessed(guess: str | None, wish: Wish, option: str) -> str:
 
 
 def newest_runtime() -> str:
-    """What the node certainly has: the interpreter it runs on, which is the one that runs this."""
-    return f"python{sys.version_info.major}.{sys.version_info.minor}"
+    """What a node on this machine has: the interpreter it runs on itself if it counts, else the newest there is."""
+    own = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    here = runtimes_here()
+    return own if own in here or not here else here[-1]
 
 
 def _configuration(where: Node, api: Any, name: str) -> dict[str, Any] | None:

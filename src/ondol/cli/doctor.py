@@ -23,6 +23,8 @@ from ondol.cli.shape import Example, Exit, as_json, print_json, settings_of, wit
 FREE_MIB_MIN: Final = 512
 FREE_MIB_LOW: Final = 4096
 DESCRIPTORS_MIN: Final = 4096
+#: Runtimes that functions may ask for.
+KNOWN: Final = tuple(f"python3.{minor}" for minor in range(8, 15))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,18 @@ class Probed(Protocol):
 
 
 Probe = Callable[[], Sequence[Probed]]
-#: Runtime id -> path of its interpreter.
-Interpreters = Callable[[], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """One that is installed."""
+
+    path: str
+    version: str
+
+
+#: By runtime id.
+Interpreters = Callable[[], Mapping[str, Interpreter]]
 
 
 def examine(settings: config.Settings, *, probe: Probe, interpreters: Interpreters) -> list[Finding]:
@@ -79,12 +91,24 @@ def _interpreters(find: Interpreters) -> list[Finding]:
     if not found:
         mend = "install one, such as: apt install python3"
         return [Finding(part="interpreters", what="any", ok=False, detail="none found", mend=mend, needed=True)]
-    return [
-        Finding(part="interpreters", what=name, ok=True, detail=path) for name, path in sorted(found.items(), key=_numbered)
+    shown = [
+        Finding(part="interpreters", what=name, ok=True, detail=f"{one.path} ({one.version})")
+        for name, one in sorted(found.items(), key=_numbered)
     ]
+    missing = [name for name in KNOWN if name not in found]
+    if missing:
+        install = f"uv python install {missing[-1].removeprefix('python')}, or pyenv, or the system's packages"
+        mend = f"{install}; or run on what there is with --runtime-substitute nearest"
+        shown.append(Finding(part="interpreters", what="missing", ok=False, detail=", ".join(missing), mend=mend))
+    return shown
 
 
-def _numbered(item: tuple[str, str]) -> list[int]:
+def runtimes_here() -> list[str]:
+    """Runtime ids that a node on this machine can run, oldest first."""
+    return [name for name, _ in sorted(_find_interpreters().items(), key=_numbered)]
+
+
+def _numbered(item: tuple[str, Interpreter]) -> list[int]:
     return [int(part) for part in item[0].removeprefix("python").split(".") if part.isdigit()]
 
 
@@ -184,11 +208,12 @@ def doctor(tools: Any, /, config_file: str | None, json_: bool, **flags: Any) ->
 
 def lines(findings: Sequence[Finding]) -> list[str]:
     """The findings for a person."""
-    width = max(len(finding.what) for finding in findings)
     shown: list[str] = []
     for part in dict.fromkeys(finding.part for finding in findings):
         shown.append(part)
-        for finding in (finding for finding in findings if finding.part == part):
+        of_part = [finding for finding in findings if finding.part == part]
+        width = max(len(finding.what) for finding in of_part)
+        for finding in of_part:
             mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
             shown.append(f"  {mark:<8}{finding.what:<{width}}  {finding.detail}".rstrip())
             if finding.mend and (not finding.ok or finding.part == "disk"):
@@ -206,8 +231,8 @@ def _probe() -> Sequence[Probed]:
     return probe()
 
 
-def _find_interpreters() -> Mapping[str, str]:
+def _find_interpreters() -> Mapping[str, Interpreter]:
     from ondol.runtimes.interpreters import Interpreters
 
     found = Interpreters.discover().all()
-    return {one.name: f"{one.path} ({one.major}.{one.minor}.{one.micro})" for one in found}
+    return {one.name: Interpreter(path=one.path, version=f"{one.major}.{one.minor}.{one.micro}") for one in found}

@@ -142,7 +142,8 @@ def _loaded(body: str) -> Any:
 
 def _is_web(where: Node, name: str) -> bool:
     try:
-        return client.Native(where).function(name).get("contract") == "web"
+        # A web application or a command that serves: called by requests, both.
+        return client.Native(where).function(name).get("contract") != "aws"
     except Failure:
         return False
 
