@@ -16,7 +16,9 @@ from ondol.dialects.aws import codec
 from ondol.dialects.aws.service import ServiceError
 
 LOADER = Loader()
-MODELS = {name: ServiceModel(LOADER.load_service_model(name, "service-2"), name) for name in ("lambda", "logs", "sts", "sqs", "sns")}
+MODELS = {
+    name: ServiceModel(LOADER.load_service_model(name, "service-2"), name) for name in ("lambda", "logs", "sts", "sqs", "sns")
+}
 #: Bodies that are event streams or raw streams are no business of the codec.
 STREAMS = {("lambda", "InvokeWithResponseStream"), ("logs", "StartLiveTail"), ("logs", "GetLogObject")}
 
@@ -105,7 +107,7 @@ def test_what_we_answer_is_parsed_by_botocore_unchanged(service, name):
     operation = MODELS[service].operation_model(name)
     for _ in range(5):
         result = made(operation.output_shape, rng) if operation.output_shape else {}
-        for member, shape in (operation.output_shape.members.items() if operation.output_shape else ()):
+        for member, shape in operation.output_shape.members.items() if operation.output_shape else ():
             if shape.serialization.get("location") == "statusCode":
                 result[member] = 200
         call = codec.Call(service, MODELS[service].metadata["protocol"], name, {})

@@ -28,7 +28,10 @@ class Signed:
         parts = urlsplit(prepared.url)
         self.method = prepared.method
         self.target = parts.path + (f"?{parts.query}" if parts.query else "")
-        self.headers = [(name.lower(), value if isinstance(value, str) else value.decode("latin-1")) for name, value in prepared.headers.items()]
+        self.headers = [
+            (name.lower(), value if isinstance(value, str) else value.decode("latin-1"))
+            for name, value in prepared.headers.items()
+        ]
         if not any(name == "host" for name, _ in self.headers):
             self.headers.append(("host", parts.netloc))
         body = prepared.body or b""
@@ -41,11 +44,25 @@ class Signed:
         return claim
 
 
-def signed(method="POST", url="http://127.0.0.1:7979/2015-03-31/functions/f/invocations", body=b"{}", headers=(), *,
-           auth=botocore.auth.SigV4Auth, service="lambda", region="eu-west-1", token=None, at_s=NOW_S, **options):
+def signed(
+    method="POST",
+    url="http://127.0.0.1:7979/2015-03-31/functions/f/invocations",
+    body=b"{}",
+    headers=(),
+    *,
+    auth=botocore.auth.SigV4Auth,
+    service="lambda",
+    region="eu-west-1",
+    token=None,
+    at_s=NOW_S,
+    **options,
+):
     request = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
     moment = datetime.fromtimestamp(at_s, UTC)
-    with mock.patch("botocore.auth.get_current_datetime", lambda remove_tzinfo=True: moment.replace(tzinfo=None) if remove_tzinfo else moment):
+    with mock.patch(
+        "botocore.auth.get_current_datetime",
+        lambda remove_tzinfo=True: moment.replace(tzinfo=None) if remove_tzinfo else moment,
+    ):
         auth(Credentials(KEY, SECRET, token), service, region, **options).add_auth(request)
     return Signed(request)
 
@@ -67,11 +84,21 @@ FORMS = st.sampled_from([botocore.auth.SigV4Auth, botocore.auth.SigV4QueryAuth])
 
 def target_of(path, query):
     text = "/" + "/".join(path)
-    return text + ("?" + "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query) if query else "")
+    return text + (
+        "?" + "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query) if query else ""
+    )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(METHODS, segments, fields, st.dictionaries(names, blanks, max_size=3), st.binary(max_size=40), FORMS, st.none() | plain.filter(bool))
+@given(
+    METHODS,
+    segments,
+    fields,
+    st.dictionaries(names, blanks, max_size=3),
+    st.binary(max_size=40),
+    FORMS,
+    st.none() | plain.filter(bool),
+)
 def test_whatever_botocore_signs_is_verified_and_a_changed_body_is_not(method, path, query, headers, body, form, token):
     if form is botocore.auth.SigV4QueryAuth:
         body = b""  # this signer turns bodies into query fields
@@ -108,13 +135,25 @@ def test_a_signature_holds_for_five_minutes_either_way():
     request.verify(now_s=NOW_S - 300)
     late = refused(request, now_s=NOW_S + 301)
     assert (late.code, late.status) == ("InvalidSignatureException", 403)
-    assert late.message == "Signature expired: 20231114T221320Z is now earlier than 20231114T221321Z (20231114T221821Z - 5 min.)"
+    assert (
+        late.message == "Signature expired: 20231114T221320Z is now earlier than 20231114T221321Z (20231114T221821Z - 5 min.)"
+    )
     early = refused(request, now_s=NOW_S - 301)
-    assert early.message == "Signature not yet current: 20231114T221320Z is still later than 20231114T221319Z (20231114T220819Z + 5 min.)"
+    assert (
+        early.message
+        == "Signature not yet current: 20231114T221320Z is still later than 20231114T221319Z (20231114T220819Z + 5 min.)"
+    )
 
 
 def test_a_presigned_request_holds_until_it_expires():
-    request = signed("GET", "http://127.0.0.1:7979/?Action=GetCallerIdentity&Version=2011-06-15", b"", auth=botocore.auth.SigV4QueryAuth, service="sts", expires=900)
+    request = signed(
+        "GET",
+        "http://127.0.0.1:7979/?Action=GetCallerIdentity&Version=2011-06-15",
+        b"",
+        auth=botocore.auth.SigV4QueryAuth,
+        service="sts",
+        expires=900,
+    )
     request.verify(now_s=NOW_S + 900)
     assert refused(request, now_s=NOW_S + 901).message.endswith("(20231114T222821Z - 15 min.)")
 
@@ -142,7 +181,9 @@ def test_an_unsigned_hash_header_cannot_free_the_body():
 
 def test_the_host_has_to_be_signed():
     request = signed()
-    request.headers = [(n, v.replace("SignedHeaders=host;", "SignedHeaders=") if n == "authorization" else v) for n, v in request.headers]
+    request.headers = [
+        (n, v.replace("SignedHeaders=host;", "SignedHeaders=") if n == "authorization" else v) for n, v in request.headers
+    ]
     assert "'SignedHeader'" in refused(request).message
 
 
@@ -153,11 +194,23 @@ def test_a_request_without_a_claim_has_none():
 @pytest.mark.parametrize(
     ("authorization", "text"),
     [
-        ("AWS4-HMAC-SHA256 Credential=a/b", "Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter."),
-        ("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=0", "Credential must have exactly 5 slash-delimited elements"),
+        (
+            "AWS4-HMAC-SHA256 Credential=a/b",
+            "Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter.",
+        ),
+        (
+            "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=0",
+            "Credential must have exactly 5 slash-delimited elements",
+        ),
         ("Basic Zm9vOmJhcg==", "Unsupported AWS 'algorithm'"),
-        (f"AWS4-HMAC-SHA256 Credential={KEY}/20231115/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "Date in Credential scope does not match YYYYMMDD"),
-        (f"AWS4-HMAC-SHA256 Credential={KEY}/20231114/../lambda/aws4_request, SignedHeaders=host, Signature=0", "Credential should be scoped to a valid region."),
+        (
+            f"AWS4-HMAC-SHA256 Credential={KEY}/20231115/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0",
+            "Date in Credential scope does not match YYYYMMDD",
+        ),
+        (
+            f"AWS4-HMAC-SHA256 Credential={KEY}/20231114/../lambda/aws4_request, SignedHeaders=host, Signature=0",
+            "Credential should be scoped to a valid region.",
+        ),
     ],
 )
 def test_a_broken_claim_is_told_what_it_lacks(authorization, text):

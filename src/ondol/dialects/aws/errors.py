@@ -132,6 +132,7 @@ TABLE: Mapping[type, Translator] = {
     errors.NotFound: _not_found,
     errors.AlreadyExists: _user("ResourceConflictException"),
     errors.RevisionMismatch: _user("PreconditionFailedException"),
+    errors.InUse: _user("ResourceConflictException"),
     errors.Busy: _user("ResourceConflictException"),
     errors.Conflict: _user("ResourceConflictException"),
     errors.Denied: _denied,

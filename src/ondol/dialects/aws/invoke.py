@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -184,14 +185,30 @@ def _payload(body: bytes, kind: str) -> bytes:
         raise too_large()
     if not body:
         return b"{}"
+    if not _is_json(body):
+        message = f"Could not parse request body into json: Could not parse payload into json: {jackson.complaint(body)}"
+        raise ServiceError("InvalidRequestContentException", message, status=400, extra=errors.USER)
+    return body
+
+
+def _is_json(body: bytes) -> bool:
     try:
         # Raw walks over the text without making objects: 2 ms for 6 MB. It does not look at the bytes of strings.
         _RAW.decode(body)
-        body.isascii() or body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        message = f"Could not parse request body into json: Could not parse payload into json: {jackson.complaint(body)}"
-        raise ServiceError("InvalidRequestContentException", message, status=400, extra=errors.USER) from None
-    return body
+        return body.isascii() or bool(body.decode())
+    except (UnicodeDecodeError, RecursionError):
+        return False
+    except msgspec.DecodeError:
+        # Half a surrogate pair, escaped, is what msgspec alone refuses: Lambda and Python's json let it pass.
+        return b"\\ud" in body.lower() and _python_reads(body)
+
+
+def _python_reads(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def too_large() -> ServiceError:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 #: A body that is broken further behind gets a general text: telling must not hold up the loop.
 LOOKED_AT_BYTES_MAX = 64 * 1024
-_DEPTH_MAX = 1000
+#: As deep as this module can walk.
+_DEPTH_MAX = 200
 
 _VALUE = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
 _SOURCE = "[Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {line}, column: {column}]"
@@ -77,8 +78,7 @@ class _Walk:
         start = self.at
         self.depth += 1
         if self.depth > _DEPTH_MAX:
-            text = f"Document nesting depth ({self.depth}) exceeds the maximum allowed ({_DEPTH_MAX})"
-            raise _Found(text, self.at)
+            raise _Found("Document nesting depth exceeds the maximum allowed", self.at)
         self.at += 1
         first = True
         while True:

@@ -107,6 +107,9 @@ class Shapes:
             made = self._made[name] = Shape(name, self._raw[name], self)
         return made
 
+    def names(self) -> list[str]:
+        return list(self._raw)
+
     def __contains__(self, name: str) -> bool:
         return name in self._raw
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ondol.dialects.aws.names import joined
@@ -108,7 +108,7 @@ def _broken(shape: Shape, value: Any) -> list[str]:
         if "enum" in traits and value not in traits["enum"]:
             broken.append(_enum_text(shape))
         pattern = traits.get("pattern")
-        if pattern is not None and len(value) <= PATTERN_CHARS_MAX and not _matcher(pattern)(value):
+        if pattern is not None and len(value) <= PATTERN_CHARS_MAX and not matcher(pattern)(value):
             broken.append(f"Member must satisfy regular expression pattern: {pattern}")
     measured = value if _is_number(shape) else None if shape.type in _UNMEASURED else len(value)
     if measured is not None:
@@ -197,13 +197,22 @@ def java_text(value: Any, shape: Shape) -> str:  # noqa: PLR0911  one line per k
     return str(value)
 
 
-@cache
-def _matcher(pattern: str) -> Callable[[str], Any]:
+@lru_cache(maxsize=4096)
+def matcher(pattern: str) -> Callable[[str], Any]:
     """A whole match, as Java's `matches()`. A pattern that Python cannot read holds nobody up."""
     try:
         return re.compile(_to_python(pattern), re.ASCII).fullmatch
     except re.error:
         return lambda _: True
+
+
+def can_hold(pattern: str) -> bool:
+    """Whether `matcher` checks this pattern at all."""
+    try:
+        re.compile(_to_python(pattern), re.ASCII)
+    except re.error:
+        return False
+    return True
 
 
 #: No letter, number or separator is assigned beyond; to look further would hold up the first request by a tenth of a second.
@@ -215,11 +224,12 @@ def _to_python(pattern: str) -> str:
     r"""Java's `\p{L}` (always inside a class in the models we serve) as ranges that Python's `re` understands."""
 
     def ranges(found: re.Match[str]) -> str:
-        inside = _in_class(pattern, found.start())
+        inside = _in_class(found.string, found.start())
         listed = _category(found[1])
         return listed if inside else f"[{listed}]"
 
-    return _CATEGORY.sub(ranges, pattern)
+    # Java takes the "-" behind a class for itself where Python sees a range without an end.
+    return _CATEGORY.sub(ranges, re.sub(r"(\\[wdsWDS])-", r"\1\\-", pattern))
 
 
 def _in_class(pattern: str, at: int) -> bool:
