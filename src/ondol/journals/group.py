@@ -70,6 +70,8 @@ class LogGroup:
         self._load_streams()
         names = sorted(path for path in folder.iterdir() if path.suffix == ".log")
         self.segments = [Segment.load(path, int(path.stem, 16)) for path in names]
+        #: Streams of the append under way: they have a line in the table and no event yet.
+        self._arriving: frozenset[int] = frozenset()
         #: When the growing segment was begun; one found at start is begun anew.
         self._begun_ms = 0
         self._descriptor = -1
@@ -81,6 +83,7 @@ class LogGroup:
         new = [batch.stream for batch in batches if batch.stream not in self._numbers]
         if new:
             self._add_streams(dict.fromkeys(new), now_ms)
+        self._arriving = frozenset(self._numbers[batch.stream] for batch in batches)
         pieces = [piece for batch in batches for piece in encode(batch.events, self._numbers[batch.stream], now_ms)]
         while pieces:
             segment = self._growing(len(pieces[0].data), now_ms)
@@ -90,6 +93,7 @@ class LogGroup:
                 count += 1
             self._write(segment, pieces[:count], now_ms)
             pieces = pieces[count:]
+        self._arriving = frozenset()
 
     def drop_segments(self, segments: Sequence[Segment]) -> None:
         """Retention's doing. Streams that have nothing left are forgotten with them."""
@@ -100,7 +104,7 @@ class LogGroup:
                 self._close()
             self.segments.remove(segment)
             segment.remove()
-        kept = {number for segment in self.segments for number in segment.spans}
+        kept = self._arriving.union(*(segment.spans for segment in self.segments))
         if kept != set(self._streams):
             self._streams = {number: self._streams[number] for number in kept if number in self._streams}
             self._numbers = {name: number for number, (name, _) in self._streams.items()}

@@ -220,8 +220,9 @@ def _take_lock(root: Path) -> int:
                     f"Another node (process {holder or 'unknown'}) uses {root}: stop it, or give this one its own --data DIR."
                 )
             time.sleep(_GLANCE_S)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # it is only what a second node is told; on a full disk a node must still start and read
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return descriptor
     except BaseException:
         os.close(descriptor)
