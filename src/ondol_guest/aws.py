@@ -71,7 +71,7 @@ class Guest:
             error = error_of(*sys.exc_info(), "")
         logging.getLogger().warning(LOAD_WARNING)
         self.sink.log_failure(error, self.encode)
-        self.wire.send_meta(frames.INIT_FAILED, 0, b"", self.encode(error))
+        self.wire.send_meta(frames.INIT_FAILED, 0, {"init_ms": self.wire.init_ms()}, self.encode(error))
         return False
 
     def call(self, invocation, payload):

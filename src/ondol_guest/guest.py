@@ -29,6 +29,18 @@ READ_BYTES = 65_536
 #: A log record is cut into frames of this size: with its header it is one event of the node's.
 LOG_TEXT_BYTES_MAX = 262_144 - 26
 
+#: What any interpreter that logs and reads JSON has loaded before a function's first line, on all versions: its own modules
+#: of these names cannot win there either.
+ALWAYS_LOADED = frozenset(
+    (
+        *("abc", "ast", "builtins", "codecs", "collections", "contextlib", "copyreg", "dis", "encodings", "enum", "errno"),
+        *("functools", "genericpath", "importlib", "inspect", "io", "itertools", "json", "keyword", "linecache", "logging"),
+        *("marshal", "opcode", "operator", "os", "posix", "posixpath", "re", "reprlib", "signal", "site", "sre_compile"),
+        *("sre_constants", "sre_parse", "stat", "string", "sys", "textwrap", "threading", "time", "token", "tokenize"),
+        *("traceback", "types", "typing", "warnings", "weakref", "zipimport"),
+    )
+)
+
 
 class Gone(Exception):  # noqa: N818  # what happened
     """The node closed the wire: nobody is left to answer to."""
@@ -113,13 +125,6 @@ class Wire:
         kind, flags, length, invocation = frames.unpack_header(head)
         return kind, flags, invocation, self._rest(head, length)
 
-    def detach(self):
-        """The wire as a socket, for a guest with a loop of its own; nothing was read ahead of INIT's end."""
-        import socket
-
-        fd, self.fd = self.fd, -1
-        return socket.socket(fileno=fd)
-
     def _read(self, size=READ_BYTES):
         try:
             data = os.read(self.fd, size)
@@ -167,8 +172,11 @@ class Wire:
     def ready(self):
         """Say that the handler is loaded."""
         self.log.mark_loaded()
-        meta = {"init_ms": round((time.monotonic() - self.began_s) * 1000, 3)}
-        self.send(frames.READY, 0, json.dumps(meta).encode())
+        self.send(frames.READY, 0, json.dumps({"init_ms": self.init_ms()}).encode())
+
+    def init_ms(self):
+        """How long loading has taken so far."""
+        return round((time.monotonic() - self.began_s) * 1000, 3)
 
     def _forget(self):
         """In a child that user code forked: it must neither answer nor hold the wire open."""
@@ -178,14 +186,28 @@ class Wire:
 
 
 def write_all(fd, *parts):
-    """Write every byte of `parts`, in order."""
+    """Write every byte of `parts`, in order; waits where a descriptor does not (a guest with a loop made it so)."""
     left = sum(map(len, parts))
-    written = os.writev(fd, parts)
+    try:
+        written = os.writev(fd, parts)
+    except BlockingIOError:
+        written = 0
     if written == left:
         return
     data = memoryview(b"".join(parts))
     while written < left:
-        written += os.write(fd, data[written:])
+        try:
+            written += os.write(fd, data[written:])
+        except BlockingIOError:
+            _await_room(fd)
+
+
+def _await_room(fd):
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll()
 
 
 def run(wire_fd):
@@ -227,6 +249,32 @@ def enter(settings, wire):
     sys.argv[:] = ["/var/runtime/bootstrap", settings["handler"]]
     sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", wire.log)
     sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", wire.log)
+    _add_site_builtins()
+    forget_shadowed(settings["cwd"])
+
+
+def forget_shadowed(directory):
+    """Let the function's own modules win over imports that were made ahead of time.
+
+    A function may call its module random.py. Where nothing is imported ahead it gets its own, so it must here.
+    """
+    try:
+        own = {entry.name.split(".")[0] for entry in os.scandir(directory)}
+    except OSError:
+        return
+    for name in own.intersection(sys.modules) - ALWAYS_LOADED - {"ondol_guest"}:
+        for loaded in list(sys.modules):
+            if loaded == name or loaded.startswith(name + "."):
+                del sys.modules[loaded]
+
+
+def _add_site_builtins():
+    """`exit`, `quit`, `help` …: a zygote runs without `site`, user code expects what it adds."""
+    import site
+
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
 
 
 def serve(wire, settings):

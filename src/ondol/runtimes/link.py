@@ -4,8 +4,8 @@ A warm call is one send and one receive, a future and no task; only a streamed b
 
 * Lines written before a result reach the sink before the result reaches the caller: the log pipe is emptied when READY, a
   RESULT or the end of the wire is seen. Lines of the loading go to the environment's sink, those of a call to the call's.
-* A call always gets an answer. `started` is False only when the guest went away with the call unread: the socket then says
-  "connection reset" instead of "end of file". A guest that died while loading counts as started: it would die again.
+* A call always gets an answer. `started` is False only when a loaded guest went away with the whole call unread: the socket
+  then says "connection reset" instead of "end of file". Who dies while loading would die again: that counts as started.
 * Nothing grows: the log is read in pieces and at most LOG_BYTES_PER_S of it, the guest waits in its write; a streamed
   answer is bounded by the credit given.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, cast
@@ -37,11 +38,12 @@ log = logging.getLogger(__name__)
 class _Pending:
     """One call under way."""
 
-    __slots__ = ("future", "incoming", "outgoing", "sink")
+    __slots__ = ("future", "incoming", "outgoing", "sink", "started")
 
     def __init__(self, future: asyncio.Future[Answer], sink: LogSink) -> None:
         self.future = future
         self.sink = sink
+        self.started = False
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
 
@@ -65,7 +67,7 @@ class Link(asyncio.Protocol):
         self._failed: Answer | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._writable: asyncio.Event | None = None
-        self._exit = self._loop.create_task(child.wait(), name=f"guest {child.pid}")
+        self._exit = self._loop.create_task(_exit_of(child), name=f"guest {child.pid}")
         self._exit.add_done_callback(self._exited)
 
     @classmethod
@@ -167,10 +169,11 @@ class Link(asyncio.Protocol):
 
     # Frames ------------------------------------------------------------------------------------------------------------
     def _frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
-        if kind == frames.RESULT:
+        if kind == frames.RESULT:  # the usual one first
             self._result(flags, invocation, payload)
         elif kind == frames.STARTED:
-            pass  # says nothing that the call's end does not: see `started` above
+            if invocation in self._calls:
+                self._calls[invocation].started = True
         elif kind == frames.READY:
             self._log.drain()
             self._loaded = True
@@ -201,10 +204,10 @@ class Link(asyncio.Protocol):
         self._log.drain()
         self._log.flush()
         raw, body = frames.split_meta(payload)
+        meta: Mapping[str, Any] = json.loads(raw) if raw else {}
         self._alive = False
-        self._failed = Answer(
-            ending=Ending.INIT_ERROR, meta=json.loads(raw) if raw else {}, body=body, init_ms=self._first_init_ms()
-        )
+        self._init_ms = meta.get("init_ms")
+        self._failed = Answer(ending=Ending.INIT_ERROR, meta=meta, body=body, init_ms=self._first_init_ms())
         self._end_calls()
 
     def _stream_frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
@@ -236,9 +239,7 @@ class Link(asyncio.Protocol):
             pending.outgoing.stop()
 
     # The end -----------------------------------------------------------------------------------------------------------
-    def _exited(self, exit_: asyncio.Task[int]) -> None:
-        if not exit_.cancelled() and exit_.exception() is not None:
-            log.warning("how a guest ended is not known: %s", exit_.exception())
+    def _exited(self, _: asyncio.Task[int]) -> None:
         if self._alive:  # a child of the guest may hold the wire open: do not wait for the end of the stream
             self._grace = self._loop.call_later(LAST_WORDS_S, self._lost)
 
@@ -250,15 +251,18 @@ class Link(asyncio.Protocol):
         self._end_calls()
 
     def _end_calls(self) -> None:
-        started = not (self._reset and self._init_ms is not None)
-        answer = self._failed or Answer(ending=Ending.DEAD, started=started)
         for number, pending in list(self._calls.items()):
             if pending.incoming is not None:
                 pending.incoming.end(broken=True)
                 self._settle(number)
-            self._answer(pending, answer)
+            self._answer(pending, self._failed or Answer(ending=Ending.DEAD, started=self._may_have_started(pending)))
         if self._writable is not None:
             self._writable.set()
+
+    def _may_have_started(self, pending: _Pending) -> bool:
+        """False when the guest cannot have read all of the call. Of a streamed call, some part is often left unread."""
+        unread = self._reset and self._loaded and pending.outgoing is None and len(self._calls) == 1
+        return pending.started or not unread
 
     # The log -----------------------------------------------------------------------------------------------------------
     def _mark_loaded(self) -> None:
@@ -271,3 +275,12 @@ class Link(asyncio.Protocol):
             pending.sink(text, at_ms)
         else:
             self._sink(text, at_ms)
+
+
+async def _exit_of(child: Child) -> int:
+    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
+    try:
+        return await child.wait()
+    except Exception as error:
+        log.warning("how guest %d ended is not known: %s", child.pid, error)
+        return -signal.SIGKILL

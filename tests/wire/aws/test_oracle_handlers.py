@@ -458,7 +458,7 @@ def test_context_log_and_events_of_all_kinds_are_the_same(tree):
     values = [{"kind": "echo", "v": v} for v in (None, 1.0, 10**30, "\U0001f525", [{}], {"": {"": ""}})]
     events = [event({"kind": "context log"}), *map(event, values)]
     twice = b'{"kind": "echo", "a": 1, "a": 1e400}'
-    events += [Event(raw) for raw in (twice, b' \n{"kind": "echo"}', b"", b"[", b"\xff", b"nul")]
+    events += [Event(raw) for raw in (twice, b' \n{"kind": "echo"}', b"", b'{"a":', b"\xff", b"nul")]
     assert_same(run_ours(tree, "cases.handler", events), run_oracle(tree, "cases.handler", events))
 
 
