@@ -31,7 +31,7 @@ class Ran(NamedTuple):
 
     @property
     def started(self) -> bool:
-        """False: the worker was lost before it took the call up. Nothing ran, no report was written: try once more elsewhere."""
+        """False: the worker was lost before it took the call up. Nothing ran, no report was written: try again elsewhere."""
         return self.answer is None or self.answer.started
 
 

@@ -1,0 +1,97 @@
+"""Admission: counted before anything is started."""
+
+import pytest
+
+from ondol.core.admit import Admission
+from ondol.model.errors import Throttled
+from ondol.testing.pool import a_target
+
+
+def function(name="hello", reserved=None):
+    return a_target(name, reserved=reserved).function
+
+
+def test_an_account_shares_its_concurrency_between_its_functions():
+    admission = Admission(concurrency_max=3)
+    for name in ("a", "b", "a"):
+        admission.enter(function(name))
+    with pytest.raises(Throttled) as refused:
+        admission.enter(function("c"))
+    assert refused.value.reason == "account"
+
+
+def test_who_leaves_makes_room():
+    admission = Admission(concurrency_max=1)
+    for _ in range(3):
+        admission.enter(function())
+        admission.leave(function())
+    assert admission.running(function().id) == 0
+
+
+def test_a_refused_call_is_not_counted():
+    admission = Admission(concurrency_max=1)
+    admission.enter(function())
+    for _ in range(5):
+        with pytest.raises(Throttled):
+            admission.enter(function())
+    admission.leave(function())
+    admission.enter(function())
+
+
+def test_a_reservation_is_a_ceiling():
+    admission = Admission(concurrency_max=100)
+    mine = function(reserved=2)
+    admission.enter(mine)
+    admission.enter(mine)
+    with pytest.raises(Throttled) as refused:
+        admission.enter(mine)
+    assert refused.value.reason == "function"
+
+
+def test_a_reservation_of_nothing_stops_the_function():
+    with pytest.raises(Throttled):
+        Admission().enter(function(reserved=0))
+
+
+def test_a_reservation_holds_when_the_others_take_all_they_share():
+    admission = Admission(concurrency_max=10)
+    mine = function("mine", reserved=4)
+    admission.follow("function/mine", mine)
+    for _ in range(6):
+        admission.enter(function("other"))
+    with pytest.raises(Throttled):
+        admission.enter(function("other"))
+    for _ in range(4):
+        admission.enter(mine)
+
+
+def test_what_was_reserved_is_shared_again_once_it_is_given_up():
+    admission = Admission(concurrency_max=10)
+    admission.follow("function/mine", function("mine", reserved=4))
+    assert admission.shared("000000000000", "here") == 6
+    admission.follow("function/mine", function("mine", reserved=7))
+    assert admission.shared("000000000000", "here") == 3
+    admission.follow("function/mine", function("mine"))
+    assert admission.shared("000000000000", "here") == 10
+    admission.follow("function/mine", function("mine", reserved=7))
+    admission.follow("function/mine", None)
+    assert admission.shared("000000000000", "here") == 10
+
+
+def test_a_reservation_made_while_calls_run_leaves_the_books_balanced():
+    admission = Admission(concurrency_max=2)
+    before = function()
+    admission.enter(before)
+    after = function(reserved=5)
+    admission.enter(after)
+    admission.leave(before)
+    admission.leave(after)
+    admission.enter(before)
+    admission.enter(before)
+    with pytest.raises(Throttled):
+        admission.enter(before)
+
+
+def test_leaving_more_often_than_entering_is_a_bug_that_shows():
+    with pytest.raises((AssertionError, KeyError)):
+        Admission().leave(function())

@@ -1,0 +1,194 @@
+"""The pool's rules, one at a time. All of them at once: tests/sim."""
+
+from ondol.pool.events import Done, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Tick, Wanted
+from ondol.pool.machine import Machine
+from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
+
+
+class Table:
+    """A machine, and a clock that a test moves."""
+
+    def __init__(self, **limits):
+        self.machine = Machine(PoolLimits(**{"memory_mib_max": 4096, **limits}))
+        self.now_s = 100.0
+
+    def tell(self, event, after_s=0.0):
+        self.now_s += after_s
+        actions = self.machine.handle(event, self.now_s)
+        self.machine.check(self.now_s)
+        return actions
+
+    def want(self, invocation, revision="r", memory_mib=128, concurrency=1):
+        return self.tell(Wanted(invocation, revision, memory_mib, concurrency))
+
+    def warm(self, slots, revision="r", memory_mib=128):
+        """So many idle slots; their ids, the first one used first."""
+        invocations = [f"{revision}-warm-{n}" for n in range(slots)]
+        started = [a.slot for i in invocations for a in self.want(i, revision, memory_mib)]
+        for slot, invocation in zip(started, invocations):
+            assert self.tell(Ready(slot)) == [Run(slot, invocation)]
+        for slot, invocation in zip(started, invocations):
+            self.tell(Done(slot, invocation), after_s=0.001)
+        return started
+
+
+def test_the_first_call_starts_a_slot_and_gets_it():
+    table = Table()
+    assert table.want(1) == [Start(1, "r")]
+    assert table.tell(Ready(1)) == [Run(1, 1)]
+
+
+def test_the_slot_used_last_is_used_next():
+    table = Table()
+    _, _, last = table.warm(3)
+    assert table.want(1) == [Run(last, 1)]
+
+
+def test_who_waits_gets_what_comes_free_first():
+    table = Table()
+    (slot,) = table.warm(1)
+    table.want(1)
+    assert table.want(2) == [Start(2, "r")]
+    assert table.tell(Done(slot, 1)) == [Run(slot, 2)]
+    assert table.tell(Ready(2)) == []
+    assert table.want(3) == [Run(2, 3)]
+
+
+def test_a_slot_with_concurrency_takes_several_and_one_start_covers_them():
+    table = Table()
+    assert table.want(1, concurrency=3) == [Start(1, "r")]
+    assert table.want(2, concurrency=3) == [] == table.want(3, concurrency=3)
+    assert table.want(4, concurrency=3) == [Start(2, "r")]
+    assert table.tell(Ready(1)) == [Run(1, 1), Run(1, 2), Run(1, 3)]
+
+
+def test_the_coldest_idle_slot_makes_room_for_another_revision():
+    table = Table(memory_mib_max=256)
+    first, _ = table.warm(2)
+    assert table.want(1, "other") == [Stop(first), Start(3, "other")]
+
+
+def test_nobody_is_evicted_for_what_cannot_fit_anyway():
+    table = Table(memory_mib_max=256)
+    table.warm(1)
+    assert table.want(1, "huge", memory_mib=512) == [Refuse(1, "memory")]
+    table.want(2, "r")
+    assert table.want(3, "large", memory_mib=256) == []
+
+
+def test_a_full_line_refuses():
+    table = Table(memory_mib_max=128, line_revision_max=1, line_total_max=2)
+    table.warm(1)
+    table.want(1)
+    assert table.want(2) == []
+    assert table.want(3) == [Refuse(3, "line")]
+    assert table.want(4, "a") == []
+    assert table.want(5, "b") == [Refuse(5, "line")]
+
+
+def test_who_waited_too_long_is_told_so_once():
+    table = Table()
+    table.want(1)
+    assert table.tell(GaveUp(1), after_s=5) == [Refuse(1, "wait")]
+    assert table.tell(GaveUp(1)) == []
+    assert table.tell(Ready(1)) == []
+
+
+def test_giving_up_after_all_is_too_late_once_a_slot_was_given():
+    table = Table()
+    table.want(1)
+    table.tell(Ready(1))
+    assert table.tell(GaveUp(1)) == []
+
+
+def test_an_idle_slot_goes_after_its_time_and_one_nobody_used_goes_sooner():
+    table = Table(idle_s_max=600, idle_unused_s_max=60)
+    (used,) = table.warm(1)
+    table.want(1)
+    table.want(2)
+    table.tell(Done(used, 1))
+    table.tell(Ready(2))  # number 2 has got the first one meanwhile
+    table.tell(Done(used, 2))
+    assert table.tell(Tick(), after_s=61) == [Stop(2)]
+    assert table.tell(Tick(), after_s=500) == []
+    assert table.tell(Tick(), after_s=40) == [Stop(used)]
+    assert not table.machine.crews
+
+
+def test_a_retired_revision_goes_at_once_where_idle_and_after_its_call_where_busy():
+    table = Table()
+    _, idle, busy = table.warm(3)
+    table.want(1)
+    assert set(table.tell(Retired("r"))) == {Stop(1), Stop(idle)}
+    assert table.tell(Done(busy, 1)) == [Stop(busy)]
+
+
+def test_a_retired_revision_still_serves_who_asked_for_it():
+    table = Table()
+    (slot,) = table.warm(1)
+    table.want(1)
+    table.want(2)
+    table.tell(Retired("r"))
+    assert table.tell(Done(slot, 1)) == [Run(slot, 2)]
+
+
+def test_a_failed_start_is_tried_again_after_a_pause_and_not_in_a_storm():
+    table = Table(backoff_s_min=1.0, start_failures_max=5)
+    for invocation in range(4):
+        table.want(invocation)
+    assert [table.tell(Gone(slot)) for slot in (1, 2)] == [[], []]
+    table.tell(Gone(3))
+    table.tell(Gone(4))
+    assert table.tell(Tick(), after_s=7.9) == []
+    assert table.tell(Tick(), after_s=0.2) == [Start(5, "r")]
+    assert table.tell(Ready(5))[0] == Run(5, 0)
+    assert len(table.machine.slots) == 4, "once one came up, the others are started again"
+
+
+def test_after_some_failures_in_a_row_those_nothing_will_serve_are_told():
+    table = Table(start_failures_max=3)
+    for invocation in range(5):
+        table.want(invocation)
+    told = [action for slot in (1, 2, 3) for action in table.tell(Gone(slot))]
+    assert told == [Refuse(4, "start"), Refuse(3, "start"), Refuse(2, "start")]
+    assert table.want(5) == [], "a start is still on its way"
+    assert [table.tell(Ready(slot))[0] for slot in (4, 5)] == [Run(4, 0), Run(5, 1)]
+
+
+def test_while_starts_are_paused_newcomers_are_told_at_once():
+    table = Table(start_failures_max=1, backoff_s_min=10)
+    table.want(1)
+    assert table.tell(Gone(1)) == [Refuse(1, "start")]
+    assert table.want(2) == [Refuse(2, "start")]
+    table.now_s += 11
+    assert table.want(3) == [Start(2, "r")]
+
+
+def test_a_slot_that_died_makes_room_and_its_late_news_change_nothing():
+    table = Table(memory_mib_max=128)
+    (slot,) = table.warm(1)
+    table.want(1)
+    table.want(2)
+    assert table.tell(Gone(slot)) == [Start(2, "r")]
+    assert table.tell(Done(slot, 1)) == [] == table.tell(Gone(slot))
+
+
+def test_one_that_starves_gets_the_room_of_busy_ones_after_their_calls():
+    table = Table(memory_mib_max=256, patience_s_max=1.0)
+    first, second = table.warm(2)
+    table.want(1)
+    table.want(2)
+    assert table.want(3, "large", memory_mib=256) == []
+    table.tell(Tick(), after_s=1.1)
+    assert table.tell(Done(second, 1)) == [Stop(second)]
+    assert table.tell(Done(first, 2)) == [Stop(first), Start(3, "large")]
+
+
+def test_pauses_double_up_to_their_bound():
+    limits = PoolLimits(memory_mib_max=1, backoff_s_min=0.1, backoff_s_max=1.0)
+    assert [round(backoff_s(n, limits), 3) for n in (1, 2, 3, 4, 5, 1000)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_the_unused_are_never_kept_longer_than_the_used():
+    limits = PoolLimits(memory_mib_max=1, idle_s_max=5.0)
+    assert keep_s(History(calls=0), limits) == keep_s(History(calls=9), limits) == 5.0
