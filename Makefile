@@ -7,6 +7,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PY := $(BIN)/python3
 JOBS ?= 2
+SEEDS ?= 200000
+ROUNDS ?= 5
 DEV := .[dev,oracle]
 
 # The first Python that is new enough.
@@ -70,8 +72,9 @@ bench: $(INSTALLED_DEV) ## measure, and write bench/RESULTS.md
 bench-check: $(INSTALLED_DEV) ## fail when a call costs 25 % more CPU than bench/RESULTS.md says
 	@$(PY) -m bench --check
 
-soak: $(INSTALLED_DEV) ## the long campaigns (hours; SOAK_MINUTES bounds them)
-	@SOAK=1 $(PY) -m pytest -q -n $(JOBS) --dist loadgroup --timeout 14400 tests/sim tests/e2e
+soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, then all else ROUNDS times
+	@ONDOL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) --timeout 0 tests/sim
+	@for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q -n $(JOBS) --dist loadgroup || exit 1; done
 
 clean: ## remove the environment and caches; data (.ondol) stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache

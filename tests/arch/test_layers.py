@@ -19,7 +19,7 @@ SOURCE = ROOT / "src"
 #: What no neutral room may say: systems' names, and nouns of theirs.
 VENDOR_WORDS = re.compile(
     r"aws|amazon|lambda|sigv4|boto|google|azure|microsoft|openwhisk|openfaas|naver|oracle|picloud|cloudwatch|dynamodb"
-    r"|(?<![a-z])(arns?|gcp|s3|sqs|sns)(?![a-z])",
+    r"|(?<![a-z])(arns?|gcp|s3|sqs|sns)(?![a-z0-9])",
     re.IGNORECASE,
 )
 #: Where a system's name is an example of a string that the room itself takes no notice of.
