@@ -6,6 +6,7 @@ service "ondol". Failures of either become `Failure`s with the node's own senten
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -28,14 +29,9 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 def aws(node: Node, service: str) -> Any:
     """A boto3 client that talks to `node` and reads nobody's profile."""
-    import botocore.session
     from botocore.config import Config
 
-    nothing = (None, None, os.devnull, None)
-    session = botocore.session.Session(
-        session_vars={"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
-    )
-    return session.create_client(
+    return _session().create_client(
         service,
         region_name=node.region,
         endpoint_url=node.endpoint,
@@ -52,6 +48,22 @@ def aws(node: Node, service: str) -> Any:
             inject_host_prefix=False,
         ),
     )
+
+
+@functools.cache
+def _session() -> Any:
+    """Keeps the service models, which take longer to load than most calls take."""
+    import botocore.session
+
+    nothing = (None, None, os.devnull, None)
+    return botocore.session.Session(
+        session_vars={"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
+    )
+
+
+def preload(service: str) -> None:
+    """Have everything for `aws` in memory, while something else is waited for."""
+    aws(Node(endpoint="http://127.0.0.1:1", access_key_id="-", secret="-", account="", region="us-east-1"), service)
 
 
 def ask(node: Node, call: Callable[..., Result], **arguments: Any) -> Result:

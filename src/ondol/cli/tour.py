@@ -150,6 +150,7 @@ def _node(settings: config.Settings, arguments: list[str]) -> Iterator[tuple[sub
         )
         os.close(write)
         try:
+            client.preload("lambda")
             yield process, _await(process, ready.fileno())
         except KeyboardInterrupt:
             _stop(process, settings.drain_s + STOP_S_MAX)
