@@ -138,6 +138,7 @@ class Kept:
 
     data: Path
     node: str
+    as_user: int | None
     process: subprocess.Popen[bytes]
     supervisor: socket.socket
     sandboxes: KeptSandboxes
@@ -222,20 +223,27 @@ def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
     (data / "code").mkdir()
     shutil.copytree(_SOURCE, runtime, ignore=shutil.ignore_patterns("__pycache__"))
     (runtime / "guest.py").write_text(_GUEST)
-    node = secrets.token_hex(6)
     as_user = user if os.geteuid() == 0 else None
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103
         unprivileged.hand_over(data, as_user, as_user)
+    return _start(data, secrets.token_hex(6), as_user, stock_shells)
+
+
+def restart(kept: Kept) -> Kept:
+    """A new keeper for the same node, after the death of the old one."""
+    return _start(kept.data, kept.node, kept.as_user, 0)
+
+
+def _start(data: Path, node: str, as_user: int | None, stock_shells: int) -> Kept:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen(
-            _command(theirs.fileno(), data, runtime, node, as_user), pass_fds=[theirs.fileno()], start_new_session=True
-        )
+        command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user)
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
     front, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with keepers:
         socket.send_fds(ours, [b'{"line":"front"}'], [keepers.fileno()])
-    return Kept(data, node, process, ours, KeptSandboxes(front, stock_shells=stock_shells))
+    return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells))
 
 
 def _command(fd: int, data: Path, runtime: Path, node: str, as_user: int | None) -> list[str]:

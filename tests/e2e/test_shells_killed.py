@@ -1,0 +1,150 @@
+"""Whatever part of the tree is killed, nothing stays: no process, mount, control group or directory, and nobody has to start again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ondol.model.errors import StartFailed
+from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, all_gone, kill, leftovers, restart, start_keeper, why_not
+
+pytestmark = [pytest.mark.sandbox]
+
+DAEMON = """
+import os, signal, time, ctypes
+ctypes.CDLL(None).prctl(1, 0)
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        time.sleep(1000)
+    os._exit(0)
+open('/tmp/file', 'w').write('x')
+"""
+
+
+@pytest.fixture(params=[None, USER], ids=["root", "user"])
+async def doomed(request):
+    """A keeper with two shells at work, which the test kills."""
+    reason = why_not(request.param)
+    if reason == "needs root" or (reason and not os.environ.get("CI")):
+        pytest.skip(reason)
+    assert not reason
+    kept = start_keeper(request.param)
+    try:
+        for _ in range(2):
+            await (await kept.inside()).run(DAEMON)
+        yield kept
+    finally:
+        await kept.sandboxes.close()
+        for inside in kept.insides:
+            inside.close()
+        kept.process.kill()
+        kept.process.wait()
+        kept.supervisor.close()
+        shutil.rmtree(kept.data.parent)
+
+
+async def test_killing_the_inner_keeper_leaves_nothing(doomed):
+    pids = doomed.processes()
+    kill(pids[1])
+    await asyncio.to_thread(doomed.process.wait)
+    assert doomed.process.returncode not in (None, 0)
+    assert await all_gone(pids) == []
+    assert leftovers(doomed) == []
+
+
+async def test_killing_the_outer_keeper_leaves_no_process_and_the_next_start_cleans_the_rest(doomed):
+    pids = doomed.processes()
+    kill(pids[0])
+    assert await all_gone(pids) == []
+    assert leftovers(doomed) != []
+    again = restart(doomed)
+    await (await again.inside()).run("result = 1")
+    assert not [name for name in leftovers(again) if any(inside.shell.id in name for inside in doomed.insides)]
+    await again.sandboxes.close()
+    again.supervisor.send(b'{"stop":1}')
+    await asyncio.to_thread(again.process.wait)
+    again.supervisor.close()
+    assert leftovers(again) == []
+
+
+async def test_the_end_of_the_supervisors_line_ends_everything(doomed):
+    pids = doomed.processes()
+    doomed.supervisor.close()
+    await asyncio.to_thread(doomed.process.wait)
+    assert await all_gone(pids) == []
+    assert leftovers(doomed) == []
+
+
+async def test_asked_to_stop_it_ends_well_and_leaves_nothing(doomed):
+    pids = doomed.processes()
+    doomed.supervisor.send(b'{"stop":1}')
+    await asyncio.to_thread(doomed.process.wait)
+    assert doomed.process.returncode == 0
+    assert await all_gone(pids) == []
+    assert leftovers(doomed) == []
+
+
+async def test_a_terminated_outer_keeper_cleans_up(doomed):
+    pids = doomed.processes()
+    doomed.process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(doomed.process.wait)
+    assert await all_gone(pids) == []
+    assert leftovers(doomed) == []
+
+
+async def test_after_a_killed_zygote_there_is_a_new_one(doomed):
+    zygote = await doomed.sandboxes.zygote(ACCOUNT, INTERPRETER)
+    ours = [pid for pid in doomed.processes() if b"ondol_guest/zygote.py" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    kill(min(ours))
+    for inside in doomed.insides:
+        assert await inside.ended() == -signal.SIGKILL
+    with pytest.raises(StartFailed):
+        await zygote.fork(await doomed.sandboxes.prepare(ACCOUNT))
+    assert await (await doomed.inside()).run("result = 1") == 1
+
+
+async def test_a_killed_init_ends_its_shell_only(doomed):
+    one, two = doomed.insides
+    inits = [pid for pid in doomed.processes() if open(f"/proc/{pid}/cmdline", "rb").read() == b"cat\0"]
+    kill(min(inits))
+    ended = await asyncio.wait([asyncio.ensure_future(i.ended()) for i in (one, two)], return_when=asyncio.FIRST_COMPLETED)
+    assert {task.result() for task in ended[0]} == {-signal.SIGKILL}
+    for task in ended[1]:
+        task.cancel()
+    for inside in (one, two):
+        await doomed.sandboxes.discard(inside.shell)
+    assert [name for name in leftovers(doomed) if one.shell.id in name or two.shell.id in name] == []
+    assert await (await doomed.inside()).run("result = 1") == 1
+
+
+async def test_a_killed_supervisor_takes_everything_along(tmp_path):
+    """The test's supervisor is a process of its own, which holds the only other end of the line."""
+    reason = why_not(None if os.geteuid() == 0 else USER)
+    if reason and not os.environ.get("CI"):
+        pytest.skip(reason)
+    code = """
+import asyncio, sys, time
+from ondol.testing.keepers import start_keeper
+async def main():
+    kept = start_keeper(None)
+    await kept.inside()
+    print(kept.data, kept.node, *kept.processes(), flush=True)
+    time.sleep(1000)
+asyncio.run(main())
+"""
+    supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    data, node, *pids = (await asyncio.to_thread(supervisor.stdout.readline)).split()
+    supervisor.kill()
+    supervisor.wait()
+    supervisor.stdout.close()
+    assert await all_gone([int(pid) for pid in pids]) == []
+    assert os.listdir(f"{data}/shells") == []
+    shutil.rmtree(os.path.dirname(data))

@@ -1,0 +1,218 @@
+"""How shells and what runs in them end: by themselves, by a limit, by scouring, by discarding."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from ondol.model.errors import StartFailed
+from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, all_gone, leftovers, running_keeper, why_not
+
+pytestmark = [pytest.mark.sandbox]
+
+DAEMONS = """
+import os, time, signal
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        if os.fork() == 0:
+            time.sleep(1000)
+        os._exit(0)
+"""
+
+
+def may_not(user):
+    reason = why_not(user)
+    if reason == "needs root" or (reason and not os.environ.get("CI")):
+        pytest.skip(reason)
+    assert not reason
+
+
+@pytest.fixture(params=[None, USER], ids=["root", "user"])
+async def kept(request):
+    may_not(request.param)
+    async with running_keeper(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def limited(request):
+    """A keeper that has control groups."""
+    may_not(None)
+    async with running_keeper(None) as running:
+        shell = await running.sandboxes.prepare(ACCOUNT)
+        if not shell.cgroups:
+            pytest.skip("no control group can be written to")
+        await running.sandboxes.discard(shell)
+        yield running
+
+
+async def until(inside, code):
+    while not await inside.run(code):
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("import os; os._exit(7)", 7),
+        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL),
+        ("import os; os.abort()", -signal.SIGABRT),
+        ("import os, signal; signal.signal(15, signal.SIG_DFL); os.kill(os.getpid(), 15)", -signal.SIGTERM),
+        ("import ctypes; ctypes.string_at(0)", -signal.SIGSEGV),
+    ],
+)
+async def test_every_way_a_process_ends_is_reported(kept, code, status):
+    inside = await kept.inside()
+    await inside.tell(code)
+    assert await inside.ended() == status
+
+
+async def test_killing_everybody_ends_only_the_own_shell(kept):
+    other, inside = await kept.inside(), await kept.inside()
+    await inside.tell("import os\nif os.fork():\n    os.kill(-1, 9)\n    os.kill(os.getpid(), 9)\nimport time; time.sleep(1000)")
+    assert await inside.ended() == -signal.SIGKILL
+    assert await other.run("result = 1") == 1
+    again = await kept.fork_into(inside.shell)
+    assert await again.run("result = 2") == 2
+
+
+async def test_orphans_are_reaped(kept):
+    inside = await kept.inside()
+    await inside.run("import os\nif os.fork() == 0:\n    [os._exit(0) for _ in range(5) if os.fork() == 0]\n    os._exit(0)\nos.wait()")
+    await until(inside, "import os; result = [p for p in os.listdir('/proc') if p.isdigit()] == ['1', str(os.getpid())]")
+
+
+async def test_scouring_ends_daemons_and_keeps_tmp(kept):
+    inside = await kept.inside()
+    await inside.run(DAEMONS + "open('/tmp/kept', 'w').write('x')")
+    await kept.sandboxes.scour(inside.shell)
+    assert await inside.ended() == -signal.SIGKILL
+    again = await kept.fork_into(inside.shell)
+    assert await again.run("import os; result = [p for p in os.listdir('/proc') if p.isdigit()]") == ["1", str(await again.run("result = os.getpid()"))]
+    assert await again.run("result = open('/tmp/kept').read()") == "x"
+
+
+async def test_an_empty_shell_can_be_scoured(kept):
+    inside = await kept.inside()
+    await kept.sandboxes.scour(inside.shell)
+    await kept.sandboxes.scour(inside.shell)
+
+
+async def test_discarding_ends_daemons_and_leaves_nothing(kept):
+    inside = await kept.inside()
+    await inside.run(DAEMONS + "os.makedirs('/tmp/a/b'); open('/tmp/a/b/c', 'w').write('x'); os.chmod('/tmp/a/b', 0)")
+    before = kept.processes()
+    zygote = await kept.sandboxes.zygote(ACCOUNT, INTERPRETER)
+    await kept.sandboxes.discard(inside.shell)
+    after = kept.processes()
+    assert await all_gone([pid for pid in before if pid not in after]) == []
+    assert zygote.alive
+    assert not list((kept.data / "shells").glob(f"{inside.shell.id}*"))
+    assert [name for name in leftovers(kept) if inside.shell.id in name] == []
+
+
+async def test_discarding_twice_is_no_error(kept):
+    shell = await kept.sandboxes.prepare(ACCOUNT)
+    await kept.sandboxes.discard(shell)
+    await kept.sandboxes.discard(shell)
+
+
+async def test_a_discarded_shell_takes_no_fork(kept):
+    shell = await kept.sandboxes.prepare(ACCOUNT)
+    zygote = await kept.sandboxes.zygote(ACCOUNT, INTERPRETER)
+    await kept.sandboxes.discard(shell)
+    with pytest.raises(StartFailed):
+        await zygote.fork(shell)
+
+
+async def test_preparing_forking_and_discarding_leak_no_descriptor(kept):
+    async def round_trip():
+        inside = await kept.inside()
+        await inside.run("result = 1")
+        await kept.sandboxes.discard(inside.shell)
+        kept.insides.remove(inside)
+        inside.close()
+
+    def open_fds():
+        pids = [os.getpid(), *kept.processes()]
+        return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids if os.path.exists(f"/proc/{pid}/fd")}
+
+    await round_trip()
+    before = open_fds()
+    for _ in range(5):
+        await round_trip()
+    assert open_fds() == before
+
+
+async def test_a_full_tmp_ends_who_filled_it(kept):
+    inside = await kept.inside(tmp_mib=4)
+    await inside.tell("import os\nwith open('/tmp/big', 'wb') as f:\n    while True: f.write(b'x' * 65536)")
+    assert await inside.ended() == -signal.SIGKILL
+
+
+async def test_an_unknown_interpreter_is_refused(kept):
+    with pytest.raises(StartFailed, match="not one of the interpreters"):
+        await kept.sandboxes.zygote(ACCOUNT, "/bin/sh")
+
+
+async def test_a_front_that_leaves_takes_its_shells_along(kept):
+    await kept.inside()
+    before = kept.processes()
+    await kept.sandboxes.close()
+    await all_gone([pid for pid in before if pid not in kept.processes()[:2]])
+    assert len(kept.processes()) == 2
+
+
+async def test_a_stock_is_kept_ahead_of_need():
+    may_not(None if os.geteuid() == 0 else USER)
+    async with running_keeper(None if os.geteuid() == 0 else USER, stock_shells=2) as kept:
+        first = await kept.sandboxes.prepare(ACCOUNT)
+        second = await kept.sandboxes.prepare(ACCOUNT)
+        assert first.id != second.id
+        while len(list((kept.data / "shells").iterdir())) < 5:  # two in hand, two in stock, the view
+            await asyncio.sleep(0.01)
+
+
+async def test_the_memory_limit_ends_the_process_and_is_counted(limited):
+    inside = await limited.inside(memory_bytes=64 << 20)
+    assert (await limited.sandboxes.usage(inside.shell)).oom_kills == 0
+    await inside.tell("x = bytearray(256 << 20)")
+    assert await inside.ended() == -signal.SIGKILL
+    usage = await limited.sandboxes.usage(inside.shell)
+    assert usage.oom_kills >= 1
+    assert 32 << 20 < usage.memory_peak_bytes <= 64 << 20
+
+
+async def test_files_in_tmp_are_not_memory(limited):
+    inside = await limited.inside(memory_bytes=64 << 20)
+    await inside.run("with open('/tmp/big', 'wb') as f:\n    for _ in range(192): f.write(bytes(1 << 20))")
+    assert (await limited.sandboxes.usage(inside.shell)).oom_kills == 0
+
+
+async def test_the_number_of_processes_is_bounded(limited):
+    inside = await limited.inside(memory_bytes=4 << 30)
+    code = """
+import os, time
+result = 0
+try:
+    for _ in range(2000):
+        if os.fork() == 0:
+            time.sleep(1000)
+        result += 1
+except BlockingIOError:
+    pass
+"""
+    assert 500 < await inside.run(code) < 1100
+    await limited.sandboxes.scour(inside.shell)
+
+
+async def test_the_shells_processes_are_in_its_control_groups(limited):
+    inside = await limited.inside()
+    groups = await inside.run("result = open('/proc/self/cgroup').read()")
+    assert f"/ondol-{limited.node}/{inside.shell.id}" in groups
