@@ -133,8 +133,8 @@ class Environment:
         self._closed = self.broken = True
         for task in tuple(self._tasks):
             task.cancel()
-        if self._worker is not None:
-            self._worker.close()
+        if self._worker is not None and not self._running:
+            self._worker.close()  # else the calls it runs see it die, and bury it
             self._worker = None
         if self._shell is not None:
             await self.makings.sandboxes.discard(self._shell)

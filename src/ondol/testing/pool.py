@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ondol.contract import Place
-from ondol.model.errors import OndolError
+from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Code, Configuration, Function, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
@@ -128,12 +128,14 @@ class ScriptedWorker:
             return Answer(ending=Ending.OK, body=call.payload, init_ms=0.0 if self.calls == 1 else None)
         work = self._loop.create_task(self._work(call, sink))
         either: set[asyncio.Future[Any]] = {work, self._death}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        started = self.init_ms is not None
-        work.cancel()
-        return Answer(ending=Ending.DEAD, started=started)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            return Answer(ending=Ending.DEAD, started=self.init_ms is not None)
+        finally:
+            work.cancel()
+            await asyncio.wait({work})
 
     async def _work(self, call: Call, sink: LogSink) -> Answer:
         left_s = self._began_s + self.script.load_s - self._loop.time()
@@ -210,6 +212,11 @@ class ScriptedSandboxes:
         if method in self.errors:
             raise self.errors[method]
 
+    def _known(self, shell: Shell) -> ScriptedShell:
+        if shell.id not in self.shells:
+            raise StartFailed(f"there is no shell {shell.id}")
+        return self.shells[shell.id]
+
     async def prepare(self, account: str) -> Shell:
         await self._enter("prepare")
         self._next += 1
@@ -219,13 +226,13 @@ class ScriptedSandboxes:
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         await self._enter("attach")
-        known = self.shells[shell.id]
+        known = self._known(shell)
         assert known.tree is None, "a shell is attached once"
         known.tree, known.memory_bytes, known.tmp_mib = tree, memory_bytes, tmp_mib
 
     async def scour(self, shell: Shell) -> None:
         await self._enter("scour")
-        known = self.shells[shell.id]
+        known = self._known(shell)
         known.scoured += 1
         for worker in known.workers:
             worker.die(-9)
@@ -240,7 +247,7 @@ class ScriptedSandboxes:
 
     async def usage(self, shell: Shell) -> Usage:
         await self._enter("usage")
-        return self.shells[shell.id].usage
+        return self._known(shell).usage
 
     async def zygote(self, account: str, interpreter: str) -> Zygote:
         raise NotImplementedError("scripted workers are forked from nothing")

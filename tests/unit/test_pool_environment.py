@@ -1,0 +1,463 @@
+"""One environment: limits, deaths, logs and reports, over a scripted worker and in virtual time."""
+
+import asyncio
+
+import pytest
+
+from ondol.model.errors import StartFailed, Unavailable
+from ondol.model.invocations import Status
+from ondol.model.limits import MIB
+from ondol.pool.environment import Environment, Makings
+from ondol.runtime import Answer, Call, Ending
+from ondol.sandbox import Usage
+from ondol.testing.pool import (
+    LoopClock,
+    Notebook,
+    PlainContract,
+    ScriptedRuntime,
+    ScriptedSandboxes,
+    a_target,
+    an_invocation,
+    virtually,
+)
+
+
+class Room:
+    """One started environment. Leaves nothing, and checks that the environment does not either."""
+
+    def __init__(self, *, inherited_mib=0, concurrency=1, **configuration):
+        self.sandboxes = ScriptedSandboxes()
+        self.runtime = ScriptedRuntime(self.sandboxes)
+        self.script = self.runtime.script
+        self.telemetry = Notebook()
+        self.target = a_target(**configuration)
+        self.deaths = 0
+
+        async def inherited_bytes(revision):
+            return inherited_mib * MIB
+
+        makings = Makings(
+            sandboxes=self.sandboxes,
+            runtimes=lambda revision: self.runtime,
+            contracts={"plain": PlainContract(concurrency=concurrency)},
+            telemetry=self.telemetry,
+            clock=LoopClock(),
+            mint=lambda revision: ("key", "secret", "token"),
+            endpoint="http://node",
+            tree_of=lambda code: "/trees/" + code.sha256[:4],
+            inherited_bytes=inherited_bytes,
+            substitute=lambda revision: None,
+            new_id=lambda: "e" * 32,
+        )
+        self.environment = Environment(self.target.revision, makings, self.died)
+
+    def died(self):
+        self.deaths += 1
+
+    async def __aenter__(self):
+        await self.environment.start()
+        return self
+
+    async def __aexit__(self, *error):
+        await self.environment.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not self.sandboxes.shells, "a shell was left"
+        assert all(worker.closed for worker in self.runtime.workers), "a worker's descriptors were left"
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others, "a task was left"
+
+    @property
+    def shell(self):
+        return self.sandboxes.shells["shell-1"]
+
+    @property
+    def worker(self):
+        return self.runtime.workers[-1]
+
+    def handler(self, handler):
+        self.script.handler = handler
+
+    async def call(self, name="i-1", *, timeout_s=3, tail=False):
+        invocation = an_invocation(name, self.target)
+        call = Call(meta=b"{}", payload=b"{}")
+        return await self.environment.call(call, invocation=invocation, target=self.target, timeout_s=timeout_s, tail=tail)
+
+
+def ok(body=b"done"):
+    return Answer(ending=Ending.OK, body=body)
+
+
+async def sleeps_for_ever(worker, call, sink):
+    await asyncio.sleep(1e9)
+
+
+async def dies(worker, call, sink):
+    worker.die(1)
+    await asyncio.sleep(1e9)
+
+
+@virtually
+async def test_the_shell_gets_the_code_and_what_memory_the_worker_has_not_inherited():
+    async with Room(memory_mib=256, inherited_mib=30, tmp_mib=700) as room:
+        assert (room.shell.tree, room.shell.memory_bytes, room.shell.tmp_mib) == ("/trees/0000", 226 * MIB, 700)
+
+
+@virtually
+async def test_a_cgroup_is_never_smaller_than_a_worker_needs_to_live():
+    async with Room(memory_mib=128, inherited_mib=120) as room:
+        assert room.shell.memory_bytes == 32 * MIB
+
+
+@virtually
+async def test_the_worker_is_told_all_it_needs():
+    async with Room(handler="app.main", timeout_s=9, variables={"A": "b"}) as room:
+        (launch,) = room.runtime.launches
+        assert (launch.guest, launch.handler, launch.timeout_s) == ("plain", "app.main", 9)
+        assert launch.variables == {"A": "b", "KEY": "key", "ENDPOINT": "http://node"}
+
+
+@virtually
+async def test_a_call_is_framed_by_its_contracts_lines_in_the_order_written():
+    async with Room() as room:
+
+        async def handler(worker, call, sink):
+            sink("hello", None)
+            return ok()
+
+        room.handler(handler)
+        await room.call("i-1")
+        await room.call("i-2")
+        assert room.telemetry.lines() == [
+            "opening", "started i-1", "hello", "settled i-1 ok", "started i-2", "hello", "settled i-2 ok",
+        ]  # fmt: skip
+
+
+@virtually
+async def test_what_loading_writes_stands_in_front_of_the_first_call():
+    async with Room() as room:
+        room.script.load_s, room.script.says = 1.0, ["importing"]
+        await room.environment.close()
+        fresh = Environment(room.target.revision, room.environment.makings, room.died)
+        room.environment = fresh
+        await fresh.start()
+        room.telemetry.events.clear()
+        await room.call()
+        assert room.telemetry.lines() == ["importing", "started i-1", "settled i-1 ok"]
+
+
+@virtually
+async def test_the_tail_is_the_end_of_this_calls_log():
+    async with Room() as room:
+
+        async def handler(worker, call, sink):
+            sink("é" * 5000 + "\n", None)
+            sink("last words\n", None)
+            return ok()
+
+        room.handler(handler)
+        await room.call("before", tail=True)
+        ran = await room.call("i-2", tail=True)
+        assert len(ran.tail) == 4096
+        assert ran.tail.endswith(b"last words\nsettled i-2 ok")
+        assert (await room.call("i-3")).tail == b""
+
+
+@virtually
+async def test_a_cold_call_reports_its_loading_apart_from_its_duration():
+    async with Room() as room:
+        room.script.load_s = 2.0
+
+        async def handler(worker, call, sink):
+            await asyncio.sleep(0.5)
+            return ok()
+
+        room.handler(handler)
+        cold, warm = (await room.call()).report, (await room.call()).report
+        assert (cold.init_ms, cold.duration_ms) == (2000.0, pytest.approx(500))
+        assert (warm.init_ms, warm.duration_ms) == (None, pytest.approx(500))
+
+
+@virtually
+async def test_a_call_over_its_time_is_ended_and_the_next_one_finds_a_fresh_worker_in_the_same_shell():
+    async with Room(timeout_s=3) as room:
+        room.handler(sleeps_for_ever)
+        began_s = asyncio.get_running_loop().time()
+        ran = await room.call(timeout_s=3)
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(3, abs=0.1)
+        assert (ran.answer, ran.report.status, ran.report.duration_ms) == (None, Status.TIMEOUT, pytest.approx(3000, abs=50))
+        assert room.telemetry.lines()[-1] == "settled i-1 timeout"
+        assert room.shell.scoured == 1
+        room.script.handler = None
+        again = await room.call("i-2")
+        assert (again.report.status, again.report.init_ms) == (Status.OK, None)
+        assert len(room.runtime.workers) == 2 == len(room.shell.workers)
+        assert room.runtime.workers[0].closed
+        assert not room.deaths
+
+
+@virtually
+async def test_loading_does_not_use_up_a_cold_calls_time():
+    async with Room() as room:
+        room.script.load_s = 5.0
+
+        async def handler(worker, call, sink):
+            await asyncio.sleep(0.9)
+            return ok()
+
+        room.handler(handler)
+        assert (await room.call(timeout_s=1)).report.status is Status.OK
+
+
+@virtually
+async def test_after_loading_a_cold_call_has_its_own_time_and_no_more():
+    async with Room() as room:
+        room.script.load_s = 5.0
+        room.handler(sleeps_for_ever)
+        began_s = asyncio.get_running_loop().time()
+        ran = await room.call(timeout_s=1)
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(6, abs=0.1)
+        assert (ran.report.status, ran.report.init_ms) == (Status.TIMEOUT, 5000.0)
+        assert ran.report.duration_ms == pytest.approx(1000, abs=50)
+
+
+@virtually
+async def test_loading_has_an_end_too():
+    async with Room() as room:
+        room.script.load_s = 1000.0
+        began_s = asyncio.get_running_loop().time()
+        ran = await room.call(timeout_s=1)
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(11, abs=0.1)
+        assert ran.report.status is Status.TIMEOUT
+
+
+@virtually
+async def test_a_process_that_leaves_is_a_crash_with_its_exit_status():
+    async with Room() as room:
+        room.handler(dies)
+        ran = await room.call()
+        assert (ran.report.status, ran.report.exit_status, ran.started) == (Status.CRASHED, 1, True)
+        assert room.telemetry.lines()[-2:] == ["started i-1", "settled i-1 crashed"]
+        room.script.handler = None
+        assert (await room.call()).report.status is Status.OK
+        assert not room.deaths
+
+
+@virtually
+async def test_a_process_that_leaves_while_loading_crashed_the_call_that_loaded_it():
+    async with Room() as room:
+        room.script.load_s = 1.0
+        asyncio.get_running_loop().call_later(0.5, room.worker.die, 7)
+        ran = await room.call()
+        assert (ran.started, ran.report.status, ran.report.exit_status) == (True, Status.CRASHED, 7)
+
+
+@virtually
+async def test_a_crash_during_which_the_kernel_ended_something_is_out_of_memory():
+    async with Room(memory_mib=128) as room:
+        room.handler(dies)
+        room.shell.usage = Usage(memory_peak_bytes=128 * MIB, oom_kills=1)
+        assert (await room.call()).report.status is Status.OUT_OF_MEMORY
+        assert (await room.call()).report.status is Status.CRASHED, "one kill is told once"
+
+
+@virtually
+async def test_a_loading_error_is_the_functions_failure_and_the_next_call_loads_again():
+    async with Room() as room:
+
+        async def handler(worker, call, sink):
+            return Answer(ending=Ending.INIT_ERROR, body=b"no such module")
+
+        room.handler(handler)
+        ran = await room.call()
+        assert (ran.answer.body, ran.report.status) == (b"no such module", Status.FAILED)
+        await room.call()
+        assert len(room.runtime.workers) == 2
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"), [(Ending.ERROR, Status.FAILED), (Ending.TOO_LARGE, Status.TOO_LARGE), (Ending.OK, Status.OK)]
+)
+def test_what_leaves_the_worker_alive_keeps_it(ending, status):
+    @virtually
+    async def test():
+        async with Room() as room:
+
+            async def handler(worker, call, sink):
+                return Answer(ending=ending)
+
+            room.handler(handler)
+            assert [(await room.call()).report.status for _ in range(2)] == [status, status]
+            assert len(room.runtime.workers) == 1
+
+    test()
+
+
+@virtually
+async def test_a_call_that_found_its_worker_gone_writes_nothing_of_an_end():
+    async with Room() as room:
+        await room.call()
+
+        async def handler(worker, call, sink):
+            return Answer(ending=Ending.DEAD, started=False)
+
+        room.handler(handler)
+        assert not (await room.call("i-2")).started
+        assert len(room.telemetry.reports) == 1
+
+
+@virtually
+async def test_when_no_fresh_worker_can_be_placed_the_environment_is_broken_and_the_call_was_not_started():
+    async with Room() as room:
+        room.handler(dies)
+        await room.call()
+        room.script.start_error = StartFailed("no zygote")
+        ran = await room.call("i-2")
+        assert (ran.started, room.environment.broken) == (False, True)
+        assert "started i-2" not in room.telemetry.lines()
+
+
+@virtually
+async def test_when_the_shell_cannot_be_cleared_the_environment_is_broken_and_the_call_still_ends():
+    async with Room() as room:
+        room.handler(dies)
+        room.sandboxes.errors["scour"] = StartFailed("no keeper")
+        assert (await room.call()).report.status is Status.CRASHED
+        assert room.environment.broken
+
+
+@virtually
+async def test_a_worker_that_will_not_die_holds_nobody():
+    async with Room() as room:
+        room.handler(sleeps_for_ever)
+        room.sandboxes.delays["scour"] = 1000
+        ran = await room.call(timeout_s=1)
+        assert (ran.report.status, room.environment.broken) == (Status.TIMEOUT, True)
+        room.worker.die(-9)
+
+
+@virtually
+async def test_a_worker_that_dies_while_idle_is_news():
+    async with Room() as room:
+        await room.call()
+        room.worker.die(0)
+        await asyncio.sleep(0.01)
+        assert (room.deaths, room.environment.broken) == (1, True)
+
+
+@virtually
+async def test_memory_is_what_was_inherited_and_the_shells_peak():
+    async with Room(memory_mib=256, inherited_mib=30) as room:
+        room.shell.usage = Usage(memory_peak_bytes=20 * MIB + 1, oom_kills=0)
+        assert (await room.call()).report.memory_peak_mib == 51
+
+
+@virtually
+async def test_warm_calls_do_not_ask_for_memory_each_time():
+    async with Room() as room:
+        for _ in range(100):
+            await room.call()
+        assert room.sandboxes.counts["usage"] == 1
+        await asyncio.sleep(2)
+        room.shell.usage = Usage(memory_peak_bytes=40 * MIB, oom_kills=0)
+        await room.call()
+        await asyncio.sleep(0.01)
+        assert (await room.call()).report.memory_peak_mib == 40
+        assert room.sandboxes.counts["usage"] == 2
+
+
+@virtually
+async def test_a_keeper_that_does_not_answer_leaves_the_last_figures():
+    async with Room() as room:
+        room.sandboxes.errors["usage"] = StartFailed("no keeper")
+        assert (await room.call()).report.status is Status.OK
+
+
+async def chunks(*parts, then=None):
+    for part in parts:
+        yield part
+        await asyncio.sleep(1)
+    if then is not None:
+        raise then
+
+
+def streams(*parts, then=None):
+    async def handler(worker, call, sink):
+        return Answer(ending=Ending.OK, body=chunks(*parts, then=then))
+
+    return handler
+
+
+@virtually
+async def test_an_answer_that_streams_is_settled_at_its_end():
+    async with Room() as room:
+        room.handler(streams(b"a", b"b"))
+        ran = await room.call(timeout_s=60)
+        assert not room.telemetry.reports
+        assert [chunk async for chunk in ran.answer.body] == [b"a", b"b"]
+        assert ran.streaming.done()
+        (report,) = room.telemetry.reports
+        assert (report.status, report.duration_ms) == (Status.OK, pytest.approx(2000))
+
+
+@virtually
+async def test_a_reader_that_leaves_ends_nothing():
+    async with Room() as room:
+        room.handler(streams(b"a", b"b", b"c"))
+        ran = await room.call(timeout_s=60)
+        await anext(ran.answer.body)
+        await ran.answer.body.aclose()
+        await ran.streaming
+        assert [report.status for report in room.telemetry.reports] == [Status.OK]
+
+
+@virtually
+async def test_a_stream_that_breaks_off_is_a_crash_and_no_whole_answer():
+    async with Room() as room:
+        room.handler(streams(b"a", then=ConnectionError()))
+        ran = await room.call(timeout_s=60)
+        with pytest.raises(Unavailable):
+            _ = [chunk async for chunk in ran.answer.body]
+        assert [report.status for report in room.telemetry.reports] == [Status.CRASHED]
+
+
+@virtually
+async def test_a_stream_that_nobody_reads_ends_with_its_time():
+    async with Room() as room:
+        room.handler(streams(b"a"))
+        ran = await room.call(timeout_s=5)
+        await ran.streaming
+        assert [report.status for report in room.telemetry.reports] == [Status.TIMEOUT]
+        assert room.shell.scoured == 1
+        with pytest.raises(Unavailable):
+            _ = [chunk async for chunk in ran.answer.body]
+
+
+@virtually
+async def test_one_of_several_calls_over_its_time_ends_its_neighbours_as_crashed():
+    async with Room(concurrency=2) as room:
+        room.handler(sleeps_for_ever)
+        late, neighbour = await asyncio.gather(room.call("late", timeout_s=1), room.call("neighbour", timeout_s=9))
+        assert (late.report.status, neighbour.report.status) == (Status.TIMEOUT, Status.CRASHED)
+        assert room.shell.scoured == 1
+        room.script.handler = None
+        assert [ran.report.status for ran in await asyncio.gather(room.call(), room.call())] == [Status.OK] * 2
+        assert len(room.runtime.workers) == 2
+
+
+@virtually
+async def test_closing_twice_is_closing():
+    async with Room() as room:
+        await room.environment.close()
+        await room.environment.close()
+        assert room.sandboxes.counts["discard"] == 1
+
+
+@virtually
+async def test_an_environment_that_could_not_start_leaves_nothing_once_closed():
+    room = Room()
+    room.sandboxes.errors["attach"] = StartFailed("no tree")
+    with pytest.raises(StartFailed):
+        await room.environment.start()
+    await room.environment.close()
+    assert not room.sandboxes.shells
