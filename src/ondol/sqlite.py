@@ -20,7 +20,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -122,7 +122,9 @@ class Database:
 
     async def backup(self, target: Path) -> None:
         """A copy of this moment at `target`, while writing goes on; whole or not there."""
-        await self.read(lambda connection: _copy(connection, target))
+        if self._closed:
+            raise Unavailable(f"{self.path} is closed.")
+        await asyncio.to_thread(_copy, self.path, target)
 
     async def close(self) -> None:
         """What was asked before is done first."""
@@ -145,7 +147,8 @@ class Database:
             try:
                 return job(connection)
             finally:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise explained(error, self.path) from error
 
@@ -311,22 +314,21 @@ def _split(script: str) -> Sequence[str]:
     return found
 
 
-def _copy(connection: sqlite3.Connection, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
+    """On a connection of its own: neither writer nor readers wait for it."""
     part = target.with_name(f".{target.name}.part")
     try:
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-        copy = sqlite3.connect(part, isolation_level=None)
-        try:
-            connection.backup(copy)
-            # A backup is one file: no log next to it.
-            copy.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            copy.close()
+        with closing(_connect(source)) as original, closing(_connect(part)) as copy:
+            original.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # a backup is one file: no log next to it
         os.replace(part, target)
         sync_directory(target.parent)
     except BaseException as error:
-        with suppress(OSError):
-            os.unlink(part)
+        for left in part.parent.glob(f"{part.name}*"):
+            left.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise explain(error, target) from error
+        if isinstance(error, sqlite3.Error):
+            raise explained(error, target) from error
         raise

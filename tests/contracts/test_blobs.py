@@ -83,6 +83,22 @@ async def test_a_job_that_takes_too_long_is_ended():
     await helper.close()
 
 
+async def test_the_largest_request_goes_through_and_comes_back():
+    helper = Helper({"echo": "ondol.testing.suites.blobs:echo"})
+    body = os.urandom(1024) * 68_523
+    assert await helper.call("echo", body=body) == body
+    await helper.close()
+
+
+async def test_a_caller_that_goes_away_does_not_confuse_the_next():
+    helper = Helper({"sleep": "ondol.testing.suites.blobs:sleep", "echo": "ondol.testing.suites.blobs:echo"})
+    waiting = asyncio.ensure_future(helper.call("sleep", seconds=0.1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert [await helper.call("echo", body=bytes([n])) for n in range(5)] == [bytes([n]) for n in range(5)]
+    await helper.close()
+
+
 async def test_the_line_to_the_helper_is_bounded():
     helper = Helper({"sleep": "ondol.testing.suites.blobs:sleep"}, HelperLimits(waiting_jobs_max=2))
     jobs = [asyncio.ensure_future(helper.call("sleep", seconds=0.01)) for _ in range(4)]

@@ -31,9 +31,12 @@ import msgspec
 
 import ondol
 from ondol.model import errors
-from ondol.model.errors import OndolError, Throttled, Unavailable
+from ondol.model.errors import OndolError, Throttled, TooLarge, Unavailable
 
-FRAME_BYTES_MAX = 64 * 1024 * 1024
+#: Both ways: the largest request a client may send (70,167,211 bytes of JSON) fits, and the archive decoded from it.
+FRAME_BYTES_MAX = 128 * 1024 * 1024
+#: How much the node's half reads at a time.
+_READ_BYTES = 1024 * 1024
 _HEAD_BYTES = 4
 
 
@@ -61,7 +64,8 @@ class Helper:
         self._jobs = dict(jobs)
         self._limits = limits or HelperLimits()
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        #: Jobs asked for and not done; held here, because whoever asked may stop waiting.
+        self._work: set[asyncio.Future[Any]] = set()
         self._count = 0
         self._line: _Line | None = None
         self._closed = False
@@ -79,14 +83,10 @@ class Helper:
         """
         if job not in self._jobs:
             raise KeyError(f"the helper was given no job named {job!r}")
-        if self._waiting >= self._limits.waiting_jobs_max:
+        if len(self._work) >= self._limits.waiting_jobs_max:
             raise Throttled("line")
-        self._waiting += 1
-        try:
-            work = asyncio.ensure_future(self._run(job, arguments))
-        except BaseException:
-            self._waiting -= 1
-            raise
+        work = asyncio.ensure_future(self._run(job, arguments))
+        self._work.add(work)
         work.add_done_callback(self._left)
         return await asyncio.shield(work)
 
@@ -100,7 +100,7 @@ class Helper:
         await self._drop()
 
     def _left(self, work: asyncio.Future[Any]) -> None:
-        self._waiting -= 1
+        self._work.discard(work)
         if not work.cancelled():
             work.exception()  # seen, even when nobody waits any more
 
@@ -166,13 +166,16 @@ class _Line:
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": path},
             )
-        reader, writer = await asyncio.open_connection(sock=ours)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_BYTES)
         return cls(process, reader, writer)
 
     async def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         frame = msgspec.msgpack.encode(request)
+        if len(frame) > FRAME_BYTES_MAX:
+            raise TooLarge("The request is too large.", limit_bytes=FRAME_BYTES_MAX, actual_bytes=len(frame))
         try:
-            self._writer.write(len(frame).to_bytes(_HEAD_BYTES, "big") + frame)
+            self._writer.write(len(frame).to_bytes(_HEAD_BYTES, "big"))
+            self._writer.write(frame)
             await self._writer.drain()
             size = int.from_bytes(await self._reader.readexactly(_HEAD_BYTES), "big")
             if size > FRAME_BYTES_MAX:
@@ -214,22 +217,26 @@ def main(settings: Mapping[str, Any]) -> None:
         if frame is None:
             return
         request = msgspec.msgpack.decode(frame, type=dict[str, Any])
-        reply = msgspec.msgpack.encode({"n": request["n"], **_answer(jobs, request["job"], request["with"])})
+        reply = _answer(jobs, request)
+        del frame, request  # they may be large, and the next may be long in coming
         try:
-            line.sendall(len(reply).to_bytes(_HEAD_BYTES, "big") + reply)
+            line.sendall(len(reply).to_bytes(_HEAD_BYTES, "big"))
+            line.sendall(reply)
         except OSError:
             return
 
 
-def _answer(jobs: Mapping[str, str], job: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _answer(jobs: Mapping[str, str], request: Mapping[str, Any]) -> bytes:
+    """The reply's frame; whatever a job does wrong is an error of that job."""
+    number = request["n"]
     try:
-        done = _function(jobs[job])(**arguments)
-        if len(msgspec.msgpack.encode(done)) > FRAME_BYTES_MAX // 2:
-            raise Unavailable(f"{job} answered more than fits in a frame.")
-        return {"done": done}
+        reply = msgspec.msgpack.encode({"n": number, "done": _function(jobs[request["job"]])(**request["with"])})
+        if len(reply) > FRAME_BYTES_MAX:
+            raise TooLarge("The answer is too large.", limit_bytes=FRAME_BYTES_MAX, actual_bytes=len(reply))
+        return reply
     except Exception as error:
         attributes = {k: v for k, v in vars(error).items() if isinstance(v, str | int | float | bool)}
-        return {"error": [type(error).__name__, str(error), attributes]}
+        return msgspec.msgpack.encode({"n": number, "error": [type(error).__name__, str(error), attributes]})
 
 
 def _function(name: str) -> Callable[..., Any]:

@@ -108,3 +108,8 @@ class BlobsSuite:
 def sleep(*, seconds: float) -> None:
     """A job for tests of whoever runs jobs."""
     time.sleep(seconds)
+
+
+def echo(*, body: bytes) -> bytes:
+    """Another."""
+    return body
