@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
         check_size(self._url, headers, limits)
         exchange = read_head(parser.get_method().decode("ascii"), parser.get_http_version(), self._url, headers, self._peer)
         exchange.keep_alive = parser.should_keep_alive()
-        if exchange.upgrade or exchange.request.method == "CONNECT":
+        if exchange.upgrade:
             _check_upgrade(exchange, parser)
         self._incoming = exchange
         declared_bytes = exchange.declared_bytes
@@ -563,8 +563,6 @@ def _name(raw: bytes) -> str:
 
 
 def _check_upgrade(exchange: Exchange, parser: httptools.HttpRequestParser) -> None:
-    if exchange.request.method == "CONNECT":
-        raise Refused(501, "this server is no proxy: CONNECT is not served")
     if not parser.should_upgrade():
         return
     if exchange.upgrade.lower() != "h2c" or exchange.declared_bytes != 0:

@@ -52,6 +52,8 @@ def read_head(method: str, version: str, url: bytes, headers: Headers, peer: str
     """An exchange from a parsed head. Raises Refused."""
     if version not in ("1.1", "1.0"):
         raise Refused(505, f"this server speaks HTTP/1.1 and HTTP/1.0, the request said HTTP/{version}")
+    if method == "CONNECT":
+        raise Refused(501, "this server is no proxy: CONNECT is not served")
     target = _text(url)
     if not target.startswith("/"):
         target = _origin_form(method, target, headers)
