@@ -26,7 +26,7 @@ import click
 from ondol import config
 from ondol.cli import client, package
 from ondol.cli import node as nodes
-from ondol.cli.deploy import Deployed, Wish, deploy_aws
+from ondol.cli.deployment import Deployed, Wish, deploy_aws
 from ondol.cli.invoke import call
 from ondol.cli.node import Node
 from ondol.cli.shape import Example, Exit, Failure, settings_of, with_settings
