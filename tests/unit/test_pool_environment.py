@@ -197,6 +197,14 @@ async def test_a_call_over_its_time_is_ended_and_the_next_one_finds_a_fresh_work
 
 
 @virtually
+async def test_a_report_says_when_the_call_was_over():
+    async with Room() as room:
+        room.handler(sleeps_for_ever)
+        began_s = LoopClock().wall_s()
+        assert (await room.call(timeout_s=3)).report.ended_s == pytest.approx(began_s + 3, abs=0.01)
+
+
+@virtually
 async def test_loading_does_not_use_up_a_cold_calls_time():
     async with Room() as room:
         room.script.load_s = 5.0

@@ -40,6 +40,7 @@ T = TypeVar("T")
 MEMORY_BYTES_MIN: Final = 32 * MIB
 #: How often a call that is over its time looks whether loading has ended.
 LOADING_POLL_S: Final = 0.02
+LAST_WORDS_POLL_S: Final = 0.005
 #: How long a killed worker may take to be gone, with its last words.
 DEATH_S_MAX: Final = 2.0
 
@@ -190,12 +191,14 @@ class Environment:
         try:
             async with asyncio.timeout(DEATH_S_MAX):
                 await self.makings.sandboxes.scour(self._shell)
-                return await worker.ended()
+                status = await worker.ended()
+                while worker.alive:  # until its end has been seen on its line, too: what it said last belongs to the call
+                    await asyncio.sleep(LAST_WORDS_POLL_S)
+                return status
         except (OndolError, TimeoutError):
             self.broken = True
             return None
         finally:
-            # What it said last has been read by now: its line ends after its log.
             worker.close()
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -124,6 +124,7 @@ class Run:
             init_ms=init_ms,
             exit_status=exit_status,
             trace=self.invocation.trace,
+            ended_s=self.begun_wall_s + ended_s - self.begun_s,
         )
 
 
