@@ -219,6 +219,7 @@ def leaves(kind=platform.OndolError):
 
 MADE = {
     platform.InvalidSetting: platform.InvalidSetting("memory_mib", "why"),
+    platform.InUse: platform.InUse("why", by=("alias",)),
     platform.NotFound: platform.NotFound("alias", "x"),
     platform.Denied: platform.Denied("why", action="function:invoke"),
     platform.TooLarge: platform.TooLarge("why", limit_bytes=1),

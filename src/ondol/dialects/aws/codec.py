@@ -18,6 +18,18 @@ from ondol.http.messages import Response
 REST_JSON, JSON, QUERY = "rest-json", "json", "query"
 Headers = Sequence[tuple[str, str]]
 
+#: What the Query services call errors that the younger protocols call otherwise.
+QUERY_CODES: Mapping[str, str] = {
+    "MissingAuthenticationTokenException": "MissingAuthenticationToken",
+    "UnrecognizedClientException": "InvalidClientTokenId",
+    "InvalidSignatureException": "SignatureDoesNotMatch",
+    "IncompleteSignatureException": "IncompleteSignature",
+    "ExpiredTokenException": "ExpiredToken",
+    "AccessDeniedException": "AccessDenied",
+    "ValidationException": "ValidationError",
+    "ServiceException": "InternalFailure",
+}
+
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -81,6 +93,7 @@ def encode_error(service: str, protocol: str, error: ServiceError, request_id: s
     status = error.status or facts.get("httpStatusCode") or (500 if shape and shape.traits.get("fault") else 400)
     code = facts.get("code", error.code)
     if protocol == QUERY:
+        code = QUERY_CODES.get(code, code)
         body = codec_query.write_error(shapes, code, error.message, status, request_id)
         return Response(status, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id), *error.headers], body)
     key = error.message_key or _message_key(shapes, error.code)

@@ -14,15 +14,16 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from ondol.core.permit import permit
 from ondol.dialects.aws import codec, errors
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
-from ondol.model.errors import OndolError
+from ondol.model.errors import Denied, OndolError
 from ondol.model.limits import SYNC_PAYLOAD_BYTES_MAX
-from ondol.model.principals import Kind
+from ondol.model.principals import Principal
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 CONTROL_BODY_BYTES_MAX: Final = 70_167_211
 #: Larger bodies are decoded by the helper.
 INLINE_BYTES_MAX: Final = 1024 * 1024
+#: Bodies that did not come with their head are held one after another: each may be 70 MB, and its parsed form as much again.
+LARGE_BODIES_MAX: Final = 2
 
 #: Services by the name in the SigV4 scope.
 SERVICES: Final = ("lambda", "logs", "sts")
@@ -145,13 +148,23 @@ class AwsDesk:
         self._verifier = verifier
         self._services = services
         self._decode_large = decode_large or _decode_in_thread
+        self._large = asyncio.Semaphore(LARGE_BODIES_MAX)
+
+    async def warm(self) -> None:
+        """Read the service models before the first client waits for them."""
+        for service in SERVICES:
+            await asyncio.to_thread(codec.model, service)
 
     async def serve(self, request: Request, route: Route) -> Response:
         request_id = new_request_id()
         service = route.scope or "lambda"
-        protocol = await asyncio.to_thread(codec.protocol_of, service, request.target, request.headers)
+        protocol = codec.protocol_of(service, request.target, request.headers)
         try:
-            return await self._serve(request, service, request_id)
+            claimed = self._verifier.claim(request, service)
+            if request.body.buffered is not None:
+                return await self._serve(request, claimed, service, request_id)
+            async with self._large:
+                return await self._serve(request, claimed, service, request_id)
         except ServiceError as error:
             return codec.encode_error(service, protocol, error, request_id)
         except OndolError as error:
@@ -166,18 +179,16 @@ class AwsDesk:
             log.exception("request %s failed inside", request_id)
             return codec.encode_error(service, protocol, errors.internal(), request_id)
 
-    async def _serve(self, request: Request, service: str, request_id: str) -> Response:
-        claimed = self._verifier.claim(request, service)
+    async def _serve(self, request: Request, claimed: Claimed, service: str, request_id: str) -> Response:
         body = await _verified_body(request, claimed)
         principal = claimed.principal
-        decode = codec.decode if len(body) <= INLINE_BYTES_MAX else None
         arguments = (service, request.method, request.target, request.headers, body)
-        call = decode(*arguments) if decode else await self._decode_large(*arguments)
+        small = len(body) <= INLINE_BYTES_MAX
+        call = codec.decode(*arguments) if small else await self._decode_large(*arguments)
         handler = self._services.get(service, {}).get(call.operation)
         if handler is None:
             raise codec.not_built(service, call.operation)
-        if principal.kind is not Kind.OWNER and call.operation != "GetCallerIdentity":
-            raise _not_authorized(principal.name, f"{service}:{call.operation}")
+        _permit(principal, service, call.operation)
         context = Context(
             request_id=request_id,
             principal=principal,
@@ -195,6 +206,9 @@ async def _verified_body(request: Request, claimed: Claimed) -> bytes:
     if buffered is not None:
         claimed.verify(hashlib.sha256(buffered).hexdigest())
         return buffered
+    declared = request.header("content-length")
+    if declared.isdigit() and int(declared[:20]) > CONTROL_BODY_BYTES_MAX:
+        raise BodyTooLarge(CONTROL_BODY_BYTES_MAX, int(declared[:20]))
     digest, parts, size = hashlib.sha256(), [], 0
     async for chunk in request.body.chunks():
         size += len(chunk)
@@ -210,9 +224,19 @@ async def _decode_in_thread(service: str, method: str, target: str, headers: cod
     return await asyncio.to_thread(codec.decode, service, method, target, headers, body)
 
 
-def _not_authorized(who: str, action: str) -> ServiceError:
-    message = f"User: {who} is not authorized to perform: {action} because no identity-based policy allows the {action} action"
-    return ServiceError("AccessDeniedException", message, status=403)
+def _permit(principal: Principal, service: str, operation: str) -> None:
+    """Raise AccessDeniedException unless the core allows it. Anybody may ask who they are."""
+    if operation == "GetCallerIdentity":
+        return
+    action = f"{service}:{operation}"
+    try:
+        permit(principal, action, principal.account)
+    except Denied as error:
+        message = (
+            f"User: {principal.name} is not authorized to perform: {action} "
+            f"because no identity-based policy allows the {action} action"
+        )
+        raise ServiceError("AccessDeniedException", message, status=403, message_key="Message") from error
 
 
 def new_request_id() -> str:

@@ -19,7 +19,7 @@ from ondol.dialects.aws.filters import Pattern, parse
 from ondol.dialects.aws.names import partition
 from ondol.dialects.aws.service import Context, Handler, Operations, ServiceError
 from ondol.journal import Entry, Group, Journal, Stream
-from ondol.model.errors import NotFound
+from ondol.model.errors import Invalid, NotFound
 
 PAGE_BYTES_MAX = 1_048_576
 #: What an event counts besides its text, as the service counts.
@@ -111,7 +111,7 @@ class Logs:
             newest_first=not forward,
             limit=params.get("limit", EVENTS_MAX),
         )
-        entries = sorted(entries, key=lambda each: (each.at_ms, each.id)) if not forward else entries
+        entries = entries if forward else entries[::-1]
         first, last = (entries[0].id, entries[-1].id) if entries else (place, place)
         return {
             "events": [
@@ -172,7 +172,7 @@ class Logs:
                     before = entry.id
                 else:
                     after = entry.id
-            if len(entries) < wanted:
+            if not entries:  # fewer than asked for may only mean that the journal bounds its answers
                 return found, ""
             if scanned >= SCANNED_ENTRIES_MAX:
                 return found, before if newest_first else after
@@ -216,6 +216,8 @@ def _answering(handler: Callable[[Context, dict[str, Any]], Awaitable[dict[str, 
         except NotFound as error:
             message = f"The specified {error.kind} does not exist."
             raise ServiceError("ResourceNotFoundException", message) from error
+        except Invalid as error:
+            raise _invalid("The specified nextToken is invalid.") from error
 
     return answer
 
@@ -226,7 +228,7 @@ def _group_name(params: dict[str, Any]) -> str:
     if bool(name) == bool(identifier):
         raise _invalid("Exactly one of logGroupName and logGroupIdentifier must be specified.")
     if identifier and identifier.startswith("arn:"):
-        return str(identifier.split(":", 6)[-1].removesuffix(":*"))
+        return str(identifier.split(":", 6)[-1])
     return str(name or identifier)
 
 
