@@ -100,6 +100,7 @@ class Pool:
         endpoint: str,
         tree_of: Callable[[Code], str],
         inherited_bytes: Callable[[Revision], Awaitable[int]] | None = None,
+        interpreter: Callable[[Revision], str] | None = None,
         substitute: Callable[[Revision], str | None] | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
@@ -113,6 +114,7 @@ class Pool:
             endpoint=endpoint,
             tree_of=tree_of,
             inherited_bytes=inherited_bytes or _inherits_nothing,
+            interpreter=interpreter or _whichever,
             substitute=substitute or _as_asked,
             new_id=new_id or _random_id,
         )
@@ -385,6 +387,10 @@ def _as_ondol_error(revision: Revision, error: Exception, start_s_max: float) ->
 
 async def _inherits_nothing(_: Revision) -> int:
     return 0
+
+
+def _whichever(_: Revision) -> str:
+    return ""
 
 
 def _as_asked(_: Revision) -> str | None:

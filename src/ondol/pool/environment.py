@@ -72,6 +72,8 @@ class Makings:
     tree_of: Callable[[Code], str]
     #: Bytes of memory that a worker of this revision shares with what it was forked from.
     inherited_bytes: Callable[[Revision], Awaitable[int]]
+    #: Absolute path of the interpreter that runs this revision, or "".
+    interpreter: Callable[[Revision], str]
     #: What really runs this revision, when it differs from what was asked.
     substitute: Callable[[Revision], str | None]
     #: 32 hex digits, new each time.
@@ -115,7 +117,9 @@ class Environment:
         """Make it ready for its first call. Raises StartFailed, OutOfSpace, RuntimeMissing; `close` it then, too."""
         revision, makings = self.revision, self.makings
         configuration = revision.configuration
-        self._shell = self._memory.shell = shell = await makings.sandboxes.prepare(revision.account)
+        self._shell = self._memory.shell = shell = await makings.sandboxes.prepare(
+            revision.account, makings.interpreter(revision)
+        )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
         await makings.sandboxes.attach(
             shell,
@@ -192,7 +196,8 @@ class Environment:
             async with asyncio.timeout(DEATH_S_MAX):
                 await self.makings.sandboxes.scour(self._shell)
                 status = await worker.ended()
-                while worker.alive:  # until its end has been seen on its line, too: what it said last belongs to the call
+                # Until its end has been seen on its line, too: what it said last belongs to the call.
+                while worker.alive:  # noqa: ASYNC110  (the port has no event for it)
                     await asyncio.sleep(LAST_WORDS_POLL_S)
                 return status
         except (OndolError, TimeoutError):
