@@ -595,5 +595,11 @@ def test_every_command_has_help_with_examples(command):
     assert "Examples:\n" in result.stdout and f"ondol {command}" in result.stdout
 
 
+def test_without_a_command_the_help_is_shown():
+    result = run()
+    assert result.exit_code == 2 and result.stdout.startswith("Usage: ondol") and result.stderr == ""
+    assert "no such option" in sentence(run("--nope")).lower()
+
+
 def test_the_version_is_told():
     assert re.fullmatch(r"ondol, version \d+\.\d+\.\d+\n", run("--version").stdout)

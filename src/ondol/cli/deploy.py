@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,7 @@ def _variables(ctx: click.Context, parameter: click.Parameter, values: tuple[str
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise click.BadParameter(f"{value!r} is not NAME=VALUE", ctx, parameter)
         found[name] = content
-    if sum(len(k.encode()) + len(v.encode()) for k, v in found.items()) > TEXT_BYTES_MAX:
+    if sum(len(os.fsencode(k)) + len(os.fsencode(v)) for k, v in found.items()) > TEXT_BYTES_MAX:
         raise click.BadParameter(f"all variables together may take {TEXT_BYTES_MAX} bytes", ctx, parameter)
     return found
 

@@ -9,7 +9,7 @@ from ondol.cli.deploy import deploy
 from ondol.cli.doctor import doctor
 from ondol.cli.functions import ls, rm, show
 from ondol.cli.invoke import invoke, logs
-from ondol.cli.shape import Root
+from ondol.cli.shape import Exit, Root
 from ondol.cli.tour import tour
 from ondol.cli.up import env, up
 
@@ -23,9 +23,19 @@ First steps:
 """
 
 
-@click.group("ondol", cls=Root, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "ondol",
+    cls=Root,
+    help=HELP,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="ondol")
-def ondol() -> None: ...
+@click.pass_context
+def ondol(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        ctx.exit(Exit.USAGE)
 
 
 for command in (up, env, deploy, invoke, logs, ls, show, rm, doctor, tour):
