@@ -274,6 +274,7 @@ async def test_one_who_is_cancelled_while_waiting_leaves_the_line():
         await asyncio.sleep(1)
         second.cancel()
         await asyncio.wait([second])
+        assert second.cancelled()
         assert node.pool.stats().waiting == 0
         await first
 

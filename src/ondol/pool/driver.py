@@ -258,7 +258,8 @@ class Pool:
                 case Stop():
                     self._stops[action.slot] = self._task(self._stop(action.slot))
                 case Refuse():
-                    self._answer(action.invocation, self._why(action))
+                    if action.invocation in self._waiters:  # else whoever waited was cancelled
+                        self._answer(action.invocation, self._why(action))
                 case _:
                     assert_never(action)
         self._set_timer()
