@@ -1,0 +1,62 @@
+"""One node for all tests of a worker that do not need their own; functions with names that no other test has."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+
+from ondol.testing.node import running_node, why_not, zipped
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def possible():
+    """Skips where no node can run; fails there in CI, which must be able to."""
+    reason = why_not()
+    if reason and not os.environ.get("CI"):
+        pytest.skip(reason)
+    assert not reason
+
+
+@pytest.fixture(scope="session")
+def node(possible):
+    with running_node() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def aws(node):
+    """A boto3 client for functions."""
+    return node.client("lambda")
+
+
+@pytest.fixture
+def name():
+    return f"f{os.getpid()}-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def deploy(aws, name):
+    """Deploys Python text as app.py, waits until it is active, and removes it after the test."""
+    made = []
+
+    def deploy(source, *, handler="app.handler", runtime="python3.11", called=None, **settings):
+        called = called or (name if not made else f"{name}-{len(made)}")
+        files = {"app.py": source} if isinstance(source, str) else source
+        aws.create_function(
+            FunctionName=called, Runtime=runtime, Handler=handler, Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": zipped(files)}, **settings,
+        )  # fmt: skip
+        made.append(called)
+        aws.get_waiter("function_active_v2").wait(FunctionName=called, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        return called
+
+    yield deploy
+    for called in made:
+        try:
+            aws.delete_function(FunctionName=called)
+        except aws.exceptions.ResourceNotFoundException:
+            continue
