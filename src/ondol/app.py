@@ -85,6 +85,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         endpoint=orders.endpoint,
         tree_of=lambda code: str(data.code / code.sha256 / "tree"),
         inherited_bytes=front_work.inherited(sandboxes, choice),
+        interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
     )
     admission = Admission(concurrency_max=settings.concurrency_max)

@@ -57,7 +57,9 @@ class Child(Protocol):
 class Sandboxes(Protocol):
     """The node's way to its keeper. Raises StartFailed when the keeper cannot, OutOfSpace when the disk is full."""
 
-    async def prepare(self, account: str) -> Shell: ...
+    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred."""
+        ...
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         """Show the code at /var/task, read-only, and set the limits."""

@@ -46,6 +46,7 @@ class Room:
             endpoint="http://node",
             tree_of=lambda code: "/trees/" + code.sha256[:4],
             inherited_bytes=inherited_bytes,
+            interpreter=lambda revision: "",
             substitute=lambda revision: None,
             new_id=lambda: "e" * 32,
         )

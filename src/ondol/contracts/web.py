@@ -30,11 +30,11 @@ _SENTENCES: Final = {
 class WebContract:
     """One request at a time per environment: simple callables are rarely written for more."""
 
-    name = "web"
     concurrency = 1
 
     def __init__(self, guest: str = "web") -> None:
-        self.guest = guest
+        #: "web" for callables, "command" for programs: contract and guest half have one name.
+        self.name = self.guest = guest
 
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
         day = time.strftime("%Y/%m/%d", time.gmtime(place.started_s))

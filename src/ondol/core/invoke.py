@@ -26,7 +26,7 @@ from ondol.model.errors import NotFound, Throttled
 from ondol.model.functions import Function, Target
 from ondol.model.invocations import Invocation, Outcome
 from ondol.pool.driver import Pool
-from ondol.pool.environment import Ran
+from ondol.pool.run import Ran
 from ondol.runtime import Call
 from ondol.telemetry import Telemetry
 

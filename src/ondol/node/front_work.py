@@ -65,6 +65,16 @@ def inherited(sandboxes: Sandboxes, choice: Choosing) -> Callable[[Revision], Aw
     return bytes_of
 
 
+def interpreting(choice: Choosing) -> Callable[[Revision], str]:
+    """The interpreter that runs a revision."""
+
+    def path_of(revision: Revision) -> str:
+        interpreter = choice.interpreter(revision.configuration.runtime)
+        return interpreter.path if interpreter else ""
+
+    return path_of
+
+
 def retiring(pool: Pool, index: Index) -> Callable[[str, Any], None]:
     """A listener of the catalog: revisions that nothing names any more leave the pool."""
     latest: dict[str, str] = {}
@@ -89,7 +99,6 @@ async def warm(sandboxes: Sandboxes, choice: Choosing, account: str) -> None:
     interpreter = choice.newest()
     try:
         if interpreter is not None:
-            await sandboxes.zygote(account, interpreter.path)
-            await sandboxes.discard(await sandboxes.prepare(account))
+            await sandboxes.discard(await sandboxes.prepare(account, interpreter.path))
     except OndolError as error:
         log.warning("nothing could be warmed ahead: %s", error)

@@ -1,7 +1,8 @@
 """Sandboxes made by the keeper: the asyncio end of its line, and of the zygotes' lines.
 
-Knows the two lines' protocols (docs/explain/architecture.md) and nothing of functions. Keeps a small stock of prepared shells per
-account, refilled in the background: making one takes milliseconds, which are nobody's request's.
+Knows the two lines' protocols (docs/explain/architecture.md) and nothing of functions. Keeps a small stock of prepared shells
+per account and interpreter, each with a child of the zygote waiting in it, refilled in the background: making a shell takes
+milliseconds and joining its cgroup may take twenty, which are nobody's request's.
 
 Invariants: a descriptor is in one hand, and closed once, also when who asked for it no longer waits; every wait is bounded; what
 belonged to a line that ended is treated as gone, because the keeper ends it.
@@ -41,6 +42,8 @@ _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")
 _Message = dict[str, Any]
 _Reply = tuple[_Message, list[int]]
+#: Account and interpreter ("" for shells that nobody waits in).
+_Kind = tuple[str, str]
 
 
 class _Line:
@@ -144,6 +147,14 @@ class KeptChild:
         self.log = log
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
+    @property
+    def alive(self) -> bool:
+        return not self._status.done()
+
+    def close(self) -> None:
+        """Nobody will talk to it."""
+        _close([self.wire, self.log])
+
     async def wait(self) -> int:
         """How it ended; -9 also when its zygote died, who alone could say."""
         return await asyncio.shield(self._status)
@@ -160,6 +171,8 @@ class KeptZygote:
         self.rss_bytes = rss_bytes
         self.version = version
         self._children: dict[int, KeptChild] = {}
+        #: Forked ahead of need: they have entered their shell, and wait there to be told what they are. By shell.
+        self._waiting: dict[str, KeptChild] = {}
         self._line = _Line(sock, "the zygote", self._news, self._gone)
 
     @property
@@ -167,6 +180,29 @@ class KeptZygote:
         return self._line.open
 
     async def fork(self, shell: Shell) -> KeptChild:
+        waiting = self._waiting.pop(shell.id, None)
+        if waiting is not None:
+            if waiting.alive:
+                return waiting
+            waiting.close()
+        return await self._fork(shell)
+
+    async def fork_ahead(self, shell: Shell) -> None:
+        """Fork now, for the next `fork` to take: entering a cgroup alone may take 20 ms, which are nobody's request's."""
+        self._waiting[shell.id] = await self._fork(shell)
+
+    def is_waiting(self, shell: Shell) -> bool:
+        """Whether a child forked ahead waits in `shell`."""
+        child = self._waiting.get(shell.id)
+        return child is not None and child.alive
+
+    def forget(self, shell: Shell) -> None:
+        """The shell is discarded, with whoever waits in it."""
+        child = self._waiting.pop(shell.id, None)
+        if child is not None:
+            child.close()
+
+    async def _fork(self, shell: Shell) -> KeptChild:
         if not shell.namespaces:
             raise StartFailed(f"shell {shell.id} was discarded")
         namespaces = [shell.namespaces[name] for name in ("pid", "mnt", "ipc", "uts")]
@@ -189,6 +225,9 @@ class KeptZygote:
         for child in self._children.values():
             child.ended(-signal.SIGKILL)
         self._children.clear()
+        for child in self._waiting.values():
+            child.close()
+        self._waiting.clear()
 
     def close(self) -> None:
         self._line.close()
@@ -199,8 +238,8 @@ class KeptSandboxes:
 
     def __init__(self, line: socket.socket, *, stock_shells: int = 2) -> None:
         self._stock_shells = stock_shells
-        self._stock: dict[str, deque[Shell]] = defaultdict(deque)
-        self._filling: dict[str, asyncio.Task[None]] = {}
+        self._stock: dict[_Kind, deque[Shell]] = defaultdict(deque)
+        self._filling: dict[_Kind, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
         #: Shells that the present keeper knows, and those whose descriptors are open.
@@ -213,19 +252,20 @@ class KeptSandboxes:
         """A new line, after the keeper was started again; whatever came by the old one is gone."""
         self._line.close()
         self._line = _Line(line, "the keeper", self._news, self._line_ended)
-        for account in list(self._stock):
-            self._refill(account)
+        for kind in list(self._stock):
+            self._refill(kind)
 
-    async def prepare(self, account: str) -> Shell:
-        stock = self._stock[account]
+    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+        kind = account, interpreter
+        stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
-            if shell.id in self._held:
-                self._refill(account)
+            if shell.id in self._held and (not interpreter or self._is_waited_in(shell)):
+                self._refill(kind)
                 return shell
-            self._let_go(shell)
-        self._refill(account)
-        return await self._unless_cancelled(self._prepare(account), self._give_back)
+            self._keep(self._discard_quietly(shell))
+        self._refill(kind)
+        return await self._unless_cancelled(self._prepare(account), self._stock[account, ""].append)
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         await self._line.request(
@@ -236,11 +276,12 @@ class KeptSandboxes:
         await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
 
     async def discard(self, shell: Shell) -> None:
+        for zygote in self._living():
+            zygote.forget(shell)
+        self._let_go(shell)
         if shell.id not in self._held:
-            self._let_go(shell)
             return
         self._held.discard(shell.id)
-        self._let_go(shell)
         line = self._line
         try:
             await self._line.request(DISCARD_S_MAX, op="discard", shell=shell.id)
@@ -265,9 +306,8 @@ class KeptSandboxes:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for zygote in self._zygotes.values():
-            if zygote.done() and not zygote.cancelled() and zygote.exception() is None:
-                zygote.result().close()
+        for zygote in self._living():
+            zygote.close()
         self._line.close()
         for shell in list(self._open.values()):
             self._let_go(shell)
@@ -311,18 +351,32 @@ class KeptSandboxes:
             task.add_done_callback(lambda t: None if t.cancelled() or t.exception() else spare(t.result()))
             raise
 
-    def _give_back(self, shell: Shell) -> None:
-        self._stock[shell.account].append(shell)
+    def _living(self) -> list[KeptZygote]:
+        done = [task for task in self._zygotes.values() if task.done() and not task.cancelled()]
+        return [task.result() for task in done if task.exception() is None and task.result().alive]
 
-    def _refill(self, account: str) -> None:
-        if not self._closed and account not in self._filling and len(self._stock[account]) < self._stock_shells:
-            task = self._filling[account] = self._keep(self._fill(account))
-            task.add_done_callback(lambda _: self._filling.pop(account, None))
+    def _is_waited_in(self, shell: Shell) -> bool:
+        return any(zygote.is_waiting(shell) for zygote in self._living())
 
-    async def _fill(self, account: str) -> None:
-        while self._line.open and len(self._stock[account]) < self._stock_shells:
+    async def _discard_quietly(self, shell: Shell) -> None:
+        try:
+            await self.discard(shell)
+        except Unavailable as error:
+            _log.warning("a shell of the stock could not be discarded: %s", error)
+
+    def _refill(self, kind: _Kind) -> None:
+        if not self._closed and kind not in self._filling and len(self._stock[kind]) < self._stock_shells:
+            task = self._filling[kind] = self._keep(self._fill(kind))
+            task.add_done_callback(lambda _: self._filling.pop(kind, None))
+
+    async def _fill(self, kind: _Kind) -> None:
+        account, interpreter = kind
+        while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
-                self._stock[account].append(await self._prepare(account))
+                shell = await self._prepare(account)
+                if interpreter:
+                    await (await self.zygote(account, interpreter)).fork_ahead(shell)
+                self._stock[kind].append(shell)
             except Unavailable as error:
                 _log.warning("no shell could be prepared ahead: %s", error)
                 await asyncio.sleep(STOCK_PAUSE_S)

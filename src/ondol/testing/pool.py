@@ -217,7 +217,7 @@ class ScriptedSandboxes:
             raise StartFailed(f"there is no shell {shell.id}")
         return self.shells[shell.id]
 
-    async def prepare(self, account: str) -> Shell:
+    async def prepare(self, account: str, interpreter: str = "") -> Shell:
         await self._enter("prepare")
         self._next += 1
         shell = Shell(id=f"shell-{self._next}", account=account, namespaces={}, cgroups=())

@@ -111,7 +111,7 @@ class LocalSandboxes:
     zygotes: dict[tuple[str, str], LocalZygote] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
-    async def prepare(self, account: str) -> Shell:
+    async def prepare(self, account: str, interpreter: str = "") -> Shell:
         shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=())
         self.shells.add(shell.id)
         return shell
