@@ -64,9 +64,13 @@ def head(method="GET", *fields, target="/x?y=1"):
 
 async def echo(request):
     body = await request.body.read(1 << 28)
-    return Response(200, [("x-desk", "1"), ("connection", "x-desk-only"), ("x-desk-only", "1")], json.dumps(
-        {"target": request.target, "method": request.method, "headers": dict(request.headers), "bytes": len(body)}
-    ).encode())
+    return Response(
+        200,
+        [("x-desk", "1"), ("connection", "x-desk-only"), ("x-desk-only", "1")],
+        json.dumps(
+            {"target": request.target, "method": request.method, "headers": dict(request.headers), "bytes": len(body)}
+        ).encode(),
+    )
 
 
 def said(answer):
@@ -76,7 +80,14 @@ def said(answer):
 def test_a_request_arrives_as_it_was_sent_with_the_nodes_headers_and_without_the_clients(tmp_path):
     async def scene():
         async with chain(echo, tmp_path / "desk.sock") as (address, _, _):
-            fields = ("X-Ondol-Principal: mallory", "X-Thing: 1", "Connection: x-hop", "X-Hop: 1", "Te: trailers", "Content-Length: 3")
+            fields = (
+                "X-Ondol-Principal: mallory",
+                "X-Thing: 1",
+                "Connection: x-hop",
+                "X-Hop: 1",
+                "Te: trailers",
+                "Content-Length: 3",
+            )
             return said(await ask(address, head("POST", *fields) + b"abc"))
 
     got = story(scene())

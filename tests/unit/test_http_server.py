@@ -19,6 +19,7 @@ from ondol.http.limits import HttpLimits
 from ondol.http.messages import BodyTooLarge, Disconnected, Response
 from ondol.http.server import Server
 
+
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def new_loop(request):
     return request.param
@@ -154,7 +155,9 @@ GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 @on_both_loops
 async def test_an_application_gets_the_request_as_it_was_sent():
     async with serving(echo) as server:
-        answer = await ask(server, b"POST /a%2Fb?x=1&y HTTP/1.1\r\n" + HOST + b"X-Thing:  caf\xe9 \r\nContent-Length: 3\r\n\r\nabc")
+        answer = await ask(
+            server, b"POST /a%2Fb?x=1&y HTTP/1.1\r\n" + HOST + b"X-Thing:  caf\xe9 \r\nContent-Length: 3\r\n\r\nabc"
+        )
     said = json.loads(answer.body)
     assert said["method"] == "POST"
     assert said["target"] == "/a%2Fb?x=1&y"
@@ -241,7 +244,12 @@ async def test_more_pipelined_requests_than_allowed_are_left_unanswered():
 
 @pytest.mark.parametrize(
     ("version", "asked", "kept"),
-    [(b"1.1", b"", True), (b"1.1", b"Connection: close\r\n", False), (b"1.0", b"", False), (b"1.0", b"Connection: keep-alive\r\n", True)],
+    [
+        (b"1.1", b"", True),
+        (b"1.1", b"Connection: close\r\n", False),
+        (b"1.0", b"", False),
+        (b"1.0", b"Connection: keep-alive\r\n", True),
+    ],
 )
 @on_both_loops
 async def test_the_connection_is_kept_as_the_client_asks(version, asked, kept):
@@ -427,7 +435,9 @@ async def test_a_client_that_goes_away_cancels_nothing(abruptly):
             await client.send(GET)
             await started.wait()
             if abruptly:
-                client.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.writer.transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
         await asyncio.sleep(0.05)
         go_on.set()
         async with asyncio.timeout(10):
@@ -537,8 +547,14 @@ async def test_another_expectation_is_refused():
 
 BAD = {
     "both framings": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    "both framings turned": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
-    "zero length and chunked": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "both framings turned": (
+        400,
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    ),
+    "zero length and chunked": (
+        400,
+        b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "two lengths": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
     "two equal lengths": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na"),
     "a list of lengths": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 1\r\n\r\na"),
@@ -550,7 +566,10 @@ BAD = {
     "an unknown encoding": (501, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     "an encoding before chunked": (501, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     "an encoding after chunked": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
-    "chunked twice": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "chunked twice": (
+        400,
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     "chunked in HTTP/1.0": (400, b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "a bad chunk size": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"),
     "a folded header": (400, b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n c\r\n\r\n"),
@@ -573,14 +592,20 @@ BAD = {
     "HTTP/0.9": (505, b"GET /\r\n\r\n"),
     "HTTP/2 in a request line": (505, b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),
     "HTTP/2's preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"),
-    "a WebSocket": (426, b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"),
+    "a WebSocket": (
+        426,
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    ),
     "TLS": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     "garbage": (400, b"\xff\xfe\xfd\r\n\r\n"),
     "too many headers": (431, b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n"),
     "a long head": (431, b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 70_000 + b"\r\n\r\n"),
     "a long target": (431, b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
     "a header without end": (431, b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 400_000),
-    "trailers without end": (400, b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"b" * 400_000),
+    "trailers without end": (
+        400,
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"b" * 400_000,
+    ),
 }
 
 

@@ -16,7 +16,9 @@ def row(name, **fields):
 
 
 def asking(target="/", method="GET", host="localhost:7979", **headers):
-    return Request(method, target, [("host", host), *((name.replace("_", "-"), value) for name, value in headers.items())], EMPTY)
+    return Request(
+        method, target, [("host", host), *((name.replace("_", "-"), value) for name, value in headers.items())], EMPTY
+    )
 
 
 def signed(service):

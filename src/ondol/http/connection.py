@@ -58,6 +58,8 @@ class Connection(asyncio.Protocol):
         #: Whether the parser gave us something since the last read, and how much it was fed while it gave nothing.
         self._progress = False
         self._unproductive_bytes = 0
+        #: That and the read at hand: no head being parsed is longer.
+        self._fed_bytes = 0
         #: Nothing more is parsed: a refusal, or the last request that this connection may carry.
         self._deaf = False
         self._refused = False
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._progress = False
+        self._fed_bytes = self._unproductive_bytes + len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -164,7 +167,8 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         if len(headers) > limits.headers_max:
             raise Refused(431, f"a request has at most {limits.headers_max} headers, this one has {len(headers)}")
-        check_size(self._url, headers, limits)
+        if self._fed_bytes > limits.head_bytes_max:  # else it cannot be too long, and nothing needs to be added up
+            check_size(self._url, headers, limits)
         exchange = read_head(parser.get_method().decode("ascii"), parser.get_http_version(), self._url, headers, self._peer)
         exchange.keep_alive = parser.should_keep_alive()
         if exchange.upgrade:

@@ -62,7 +62,10 @@ def header(response: Response, name: str) -> str:
 
 def wants_close(response: Response) -> bool:
     """Whether the application asks for the connection's end."""
-    return any(name.lower() == "connection" and value.lower() == "close" for name, value in response.headers)
+    for name, value in response.headers:
+        if len(name) == 10 and name.lower() == "connection":
+            return value.lower() == "close"
+    return False
 
 
 def stream_framing(response: Response, *, http10: bool, bodiless: bool) -> tuple[str, int | None]:
