@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -146,3 +148,51 @@ async def test_a_full_disk_is_said_and_nothing_stays(places, tmp_path, monkeypat
         tree.take(archive=str(path), shelf=str(places[0]), scratch=str(places[1]))
     assert not list(places[0].iterdir())
     assert not list(places[1].iterdir())
+
+
+_NODE = """
+import asyncio, os, sys
+from ondol.blobstores.worker import Helper
+async def main():
+    helper = Helper({"echo": "ondol.testing.suites.blobs:echo", "sleep": "ondol.testing.suites.blobs:sleep"})
+    await helper.call("echo", body=b"")
+    work = asyncio.ensure_future(helper.call("sleep", seconds=600))
+    print(helper.pid, flush=True)
+    await work
+asyncio.run(main())
+"""
+
+
+async def test_the_helper_dies_with_the_node_even_over_a_job():
+    node = subprocess.Popen([sys.executable, "-c", _NODE], stdout=subprocess.PIPE, text=True)
+    pid = int(node.stdout.readline())
+    node.kill()
+    node.communicate()
+    async with asyncio.timeout(30):
+        while _alive(pid):
+            await asyncio.sleep(0.01)
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"  # who inherits it may be slow to reap
+    except FileNotFoundError:
+        return False
+
+
+async def test_the_helper_gives_way_to_the_node():
+    helper = Helper({"echo": "ondol.testing.suites.blobs:echo"}, HelperLimits(niceness=7))
+    await helper.call("echo", body=b"")
+    assert os.getpriority(os.PRIO_PROCESS, helper.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)
+    await helper.close()
+
+
+async def test_ctrl_c_leaves_the_helper_to_the_node():
+    helper = Helper({"echo": "ondol.testing.suites.blobs:echo"})
+    await helper.call("echo", body=b"")
+    before = helper.pid
+    os.kill(before, signal.SIGINT)
+    assert await helper.call("echo", body=b"still here") == b"still here"
+    assert helper.pid == before
+    await helper.close()

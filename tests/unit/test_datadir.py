@@ -200,6 +200,26 @@ def test_missing_rights_are_said(tmp_path):
     assert list(closed.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_it_is_given_to_whom_the_unprivileged_processes_are(root):
+    DataDir.open(root, owner=(1234, 5678)).close()
+    given = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (root, *root.iterdir())}
+    assert given.pop("shells") == (0, 0)  # the keeper's
+    assert set(given.values()) == {(1234, 5678)}
+
+
+@pytest.mark.parametrize("name", ["tmp", "code", "run"])
+def test_a_folder_that_is_a_link_is_not_followed(root, tmp_path, name):
+    DataDir.open(root).close()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").write_text("")
+    subprocess.run(["rm", "-r", root / name], check=True)
+    (root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable, match="should be a directory"):
+        DataDir.open(root)
+    assert os.listdir(tmp_path / "elsewhere") == ["precious"]
+
+
 def test_a_full_disk_is_said_and_nothing_stays(root, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

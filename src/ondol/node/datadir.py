@@ -52,6 +52,7 @@ class DataDir:
             _check_ours(root, newest)
             made = _make(root)
             try:
+                _make_folder(root / "run")
                 lock = _take_lock(root)
             except BaseException:
                 _unmake(made)
@@ -119,7 +120,7 @@ class DataDir:
             write_whole(self.root / "format", f"{newest}\n".encode())
             number = newest
         for name in _FOLDERS:
-            (self.root / name).mkdir(mode=0o700, exist_ok=True)
+            _make_folder(self.root / name)
         _empty(self.tmp)
         for step in range(number, newest):
             migrations[step - 1](self.root)
@@ -127,7 +128,8 @@ class DataDir:
         if owner is not None:
             for path in (self.root, *(self.root / name for name in ("format", *_FOLDERS))):
                 # What the keeper keeps is the keeper's, who is whoever we are.
-                os.chown(path, *((os.geteuid(), os.getegid()) if path == self.shells else owner))
+                given = (os.geteuid(), os.getegid()) if path == self.shells else owner
+                os.chown(path, *given, follow_symlinks=path == self.root)
         sync_directory(self.root)
 
 
@@ -191,6 +193,14 @@ def _make(root: Path) -> list[Path]:
         _unmake(made)
         raise
     return made
+
+
+def _make_folder(path: Path) -> None:
+    """A real directory: this process may be root, and who owns the place may not send it elsewhere by a link."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise Unavailable(f"{path} should be a directory and is something else: move it away.")
 
 
 def _unmake(made: Sequence[Path], *, locked: bool = False) -> None:
