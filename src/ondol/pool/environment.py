@@ -18,13 +18,14 @@ Invariants: a shell is discarded exactly once, by `close`; a call always returns
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from ondol.clock import Clock
 from ondol.contract import Contract, Place
-from ondol.model.errors import OndolError
+from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Status
 from ondol.model.limits import INIT_S_MAX, MIB
@@ -35,6 +36,7 @@ from ondol.sandbox import Sandboxes, Shell
 from ondol.telemetry import Telemetry
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 #: The least a cgroup is given, however much of the function's memory is inherited.
 MEMORY_BYTES_MIN: Final = 32 * MIB
@@ -157,6 +159,9 @@ class Environment:
             timeout_s=configuration.timeout_s,
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.log)
+        if self._closed:  # while it was on its way
+            worker.close()
+            raise StartFailed("the environment was ended while a worker was placed in it")
         self._worker = worker
         self._spawn(self._watch(worker))
         return worker
@@ -177,7 +182,9 @@ class Environment:
                 if self._burial is not None:
                     await asyncio.shield(self._burial)
                 return None if self.broken else await self._place_worker()
-            except OndolError:
+            except Exception as error:
+                if not isinstance(error, OndolError):
+                    _log.error("placing a worker of %s failed", self.revision.name, exc_info=error)
                 self.broken = True
                 return None
 

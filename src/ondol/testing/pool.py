@@ -175,9 +175,10 @@ class ScriptedRuntime:
             await asyncio.sleep(self.script.start_s)
         if self.script.start_error is not None:
             raise self.script.start_error
+        known = self.sandboxes.known(shell)
         worker = ScriptedWorker(self.script, sink)
         self.workers.append(worker)
-        self.sandboxes.shells[shell.id].workers.append(worker)
+        known.workers.append(worker)
         return worker
 
 
@@ -212,7 +213,7 @@ class ScriptedSandboxes:
         if method in self.errors:
             raise self.errors[method]
 
-    def _known(self, shell: Shell) -> ScriptedShell:
+    def known(self, shell: Shell) -> ScriptedShell:
         if shell.id not in self.shells:
             raise StartFailed(f"there is no shell {shell.id}")
         return self.shells[shell.id]
@@ -226,13 +227,13 @@ class ScriptedSandboxes:
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         await self._enter("attach")
-        known = self._known(shell)
+        known = self.known(shell)
         assert known.tree is None, "a shell is attached once"
         known.tree, known.memory_bytes, known.tmp_mib = tree, memory_bytes, tmp_mib
 
     async def scour(self, shell: Shell) -> None:
         await self._enter("scour")
-        known = self._known(shell)
+        known = self.known(shell)
         known.scoured += 1
         for worker in known.workers:
             worker.die(-9)
@@ -247,7 +248,7 @@ class ScriptedSandboxes:
 
     async def usage(self, shell: Shell) -> Usage:
         await self._enter("usage")
-        return self._known(shell).usage
+        return self.known(shell).usage
 
     async def zygote(self, account: str, interpreter: str) -> Zygote:
         raise NotImplementedError("scripted workers are forked from nothing")
