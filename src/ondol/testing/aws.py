@@ -30,7 +30,7 @@ from ondol.model.principals import AccessKey
 from ondol.store import Change
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
-KEY = AccessKey(id="AKIAONDOLTESTS000000", secret="not/a+secret", account=ACCOUNT, created_s=0.0)
+KEY = AccessKey(id="AKIAONDOLTESTS000000", secret="not/a+secret", account=ACCOUNT, created_s=0.0)  # noqa: S106  a test's
 MASTER = bytes(range(32))
 
 

@@ -7,7 +7,8 @@ the account is the node's and the region that of the credential scope, if there 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ondol.clock import Clock
 from ondol.dialects.aws import sigv4
@@ -64,15 +65,23 @@ class Verifier:
     def _holder(self, claim: sigv4.Claim, now_s: float) -> tuple[str, Principal]:
         if claim.token:
             found = self.credentials.lookup(claim.access_key_id, claim.token, now_s=now_s)
-            if found is not None:
-                return found
-            raise sigv4.unknown_key()
+            if found is None:
+                raise sigv4.unknown_key()
+            secret, principal = found
+            if principal.region != claim.region:  # a function may talk to another region than its own
+                principal = replace(principal, region=claim.region)
+            return secret, principal
         key = self.keys(claim.access_key_id)
         if key is None:
             raise sigv4.unknown_key()
-        principal = Principal(kind=Kind.OWNER, account=key.account, region=claim.region, name=key.id)
-        return key.secret, principal
+        return key.secret, owner(key.account, claim.region, key.id)
 
     def _anybody(self, request: Request) -> Claimed:
         region = sigv4.region_of(request.target, request.headers) or self.region
-        return Claimed(Principal(kind=Kind.OWNER, account=self.account, region=region, name="open"), None, "")
+        return Claimed(owner(self.account, region, "open"), None, "")
+
+
+@lru_cache(maxsize=1024)
+def owner(account: str, region: str, name: str) -> Principal:
+    """The holder of an account's key; the same object for each of its calls."""
+    return Principal(kind=Kind.OWNER, account=account, region=region, name=name)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from ondol.core.permit import permit
-from ondol.dialects.aws import codec, errors
+from ondol.dialects.aws import codec, errors, shapes
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
 from ondol.dialects.aws.service import Context, Operations, ServiceError
@@ -116,11 +116,8 @@ class AwsFront:
         request_id = new_request_id()
         try:
             claimed = self._verifier.claim(request, "lambda")
-            body = request.body.buffered
-            if body is None:
-                body = await request.body.read(route.body_bytes_max)
-            principal = claimed.verify(hashlib.sha256(body).hexdigest() if body else errors.EMPTY_SHA256)
-            return await self._invoke(request, body, principal, request_id)
+            body = await _verified_body(request, claimed, route.body_bytes_max)
+            return await self._invoke(request, body, claimed.principal, request_id)
         except ServiceError as error:
             return errors.render_known(error, request_id)
         except BodyTooLarge:
@@ -153,7 +150,7 @@ class AwsDesk:
     async def warm(self) -> None:
         """Read the service models before the first client waits for them."""
         for service in SERVICES:
-            await asyncio.to_thread(codec.model, service)
+            await asyncio.to_thread(shapes.model, service)
 
     async def serve(self, request: Request, route: Route) -> Response:
         request_id = new_request_id()
@@ -165,22 +162,13 @@ class AwsDesk:
                 return await self._serve(request, claimed, service, request_id)
             async with self._large:
                 return await self._serve(request, claimed, service, request_id)
-        except ServiceError as error:
-            return codec.encode_error(service, protocol, error, request_id)
-        except OndolError as error:
-            return codec.encode_error(service, protocol, errors.translate(error, request.path), request_id)
-        except BodyTooLarge:
-            message = f"Request must be smaller than {CONTROL_BODY_BYTES_MAX} bytes for the CreateFunction operation"
-            too_large_error = ServiceError("RequestEntityTooLargeException", message, status=413)
-            return codec.encode_error(service, protocol, too_large_error, request_id)
         except Disconnected:
             return Response(400)
-        except Exception:
-            log.exception("request %s failed inside", request_id)
-            return codec.encode_error(service, protocol, errors.internal(), request_id)
+        except Exception as error:
+            return codec.encode_error(service, protocol, _in_words(error, request, request_id), request_id)
 
     async def _serve(self, request: Request, claimed: Claimed, service: str, request_id: str) -> Response:
-        body = await _verified_body(request, claimed)
+        body = await _verified_body(request, claimed, CONTROL_BODY_BYTES_MAX)
         principal = claimed.principal
         arguments = (service, request.method, request.target, request.headers, body)
         small = len(body) <= INLINE_BYTES_MAX
@@ -200,20 +188,35 @@ class AwsDesk:
         return codec.encode(call, result, request_id)
 
 
-async def _verified_body(request: Request, claimed: Claimed) -> bytes:
-    """The whole body, once its hash has proven the claim. Hashed as it comes, so that a large one blocks nothing."""
+def _in_words(error: Exception, request: Request, request_id: str) -> ServiceError:
+    """Whatever went wrong, as the service would say it."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, OndolError):
+        return errors.translate(error, request.path)
+    if isinstance(error, BodyTooLarge):
+        message = f"Request must be smaller than {CONTROL_BODY_BYTES_MAX} bytes for the CreateFunction operation"
+        return ServiceError("RequestEntityTooLargeException", message, status=413)
+    log.error("request %s failed inside", request_id, exc_info=error)
+    return errors.internal()
+
+
+async def _verified_body(request: Request, claimed: Claimed, bytes_max: int) -> bytes:
+    """The whole body, once its hash has proven the claim. Hashed as it comes, so that a large one holds nobody up."""
     buffered = request.body.buffered
     if buffered is not None:
         claimed.verify(hashlib.sha256(buffered).hexdigest())
+        if len(buffered) > bytes_max:
+            raise BodyTooLarge(bytes_max, len(buffered))
         return buffered
-    declared = request.header("content-length")
-    if declared.isdigit() and int(declared[:20]) > CONTROL_BODY_BYTES_MAX:
-        raise BodyTooLarge(CONTROL_BODY_BYTES_MAX, int(declared[:20]))
+    declared = request.header("content-length")[:20]
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise BodyTooLarge(bytes_max, int(declared))
     digest, parts, size = hashlib.sha256(), [], 0
     async for chunk in request.body.chunks():
         size += len(chunk)
-        if size > CONTROL_BODY_BYTES_MAX:
-            raise BodyTooLarge(CONTROL_BODY_BYTES_MAX, size)
+        if size > bytes_max:
+            raise BodyTooLarge(bytes_max, size)
         digest.update(chunk)
         parts.append(chunk)
     claimed.verify(digest.hexdigest())
@@ -232,11 +235,7 @@ def _permit(principal: Principal, service: str, operation: str) -> None:
     try:
         permit(principal, action, principal.account)
     except Denied as error:
-        message = (
-            f"User: {principal.name} is not authorized to perform: {action} "
-            f"because no identity-based policy allows the {action} action"
-        )
-        raise ServiceError("AccessDeniedException", message, status=403, message_key="Message") from error
+        raise errors.not_authorized(principal, action) from error
 
 
 def new_request_id() -> str:

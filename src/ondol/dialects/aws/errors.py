@@ -5,19 +5,17 @@ Knows the codes' statuses and spellings by itself, so that the hot path needs no
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from ondol.dialects.aws.names import caller_arn
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Response
 from ondol.model import errors
 from ondol.model.errors import OndolError
-
-#: Of the empty body.
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+from ondol.model.principals import Principal
 
 USER: Mapping[str, Any] = {"Type": "User"}
 SERVER: Mapping[str, Any] = {"Type": "Server"}
@@ -39,6 +37,16 @@ def translate(error: OndolError, resource: str) -> ServiceError:
         if translator is not None:
             return translator(error, resource)
     return internal()
+
+
+def not_authorized(who: Principal, action: str, resource: str = "", kind: str = "identity") -> ServiceError:
+    """As IAM puts it; `kind`: whose policy would have to allow it."""
+    where = f" on resource: {resource}" if resource else ""
+    message = (
+        f"User: {caller_arn(who)} is not authorized to perform: {action}{where} "
+        f"because no {kind}-based policy allows the {action} action"
+    )
+    return ServiceError("AccessDeniedException", message, status=403, message_key="Message")
 
 
 def internal() -> ServiceError:

@@ -15,7 +15,8 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -24,7 +25,7 @@ from ondol.core.catalog import Index
 from ondol.dialects.aws import errors, jackson, names
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
-from ondol.model.errors import OndolError
+from ondol.model.errors import Denied, OndolError
 from ondol.model.functions import Function
 from ondol.model.invocations import Invocation, Outcome, Status
 from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
@@ -35,9 +36,11 @@ DIALECT = "aws"
 CLIENT_CONTEXT_BYTES_MAX = 3583
 LATEST = "$LATEST"
 
+_ACTION = "lambda:InvokeFunction"
 _PREFIX = "/2015-03-31/functions/"
 _PREFIX_ASYNC = "/2014-11-13/functions/"
 _SYNC, _EVENT, _DRY = "RequestResponse", "Event", "DryRun"
+_KINDS, _LOGS = frozenset({_SYNC, _EVENT, _DRY}), frozenset({"None", "Tail"})
 _RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -98,16 +101,14 @@ class Invoke:
                 return Response(202, _headers(invocation), b"")
             await self._invoker.check(invocation)
             return Response(204, _headers(invocation), b"")
+        except Denied as error:
+            raise errors.not_authorized(principal, _ACTION, arn_of(asked.named, latest=False)) from error
         except OndolError as error:
             raise errors.translate(error, arn_of(asked.named)) from error
 
     def _function(self, named: names.Named, principal: Principal) -> Function:
         if named.account != principal.account:
-            message = (
-                f"User: {principal.name} is not authorized to perform: lambda:InvokeFunction on resource: "
-                f"{arn_of(named, latest=False)} because no resource-based policy allows the lambda:InvokeFunction action"
-            )
-            raise ServiceError("AccessDeniedException", message, status=403)
+            raise errors.not_authorized(principal, _ACTION, arn_of(named, latest=False), "resource")
         function = self._index.handle(DIALECT, named.account, named.region, named.name)
         if function is None:
             message = f"Function not found: {arn_of(named)}"
@@ -128,23 +129,33 @@ def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     text = unquote(text) if "%" in text else text
     qualifier = _qualifier(request.query) if request.query else None
     log = request.header("x-amz-log-type", "None")
-    _check(text, qualifier, kind, log)
-    named = names.parse(text, qualifier, account=principal.account, region=principal.region)
-    context: dict[str, Any] = {"invoked_arn": arn_of(named, latest=False)}
+    if kind not in _KINDS or log not in _LOGS:
+        _refuse(text, qualifier, kind, log)
+    named, arn = _named(text, qualifier, principal.account, principal.region)
+    context: dict[str, Any] = {"invoked_arn": arn}
     given = request.header("x-amz-client-context")
     if given:
         context["client_context"] = _client_context(given)
     return _Asked(kind, named, _payload(body, kind), context, log == "Tail" and kind == _SYNC)
 
 
-def _check(text: str, qualifier: str | None, kind: str, log: str) -> None:
-    """As the codec validates: the members in the model's order."""
+@lru_cache(maxsize=4096)
+def _named(text: str, qualifier: str | None, account: str, region: str) -> tuple[names.Named, str]:
+    """What the texts mean to a caller, and the ARN asked for. Raises ServiceError."""
+    names.check(text, qualifier, [])
+    named = names.parse(text, qualifier, account=account, region=region)
+    return named, arn_of(named, latest=False)
+
+
+def _refuse(text: str, qualifier: str | None, kind: str, log: str) -> NoReturn:
+    """As the codec validates: all findings, the members in the model's order."""
     found = []
-    if kind not in (_SYNC, _EVENT, _DRY):
+    if kind not in _KINDS:
         found.append(_enum_text(kind, "invocationType", "[Event, RequestResponse, DryRun]"))
-    if log not in ("None", "Tail"):
+    if log not in _LOGS:
         found.append(_enum_text(log, "logType", "[Tail, None]"))
     names.check(text, qualifier, found)
+    raise AssertionError("something was found")
 
 
 def _enum_text(value: str, where: str, listed: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ondol.dialects.aws.service import ServiceError
+from ondol.model.principals import Kind, Principal
 
 _USER = {"Type": "User"}
 
@@ -20,6 +21,8 @@ FUNCTION_PATTERN = (
     r"([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
 )
 QUALIFIER_PATTERN = r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+"
+#: A function's role when its deployer named none that can be read.
+DEFAULT_ROLE = "ondol"
 FUNCTION_CHARS_MAX = 256
 NAME_CHARS_MAX = 64
 QUALIFIER_CHARS_MAX = 128
@@ -59,6 +62,15 @@ def function_arn(account: str, region: str, name: str, qualifier: str | None = N
     """The ARN of a function, or of one of its versions or aliases."""
     arn = f"arn:{partition(region)}:lambda:{region}:{account}:function:{name}"
     return f"{arn}:{qualifier}" if qualifier else arn
+
+
+def caller_arn(who: Principal, function_name: str = "") -> str:
+    """What an identity call shows: the account's root for its keys, the role and the function for a running function."""
+    prefix = f"arn:{partition(who.region)}"
+    if who.kind is not Kind.FUNCTION:
+        return f"{prefix}:iam::{who.account}:root"
+    role = who.role.rpartition("/")[2] or DEFAULT_ROLE
+    return f"{prefix}:sts::{who.account}:assumed-role/{role}/{function_name or who.name}"
 
 
 def parse(text: str, qualifier: str | None, *, account: str, region: str) -> Named:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ondol.core.catalog import Index
-from ondol.dialects.aws.names import partition
+from ondol.dialects.aws.names import caller_arn
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.model.principals import Kind
-
-#: A function's role when its deployer named none that can be read.
-DEFAULT_ROLE = "ondol"
 
 
 class Sts:
@@ -32,13 +29,11 @@ class Sts:
         """The account's root for its keys; the role and the function for a running function."""
         del params
         who, account = context.principal, context.account
-        prefix = f"arn:{partition(context.region)}"
         if who.kind is not Kind.FUNCTION:
-            return {"UserId": account, "Account": account, "Arn": f"{prefix}:iam::{account}:root"}
+            return {"UserId": account, "Account": account, "Arn": caller_arn(who)}
         function = self._index.function(who.name)
-        name = function.name if function else who.name
-        role = who.role.rpartition("/")[2] or DEFAULT_ROLE
-        arn = f"{prefix}:sts::{account}:assumed-role/{role}/{name}"
+        arn = caller_arn(who, function.name if function else "")
+        _, role, name = arn.rsplit("/", 2)
         return {"UserId": f"{_role_id(role)}:{name}", "Account": account, "Arn": arn}
 
 
