@@ -140,11 +140,15 @@ class Environment:
         self._closed = self.broken = True
         for task in tuple(self._tasks):
             task.cancel()
-        if self._worker is not None and not self._running:
-            self._worker.close()  # else the calls it runs see it die, and bury it
-            self._worker = None
+        self._let_go()
         if self._shell is not None:
             await self.makings.sandboxes.discard(self._shell)
+
+    def _let_go(self) -> None:
+        """Once closed: the last call that it runs sees the worker die and buries it; one that nobody buried is let go here."""
+        if self._closed and self._worker is not None and not self._running:
+            self._worker.close()
+            self._worker = None
 
     async def _place_worker(self) -> Worker:
         assert self._shell is not None
@@ -249,6 +253,7 @@ class Environment:
     def _leave(self) -> None:
         self._running -= 1
         self.calls += 1
+        self._let_go()
 
     async def _run(self, run: Run, call: Call) -> Answer | None:
         """The call itself, until its answer (or the answer's head) is there. None when it ran out of time."""
@@ -290,7 +295,7 @@ class Environment:
             return
         run.timed_out = True
         run.ended_s = now_s
-        self._spawn(self._kill(run))
+        run.killing = asyncio.get_running_loop().create_task(self._kill(run))  # `close` must not cancel it
 
     async def _kill(self, run: Run) -> None:
         """End a call that is out of time. Its worker's death ends it; if that does not, it is ended here."""
@@ -300,7 +305,11 @@ class Environment:
         await self._bury(run.worker)
         if run.stream is not None:
             await run.stream.finish()
-        await asyncio.sleep(DEATH_S_MAX)
+        elif run.caller is not None:
+            asyncio.get_running_loop().call_later(DEATH_S_MAX, self._abandon, run)
+
+    def _abandon(self, run: Run) -> None:
+        """Neither time nor death ended the call."""
         if run.caller is not None:
             self.broken = run.abandoned = True
             run.caller.cancel()

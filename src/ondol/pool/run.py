@@ -40,7 +40,7 @@ class Run:
 
     __slots__ = (
         "_clock", "_lines", "_log", "abandoned", "begun_s", "begun_wall_s", "caller", "cold", "ended_s", "fresh", "invocation",
-        "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
+        "killing", "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Run:
         self.timer: asyncio.TimerHandle | None = None
         self.caller: asyncio.Task[Any] | None = None
         self.stream: Stream | None = None
+        self.killing: asyncio.Task[None] | None = None
 
     def stop_clock(self) -> float:
         """The call is over (since its time ran out, if it did); its duration."""
