@@ -21,6 +21,8 @@ from ondol.model.limits import CODE_ENTRIES_MAX, CODE_UNPACKED_BYTES_MAX, CODE_Z
 
 #: Functions run as another user than the one who unpacks; the data directory above is closed to all others.
 _DIRECTORY_MODE = 0o755
+#: Entries of an archive whose files are synced one by one.
+_SYNCED_SINGLY_MAX = 32
 
 
 def take(
@@ -81,13 +83,20 @@ def _keep(data: bytes, plan: Survey, kept: Path, scratch: Path) -> None:
     work = scratch / f"take-{kept.name}-{secrets.token_hex(4)}"
     try:
         _make(work)
-        unpack(data, plan, work / "tree")
+        # On disk before it can be seen: few files one by one, because a whole disk may have much else to write.
+        singly = len(plan.entries) <= _SYNCED_SINGLY_MAX
+        unpack(data, plan, work / "tree", sync=singly)
         descriptor = os.open(work / "archive.zip", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             write_all(descriptor, data)
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        sync_filesystem(work)
+        if singly:
+            for folder, _, _ in os.walk(work):
+                sync_directory(Path(folder))
+        else:
+            sync_filesystem(work)
         with suppress(FileExistsError):  # somebody was faster with the same bytes
             _rename(work, kept)
         sync_directory(kept.parent)
@@ -105,7 +114,7 @@ def _rename(work: Path, kept: Path) -> None:
         raise
 
 
-def unpack(data: bytes, plan: Survey, target: Path) -> None:
+def unpack(data: bytes, plan: Survey, target: Path, *, sync: bool = False) -> None:
     """Writes the plan below `target`, which must not exist.
 
     Links come last: nothing is ever written through one.
@@ -121,7 +130,7 @@ def unpack(data: bytes, plan: Survey, target: Path) -> None:
             _directory(target, entry.path, made)
         else:
             _directory(target, entry.path.rpartition("/")[0], made)
-            _file(data, entry, target / entry.path)
+            _file(data, entry, target / entry.path, sync=sync)
     for entry in links:
         _directory(target, entry.path.rpartition("/")[0], made)
         os.symlink(entry.target, target / entry.path)
@@ -145,7 +154,7 @@ def _make(path: Path) -> None:
     os.chmod(path, _DIRECTORY_MODE)  # whatever the umask
 
 
-def _file(data: bytes, entry: Planned, path: Path) -> None:
+def _file(data: bytes, entry: Planned, path: Path, *, sync: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -153,5 +162,7 @@ def _file(data: bytes, entry: Planned, path: Path) -> None:
             write_all(descriptor, piece)
         os.fchmod(descriptor, entry.mode)
         os.utime(descriptor, (entry.modified_s, entry.modified_s))
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
