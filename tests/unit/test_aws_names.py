@@ -35,7 +35,10 @@ def test_a_separate_qualifier_counts_like_one_inside():
     assert parse("f:3", "3").qualifier == "3"
 
 
-@given(st.from_regex(r"[a-zA-Z0-9-_]{1,64}", fullmatch=True), st.sampled_from(["eu-west-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1"]))
+@given(
+    st.from_regex(r"[a-zA-Z0-9-_]{1,64}", fullmatch=True),
+    st.sampled_from(["eu-west-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1"]),
+)
 def test_an_arn_that_we_make_is_read_back(name, region):
     arn = names.function_arn("123456789012", region, name, "1")
     assert names.parse(arn, None, account="123456789012", region=region) == names.Named("123456789012", region, name, "1")
@@ -49,4 +52,8 @@ def test_what_is_no_name_is_refused(text):
 
 
 def test_regions_have_their_partitions():
-    assert [names.partition(region) for region in ("eu-west-1", "cn-north-1", "us-gov-east-1")] == ["aws", "aws-cn", "aws-us-gov"]
+    assert [names.partition(region) for region in ("eu-west-1", "cn-north-1", "us-gov-east-1")] == [
+        "aws",
+        "aws-cn",
+        "aws-us-gov",
+    ]

@@ -119,7 +119,11 @@ def test_deleting_and_tagging_answer_204_with_nothing(lambda_):
 def test_a_large_upload_arrives_whole(lambda_, functions):
     archive = os.urandom(3 * 1024 * 1024)
     answer = lambda_.create_function(
-        FunctionName="big", Role=f"arn:aws:iam::{ACCOUNT}:role/r", Code={"ZipFile": archive}, Handler="a.b", Runtime="python3.11"
+        FunctionName="big",
+        Role=f"arn:aws:iam::{ACCOUNT}:role/r",
+        Code={"ZipFile": archive},
+        Handler="a.b",
+        Runtime="python3.11",
     )
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 201
     assert functions.seen[0][1]["Code"]["ZipFile"] == archive
@@ -141,7 +145,9 @@ def test_a_large_upload_with_a_wrong_secret_never_reaches_the_handler(url, funct
 
 def test_an_upload_over_the_limit_is_refused_before_it_is_read(url):
     headers = {"Content-Length": str(70_167_212)}
-    status, headers, body = raw(url, "POST", "/2015-03-31/functions", b"", headers | signed_head(url, "POST", "/2015-03-31/functions"))
+    status, headers, body = raw(
+        url, "POST", "/2015-03-31/functions", b"", headers | signed_head(url, "POST", "/2015-03-31/functions")
+    )
     assert status == 413
     assert body == b'{"message":"Request must be smaller than 70167211 bytes for the CreateFunction operation"}'
 
@@ -167,7 +173,11 @@ def test_invalid_parameters_are_found_before_what_is_not_built(lambda_):
 
 
 def test_nobody_gets_in_without_a_signature(url, functions):
-    for method, path in (("GET", "/2015-03-31/functions"), ("DELETE", "/2015-03-31/functions/hello"), ("GET", "/2025-12-01/nonsense")):
+    for method, path in (
+        ("GET", "/2015-03-31/functions"),
+        ("DELETE", "/2015-03-31/functions/hello"),
+        ("GET", "/2025-12-01/nonsense"),
+    ):
         status, headers, body = raw(url, method, path)
         assert (status, body) == (403, b'{"message":"Missing Authentication Token"}')
         assert headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
@@ -207,7 +217,11 @@ def test_a_function_may_call_nothing_of_the_control_plane_but_ask_who_it_is(url,
 @pytest.mark.parametrize(
     ("raised", "code", "status"),
     [
-        (ServiceError("ResourceConflictException", "Function already exist: f", extra={"Type": "User"}), "ResourceConflictException", 409),
+        (
+            ServiceError("ResourceConflictException", "Function already exist: f", extra={"Type": "User"}),
+            "ResourceConflictException",
+            409,
+        ),
         (ServiceError("CodeStorageExceededException", "full"), "CodeStorageExceededException", 400),
         (errors.NotFound("function", "f"), "ResourceNotFoundException", 404),
         (errors.Busy("An update is in progress"), "ResourceConflictException", 409),
@@ -246,7 +260,9 @@ def test_the_aws_command_line_works_unmodified(url, functions, tmp_path):
     aws = Path(sys.executable).parent / "aws"
     out = tmp_path / "out.json"
     command = ["lambda", "invoke", "--function-name", "hello", "--payload", '{"a": 1}', str(out)]
-    done = subprocess.run([sys.executable, aws, *command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, aws, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert '"StatusCode": 200' in done.stdout
     assert out.read_text() == '{"a": 1}'

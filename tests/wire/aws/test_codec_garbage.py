@@ -13,7 +13,19 @@ JSON = st.recursive(
     max_leaves=8,
 )
 MEMBERS = {
-    "lambda": ["FunctionName", "Code", "ZipFile", "Environment", "Variables", "Timeout", "Layers", "Tags", "VpcConfig", "Architectures", "Publish"],
+    "lambda": [
+        "FunctionName",
+        "Code",
+        "ZipFile",
+        "Environment",
+        "Variables",
+        "Timeout",
+        "Layers",
+        "Tags",
+        "VpcConfig",
+        "Architectures",
+        "Publish",
+    ],
     "logs": ["logGroupName", "limit", "nextToken", "logStreamNames", "startTime", "logEvents", "descending"],
 }
 TARGETS = {
@@ -61,7 +73,13 @@ def test_any_bytes_are_read_or_refused(service, target, header, body):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.from_regex(r"(Tags|PolicyArns|RoleArn|DurationSeconds|)(\.(member|entry|arn|key|1|2|0|-1|x)){0,4}", fullmatch=True), st.text(max_size=8), max_size=6))
+@given(
+    st.dictionaries(
+        st.from_regex(r"(Tags|PolicyArns|RoleArn|DurationSeconds|)(\.(member|entry|arn|key|1|2|0|-1|x)){0,4}", fullmatch=True),
+        st.text(max_size=8),
+        max_size=6,
+    )
+)
 def test_any_form_is_read_or_refused(fields):
     from urllib.parse import urlencode
 

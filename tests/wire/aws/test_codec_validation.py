@@ -65,7 +65,9 @@ def refusal(operation, params, service="lambda"):
     return caught.value.message
 
 
-@pytest.mark.parametrize(("operation", "params", "text"), RECORDED, ids=[f"{name}-{n}" for n, (name, *_) in enumerate(RECORDED)])
+@pytest.mark.parametrize(
+    ("operation", "params", "text"), RECORDED, ids=[f"{name}-{n}" for n, (name, *_) in enumerate(RECORDED)]
+)
 def test_a_finding_reads_as_aws_was_recorded_to_put_it(operation, params, text):
     assert refusal(operation, params) == f"1 validation error detected: {text}"
 
@@ -78,7 +80,9 @@ def test_several_findings_stand_in_one_sentence():
 
 def test_what_is_secret_is_not_repeated():
     text = refusal("UpdateFunctionConfiguration", {"FunctionName": "f", "Environment": {"Variables": {"1BAD": "hunter2"}}})
-    assert text.startswith("1 validation error detected: Value at 'environment.variables' failed to satisfy constraint: Map keys")
+    assert text.startswith(
+        "1 validation error detected: Value at 'environment.variables' failed to satisfy constraint: Map keys"
+    )
     assert "hunter2" not in text
 
 
@@ -86,9 +90,14 @@ def test_elements_of_structures_are_counted_from_one():
     text = refusal("CreateLogStream", {"logGroupName": "g", "logStreamName": "a:b"}, service="logs")
     assert "at 'logStreamName'" in text
     text = refusal(
-        "PutLogEvents", {"logGroupName": "g", "logStreamName": "s", "logEvents": [{"timestamp": 1, "message": "m"}, {"timestamp": 1}]}, service="logs"
+        "PutLogEvents",
+        {"logGroupName": "g", "logStreamName": "s", "logEvents": [{"timestamp": 1, "message": "m"}, {"timestamp": 1}]},
+        service="logs",
     )
-    assert text == "1 validation error detected: Value null at 'logEvents.2.member.message' failed to satisfy constraint: Member must not be null"
+    assert (
+        text
+        == "1 validation error detected: Value null at 'logEvents.2.member.message' failed to satisfy constraint: Member must not be null"
+    )
 
 
 def test_the_runtime_is_left_to_its_handler():
@@ -97,7 +106,12 @@ def test_the_runtime_is_left_to_its_handler():
 
 
 def test_valid_parameters_pass():
-    params = {"FunctionName": "my-function", "Role": "arn:aws:iam::123456789012:role/r", "Code": {"ZipFile": b"z"}, "Tags": {"k": "v"}}
+    params = {
+        "FunctionName": "my-function",
+        "Role": "arn:aws:iam::123456789012:role/r",
+        "Code": {"ZipFile": b"z"},
+        "Tags": {"k": "v"},
+    }
     validation.validate("CreateFunction", model("lambda").operations["CreateFunction"].input, params)
 
 

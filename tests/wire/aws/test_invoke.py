@@ -33,7 +33,9 @@ def url(invoker):
 
 def client(url, service="lambda", **options):
     options = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret, "region_name": REGION} | options
-    return boto3.client(service, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}, parameter_validation=False), **options)
+    return boto3.client(
+        service, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}, parameter_validation=False), **options
+    )
 
 
 @pytest.fixture
@@ -149,11 +151,26 @@ def test_another_region_account_or_qualifier_than_the_name_says(lambda_):
 @pytest.mark.parametrize(
     ("params", "text"),
     [
-        ({"FunctionName": "a b"}, "Value 'a b' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:"),
-        ({"FunctionName": "a" * 257}, f"Value '{'a' * 257}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 256"),
-        ({"FunctionName": "hello", "Qualifier": "a?b"}, r"Value 'a?b' at 'qualifier' failed to satisfy constraint: Member must satisfy regular expression pattern: \$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+"),
-        ({"FunctionName": "hello", "InvocationType": "Sync"}, "Value 'Sync' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]"),
-        ({"FunctionName": "hello", "LogType": "All"}, "Value 'All' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: ["),
+        (
+            {"FunctionName": "a b"},
+            "Value 'a b' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:",
+        ),
+        (
+            {"FunctionName": "a" * 257},
+            f"Value '{'a' * 257}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 256",
+        ),
+        (
+            {"FunctionName": "hello", "Qualifier": "a?b"},
+            r"Value 'a?b' at 'qualifier' failed to satisfy constraint: Member must satisfy regular expression pattern: \$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
+        ),
+        (
+            {"FunctionName": "hello", "InvocationType": "Sync"},
+            "Value 'Sync' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
+        ),
+        (
+            {"FunctionName": "hello", "LogType": "All"},
+            "Value 'All' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: [",
+        ),
     ],
 )
 def test_malformed_parameters_are_found_as_the_codec_finds_them(lambda_, invoker, params, text):
@@ -173,7 +190,9 @@ def test_a_body_that_is_no_json_gets_the_recorded_text(lambda_):
     assert answer["Type"] == "User"
 
 
-@pytest.mark.parametrize("payload", [b'"\\ud83d\\ude00"', b'"\\ud800"', '"온돌 🙂"'.encode(), b" null ", b"1e999", b'{"a":1,"a":2}'])
+@pytest.mark.parametrize(
+    "payload", [b'"\\ud83d\\ude00"', b'"\\ud800"', '"온돌 🙂"'.encode(), b" null ", b"1e999", b'{"a":1,"a":2}']
+)
 def test_whatever_lambda_takes_for_json_reaches_the_function_as_it_was(lambda_, invoker, payload):
     lambda_.invoke(FunctionName="hello", Payload=payload)
     assert invoker.seen[0].payload == payload
@@ -199,8 +218,13 @@ def test_the_client_context_arrives_as_its_text(lambda_, invoker):
     text = json.dumps({"custom": {"k": "v"}})
     lambda_.invoke(FunctionName="hello", ClientContext=base64.b64encode(text.encode()).decode())
     assert invoker.seen[0].context["client_context"] == text
-    assert refused(lambda_.invoke, FunctionName="hello", ClientContext="%%%")["Error"]["Code"] == "InvalidRequestContentException"
-    assert refused(lambda_.invoke, FunctionName="hello", ClientContext="A" * 3584)["Error"]["Code"] == "InvalidRequestContentException"
+    assert (
+        refused(lambda_.invoke, FunctionName="hello", ClientContext="%%%")["Error"]["Code"] == "InvalidRequestContentException"
+    )
+    assert (
+        refused(lambda_.invoke, FunctionName="hello", ClientContext="A" * 3584)["Error"]["Code"]
+        == "InvalidRequestContentException"
+    )
 
 
 def test_a_throttled_call_says_which_limit(lambda_, invoker):

@@ -63,7 +63,11 @@ def test_groups_are_described_in_pages(journal, logs):
     assert [each["logGroupName"] for each in page["logGroups"]] == ["/aws/lambda/b"]
     assert "nextToken" not in page
     every = logs.get_paginator("describe_log_groups").paginate(PaginationConfig={"PageSize": 1})
-    assert [each["logGroupName"] for page in every for each in page["logGroups"]] == ["/aws/lambda/a", "/aws/lambda/b", "/other/c"]
+    assert [each["logGroupName"] for page in every for each in page["logGroups"]] == [
+        "/aws/lambda/a",
+        "/aws/lambda/b",
+        "/other/c",
+    ]
     assert [each["logGroupName"] for each in logs.describe_log_groups(logGroupNamePattern="THER")["logGroups"]] == ["/other/c"]
 
 
@@ -140,7 +144,9 @@ def test_filtering_looks_through_all_streams_in_time_order(journal, logs):
     [event] = logs.filter_log_events(logGroupName=GROUP, filterPattern="net")["events"]
     assert (event["logStreamName"], event["timestamp"]) == ("two", 2000)
     assert event["eventId"]
-    pages = logs.get_paginator("filter_log_events").paginate(logGroupName=GROUP, interleaved=True, PaginationConfig={"PageSize": 1})
+    pages = logs.get_paginator("filter_log_events").paginate(
+        logGroupName=GROUP, interleaved=True, PaginationConfig={"PageSize": 1}
+    )
     assert [text for page in pages for text in texts(page)] == ["START a", "ERROR net", "ERROR disk is full", "END a"]
 
 
@@ -164,7 +170,10 @@ def test_groups_and_streams_that_are_not_there(journal, logs):
 @pytest.mark.parametrize("token", ["nonsense", "f/nonsense", "b/zz", "x/1"])
 def test_tokens_that_we_did_not_give_out_are_refused(journal, logs, token):
     write(journal, "s", (1000, "x"))
-    assert refused(logs.get_log_events, logGroupName=GROUP, logStreamName="s", nextToken=token)["Code"] == "InvalidParameterException"
+    assert (
+        refused(logs.get_log_events, logGroupName=GROUP, logStreamName="s", nextToken=token)["Code"]
+        == "InvalidParameterException"
+    )
     assert refused(logs.filter_log_events, logGroupName=GROUP, nextToken=token)["Code"] == "InvalidParameterException"
     assert refused(logs.describe_log_streams, logGroupName=GROUP, nextToken=token)["Code"] == "InvalidParameterException"
 

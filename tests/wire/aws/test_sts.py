@@ -26,7 +26,9 @@ def url(application):
 
 def client(url, **options):
     options = {"aws_access_key_id": KEY.id, "aws_secret_access_key": KEY.secret} | options
-    return boto3.client("sts", endpoint_url=url, region_name=REGION, config=Config(retries={"total_max_attempts": 1}), **options)
+    return boto3.client(
+        "sts", endpoint_url=url, region_name=REGION, config=Config(retries={"total_max_attempts": 1}), **options
+    )
 
 
 def test_an_owner_is_the_accounts_root(url):
@@ -36,7 +38,9 @@ def test_an_owner_is_the_accounts_root(url):
 
 
 def test_a_function_is_its_role_and_name(url, application):
-    who = Principal(kind=Kind.FUNCTION, account=ACCOUNT, region=REGION, name="olleh", role=f"arn:aws:iam::{ACCOUNT}:role/worker")
+    who = Principal(
+        kind=Kind.FUNCTION, account=ACCOUNT, region=REGION, name="olleh", role=f"arn:aws:iam::{ACCOUNT}:role/worker"
+    )
     minted = application.credentials.mint(who, now_s=1e9, lifetime_s=9e9)
     answer = client(
         url, aws_access_key_id=minted.access_key_id, aws_secret_access_key=minted.secret, aws_session_token=minted.session_token

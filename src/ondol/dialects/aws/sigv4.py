@@ -11,30 +11,24 @@ import hmac
 import re
 import time
 from calendar import timegm
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
+from ondol.dialects.aws import canonical
+from ondol.dialects.aws.canonical import Headers, incomplete
 from ondol.dialects.aws.service import ServiceError
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW_S_MAX = 300
 #: As long as AWS lets a presigned request live.
 EXPIRES_S_MAX = 604_800
-SIGNED_HEADERS_MAX = 100
-QUERY_FIELDS_MAX = 1000
 REGION_CHARS_MAX = 32
 UNSIGNED = "UNSIGNED-PAYLOAD"
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-Headers = Sequence[tuple[str, str]]
 
 _REGION = re.compile(r"(?:eusc-)?[a-z]{2}(?:-[a-z]+)+-\d{1,2}", re.ASCII)
 _STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
-_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/", re.ASCII)
-_UNRESERVED = "-_.~"
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
     "and signing method. Consult the service documentation for details."
@@ -122,18 +116,18 @@ def _read_header(method: str, target: str, headers: Headers, value: str, now_s: 
     path, _, query = target.partition("?")
     scheme, _, rest = value.partition(" ")
     if scheme != ALGORITHM:
-        _incomplete(f"Unsupported AWS 'algorithm': '{scheme[:40]}', {ALGORITHM} is expected.")
+        raise incomplete(f"Unsupported AWS 'algorithm': '{scheme[:40]}', {ALGORITHM} is expected.")
     fields = {}
     for part in rest.split(","):
         name, _, text = part.strip().partition("=")
         fields[name] = text
     lacking = [name for name in ("Credential", "Signature", "SignedHeaders") if not fields.get(name)]
     if lacking:
-        _incomplete(" ".join(f"Authorization header requires '{name}' parameter." for name in lacking))
-    values = _by_name(headers)
+        raise incomplete(" ".join(f"Authorization header requires '{name}' parameter." for name in lacking))
+    values = canonical.by_name(headers)
     stamp = values.get("x-amz-date") or _from_http_date(values.get("date", ""))
     if not stamp:
-        _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+        raise incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
     access_key_id, date, region, service = _scope(fields["Credential"], stamp)
     _check_skew(_seconds(stamp), now_s)
     signed = fields["SignedHeaders"]
@@ -146,7 +140,7 @@ def _read_header(method: str, target: str, headers: Headers, value: str, now_s: 
         values.get("x-amz-security-token", ""),
         stamp,
         fields["Signature"],
-        _canonical(method, _canonical_path(path, service), _canonical_query(query), signed, values),
+        canonical.head(method, canonical.path_of(path, service), canonical.query_of(query), signed, values),
         _payload_hash(hashed, trusted="x-amz-content-sha256" in signed.split(";")),
     )
 
@@ -161,13 +155,13 @@ def _read_query(method: str, target: str, headers: Headers, now_s: float) -> Cla
     needed = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature")
     lacking = [name for name in needed if not fields.get(name)]
     if lacking:
-        _incomplete(" ".join(f"AWS query-string parameters must include '{name}'." for name in lacking))
+        raise incomplete(" ".join(f"AWS query-string parameters must include '{name}'." for name in lacking))
     if fields["X-Amz-Algorithm"] != ALGORITHM:
-        _incomplete(f'X-Amz-Algorithm only supports "{ALGORITHM}".')
+        raise incomplete(f'X-Amz-Algorithm only supports "{ALGORITHM}".')
     stamp = fields["X-Amz-Date"]
     access_key_id, date, region, service = _scope(fields["X-Amz-Credential"], stamp)
     _check_expiry(_seconds(stamp), fields.get("X-Amz-Expires", str(SKEW_S_MAX)), now_s)
-    values = _by_name(headers)
+    values = canonical.by_name(headers)
     signed = fields["X-Amz-SignedHeaders"]
     in_query = fields.get("X-Amz-Content-Sha256", "")
     hashed = in_query or values.get("x-amz-content-sha256", "")
@@ -180,71 +174,9 @@ def _read_query(method: str, target: str, headers: Headers, now_s: float) -> Cla
         fields.get("X-Amz-Security-Token", ""),
         stamp,
         fields["X-Amz-Signature"],
-        _canonical(method, _canonical_path(path, service), _canonical_query(query, presigned=True), signed, values),
+        canonical.head(method, canonical.path_of(path, service), canonical.query_of(query, presigned=True), signed, values),
         _payload_hash(hashed, trusted=trusted),
     )
-
-
-# Canonical forms ------------------------------------------------------------------------------------------------------
-def _by_name(headers: Headers) -> dict[str, str]:
-    """Values by name, folded as signers fold them: runs of blanks are one, repeated headers are joined with a comma."""
-    values: dict[str, str] = {}
-    for name, value in headers:
-        folded = " ".join(value.split()) if "  " in value or value[:1] in " \t" or value[-1:] in " \t" else value
-        values[name] = f"{values[name]},{folded}" if name in values else folded
-    return values
-
-
-def _canonical(method: str, path: str, query: str, signed: str, values: dict[str, str]) -> str:
-    names = signed.split(";")
-    if "host" not in names:
-        _incomplete("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.", "InvalidSignatureException")
-    if len(names) > SIGNED_HEADERS_MAX:
-        _incomplete(f"At most {SIGNED_HEADERS_MAX} signed headers.")
-    lines = "".join([f"{name}:{values.get(name, '')}\n" for name in names])
-    return f"{method}\n{path}\n{query}\n{lines}\n{signed}\n"
-
-
-def _canonical_path(path: str, service: str) -> str:
-    if _PLAIN_PATH.fullmatch(path):
-        return path
-    if service == "s3":
-        return quote(unquote(path), safe=f"/{_UNRESERVED}")
-    return quote(_without_dots(path), safe="/~")
-
-
-def _without_dots(path: str) -> str:
-    """The path with "." and ".." resolved and empty segments dropped, as signers do."""
-    kept: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            if kept:
-                kept.pop()
-        elif part not in ("", "."):
-            kept.append(part)
-    whole = "/" + "/".join(kept)
-    return f"{whole}/" if path.endswith("/") and kept else whole
-
-
-def _canonical_query(query: str, *, presigned: bool = False) -> str:
-    if not query:
-        return ""
-    pairs = query.split("&")
-    if len(pairs) > QUERY_FIELDS_MAX:
-        _incomplete(f"At most {QUERY_FIELDS_MAX} query fields.")
-    canonical = []
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        if pair and not (presigned and name == "X-Amz-Signature"):
-            canonical.append((_encoded(name), _encoded(value)))
-    canonical.sort()
-    return "&".join([f"{name}={value}" for name, value in canonical])
-
-
-def _encoded(text: str) -> str:
-    if text.isalnum() and text.isascii():
-        return text
-    return quote(unquote(text), safe=_UNRESERVED)
 
 
 def _payload_hash(hashed: str, *, trusted: bool) -> str | None:
@@ -262,13 +194,13 @@ def _scope(credential: str, stamp: str) -> tuple[str, str, str, str]:
     """(access key id, date, region, service)."""
     parts = credential.split("/")
     if len(parts) != 5 or parts[4] != "aws4_request":
-        _incomplete(
+        raise incomplete(
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
             f"got '{credential[:200]}'"
         )
     access_key_id, date, region, service, _ = parts
     if not _STAMP.fullmatch(stamp):
-        _incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp[:40]}'.")
+        raise incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp[:40]}'.")
     if date != stamp[:8]:
         _refuse(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
@@ -288,7 +220,7 @@ def _seconds(stamp: str) -> int:
     try:
         midnight_s = _midnight_s(stamp[:8])
     except ValueError:
-        _incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp}'.")
+        raise incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp}'.") from None
     return midnight_s + int(stamp[9:11]) * 3600 + int(stamp[11:13]) * 60 + int(stamp[13:15])
 
 
@@ -310,7 +242,7 @@ def _check_skew(signed_s: int, now_s: float) -> None:
 
 def _check_expiry(signed_s: int, expires: str, now_s: float) -> None:
     if not expires.isascii() or not expires.isdigit() or not 1 <= int(expires[:9]) <= EXPIRES_S_MAX or len(expires) > 9:
-        _incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_S_MAX}")
+        raise incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_S_MAX}")
     if signed_s + int(expires) < now_s:
         _refuse(f"Signature expired: {_stamp(signed_s)} is now earlier than {_window(now_s, -int(expires))}")
     if signed_s > now_s + SKEW_S_MAX:
@@ -334,7 +266,3 @@ def _between(text: str, start: str, end: str) -> str:
 
 def _refuse(message: str) -> NoReturn:
     raise ServiceError("InvalidSignatureException", message, status=403)
-
-
-def _incomplete(message: str, code: str = "IncompleteSignatureException") -> NoReturn:
-    raise ServiceError(code, message, status=403 if code == "InvalidSignatureException" else 400)
