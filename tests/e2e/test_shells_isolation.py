@@ -36,7 +36,9 @@ async def test_the_view_is_what_was_intended_and_nothing_else(kept):
     assert not await inside.run(f"result = os.path.exists({str(kept.data)!r})")
 
 
-@pytest.mark.parametrize("path", ["/etc/shadow", "/etc/ssh", "/root/.ssh", "/sys", "/boot", "/proc/1/root", "/proc/1/fd/0", "/dev/vda", "/dev/kmsg"])
+@pytest.mark.parametrize(
+    "path", ["/etc/shadow", "/etc/ssh", "/root/.ssh", "/sys", "/boot", "/proc/1/root", "/proc/1/fd/0", "/dev/vda", "/dev/kmsg"]
+)
 async def test_nothing_of_the_host_is_to_be_had(kept, path):
     inside = await kept.inside()
     with pytest.raises(CodeFailed) as failure:
@@ -44,7 +46,9 @@ async def test_nothing_of_the_host_is_to_be_had(kept, path):
     assert failure.value.errno in (errno.ENOENT, errno.EACCES, errno.EPERM)
 
 
-@pytest.mark.parametrize("path", ["/var/task/new", "/usr/new", "/new", "/etc/passwd", "/var/runtime/ondol_guest/guest.py", "/opt/new"])
+@pytest.mark.parametrize(
+    "path", ["/var/task/new", "/usr/new", "/new", "/etc/passwd", "/var/runtime/ondol_guest/guest.py", "/opt/new"]
+)
 async def test_only_tmp_can_be_written(kept, path):
     inside = await kept.inside(tree=kept.code(app__py=""))
     with pytest.raises(CodeFailed) as failure:
@@ -67,7 +71,12 @@ async def test_no_right_is_left_and_none_can_be_gained(kept):
     for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(status[kind], 16) == 0, kind
     assert status["NoNewPrivs"].split() == ["1"]
-    assert await inside.run("import os; result = [os.getuid(), os.geteuid(), os.getgid(), os.getegid()]") == [993, 993, 990, 990]
+    assert await inside.run("import os; result = [os.getuid(), os.geteuid(), os.getgid(), os.getegid()]") == [
+        993,
+        993,
+        990,
+        990,
+    ]
 
 
 @pytest.mark.parametrize("flags", [0x10000000, 0x20000, 0x20000000])
@@ -86,7 +95,9 @@ async def test_the_init_can_be_neither_killed_nor_traced(kept):
 
 async def test_the_zygotes_and_the_keepers_descriptors_are_closed(kept):
     inside = await kept.inside()
-    open_fds = await inside.run("import os; result = [os.readlink('/proc/self/fd/' + n) for n in os.listdir('/proc/self/fd') if n != '3'] ")
+    open_fds = await inside.run(
+        "import os; result = [os.readlink('/proc/self/fd/' + n) for n in os.listdir('/proc/self/fd') if n != '3'] "
+    )
     sockets = [name for name in open_fds if name.startswith("socket:")]
     others = [name for name in open_fds if not name.startswith(("socket:", "pipe:", "/dev/null", "/proc/"))]
     assert len(sockets) <= 1
@@ -95,7 +106,9 @@ async def test_the_zygotes_and_the_keepers_descriptors_are_closed(kept):
 
 async def test_limits_are_set(kept):
     inside = await kept.inside()
-    limits = await inside.run("import resource as r; result = [r.getrlimit(x) for x in (r.RLIMIT_NOFILE, r.RLIMIT_CORE, r.RLIMIT_MEMLOCK)]")
+    limits = await inside.run(
+        "import resource as r; result = [r.getrlimit(x) for x in (r.RLIMIT_NOFILE, r.RLIMIT_CORE, r.RLIMIT_MEMLOCK)]"
+    )
     assert limits == [[1024, 1024], [0, 0], [65536, 65536]]
 
 

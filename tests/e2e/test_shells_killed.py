@@ -12,7 +12,18 @@ import sys
 import pytest
 
 from ondol.model.errors import StartFailed
-from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, all_gone, kill, leftovers, restart, start_keeper, why_not
+from ondol.testing.keepers import (
+    ACCOUNT,
+    INTERPRETER,
+    USER,
+    all_gone,
+    kill,
+    leftovers,
+    nothing_left,
+    restart,
+    start_keeper,
+    why_not,
+)
 
 pytestmark = [pytest.mark.sandbox]
 
@@ -57,7 +68,7 @@ async def test_killing_the_inner_keeper_leaves_nothing(doomed):
     await asyncio.to_thread(doomed.process.wait)
     assert doomed.process.returncode not in (None, 0)
     assert await all_gone(pids) == []
-    assert leftovers(doomed) == []
+    assert await nothing_left(doomed) == []
 
 
 async def test_killing_the_outer_keeper_leaves_no_process_and_the_next_start_cleans_the_rest(doomed):
@@ -72,7 +83,7 @@ async def test_killing_the_outer_keeper_leaves_no_process_and_the_next_start_cle
     again.supervisor.send(b'{"stop":1}')
     await asyncio.to_thread(again.process.wait)
     again.supervisor.close()
-    assert leftovers(again) == []
+    assert await nothing_left(again) == []
 
 
 async def test_the_end_of_the_supervisors_line_ends_everything(doomed):
@@ -80,7 +91,7 @@ async def test_the_end_of_the_supervisors_line_ends_everything(doomed):
     doomed.supervisor.close()
     await asyncio.to_thread(doomed.process.wait)
     assert await all_gone(pids) == []
-    assert leftovers(doomed) == []
+    assert await nothing_left(doomed) == []
 
 
 async def test_asked_to_stop_it_ends_well_and_leaves_nothing(doomed):
@@ -89,7 +100,7 @@ async def test_asked_to_stop_it_ends_well_and_leaves_nothing(doomed):
     await asyncio.to_thread(doomed.process.wait)
     assert doomed.process.returncode == 0
     assert await all_gone(pids) == []
-    assert leftovers(doomed) == []
+    assert await nothing_left(doomed) == []
 
 
 async def test_a_terminated_outer_keeper_cleans_up(doomed):
@@ -97,7 +108,7 @@ async def test_a_terminated_outer_keeper_cleans_up(doomed):
     doomed.process.send_signal(signal.SIGTERM)
     await asyncio.to_thread(doomed.process.wait)
     assert await all_gone(pids) == []
-    assert leftovers(doomed) == []
+    assert await nothing_left(doomed) == []
 
 
 async def test_after_a_killed_zygote_there_is_a_new_one(doomed):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 
 import pytest
 
 from ondol.model.errors import StartFailed
-from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, all_gone, leftovers, running_keeper, why_not
+from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, CodeFailed, all_gone, leftovers, running_keeper, why_not
 
 pytestmark = [pytest.mark.sandbox]
 
@@ -52,6 +53,18 @@ async def limited(request):
         yield running
 
 
+@pytest.fixture
+async def with_disks():
+    """A keeper that gives each shell a disk of its own."""
+    may_not(None)
+    async with running_keeper(None) as running:
+        if not list((running.data / "shells").glob(".disk-*")):
+            await running.inside()
+        if not list((running.data / "shells").glob(".disk-*")):
+            pytest.skip("no loop devices, or no mkfs.ext4")
+        yield running
+
+
 async def until(inside, code):
     while not await inside.run(code):
         await asyncio.sleep(0.01)
@@ -75,7 +88,9 @@ async def test_every_way_a_process_ends_is_reported(kept, code, status):
 
 async def test_killing_everybody_ends_only_the_own_shell(kept):
     other, inside = await kept.inside(), await kept.inside()
-    await inside.tell("import os\nif os.fork():\n    os.kill(-1, 9)\n    os.kill(os.getpid(), 9)\nimport time; time.sleep(1000)")
+    await inside.tell(
+        "import os\nif os.fork():\n    os.kill(-1, 9)\n    os.kill(os.getpid(), 9)\nimport time; time.sleep(1000)"
+    )
     assert await inside.ended() == -signal.SIGKILL
     assert await other.run("result = 1") == 1
     again = await kept.fork_into(inside.shell)
@@ -84,7 +99,9 @@ async def test_killing_everybody_ends_only_the_own_shell(kept):
 
 async def test_orphans_are_reaped(kept):
     inside = await kept.inside()
-    await inside.run("import os\nif os.fork() == 0:\n    [os._exit(0) for _ in range(5) if os.fork() == 0]\n    os._exit(0)\nos.wait()")
+    await inside.run(
+        "import os\nif os.fork() == 0:\n    [os._exit(0) for _ in range(5) if os.fork() == 0]\n    os._exit(0)\nos.wait()"
+    )
     await until(inside, "import os; result = [p for p in os.listdir('/proc') if p.isdigit()] == ['1', str(os.getpid())]")
 
 
@@ -94,7 +111,10 @@ async def test_scouring_ends_daemons_and_keeps_tmp(kept):
     await kept.sandboxes.scour(inside.shell)
     assert await inside.ended() == -signal.SIGKILL
     again = await kept.fork_into(inside.shell)
-    assert await again.run("import os; result = [p for p in os.listdir('/proc') if p.isdigit()]") == ["1", str(await again.run("result = os.getpid()"))]
+    assert await again.run("import os; result = [p for p in os.listdir('/proc') if p.isdigit()]") == [
+        "1",
+        str(await again.run("result = os.getpid()")),
+    ]
     assert await again.run("result = open('/tmp/kept').read()") == "x"
 
 
@@ -150,10 +170,31 @@ async def test_preparing_forking_and_discarding_leak_no_descriptor(kept):
     assert open_fds() == before
 
 
-async def test_a_full_tmp_ends_who_filled_it(kept):
-    inside = await kept.inside(tmp_mib=4)
-    await inside.tell("import os\nwith open('/tmp/big', 'wb') as f:\n    while True: f.write(b'x' * 65536)")
-    assert await inside.ended() == -signal.SIGKILL
+FILL = "import os\nwith open('/tmp/big', 'wb') as f:\n    while True: f.write(b'x' * 65536)"
+
+
+async def test_a_full_tmp_is_a_full_disk(with_disks):
+    inside = await with_disks.inside(tmp_mib=8)
+    with pytest.raises(CodeFailed) as failure:
+        await inside.run(FILL)
+    assert failure.value.errno == errno.ENOSPC
+    assert 4 << 20 < await inside.run("result = os.path.getsize('/tmp/big')") <= 8 << 20
+    await inside.run("os.unlink('/tmp/big'); open('/tmp/small', 'w').write('x' * 10000)")
+
+
+@pytest.mark.parametrize("tmp_mib", [512, 1024])
+async def test_tmp_is_as_large_as_asked_for(with_disks, tmp_mib):
+    inside = await with_disks.inside(tmp_mib=tmp_mib)
+    total = await inside.run("import os; s = os.statvfs('/tmp'); result = s.f_blocks * s.f_frsize")
+    assert 0.9 * (tmp_mib << 20) < total <= tmp_mib << 20
+
+
+async def test_where_there_are_no_disks_who_fills_tmp_is_ended():
+    may_not(USER)
+    async with running_keeper(USER) as kept:
+        inside = await kept.inside(tmp_mib=4)
+        await inside.tell(FILL)
+        assert await inside.ended() == -signal.SIGKILL
 
 
 async def test_an_unknown_interpreter_is_refused(kept):
@@ -175,7 +216,7 @@ async def test_a_stock_is_kept_ahead_of_need():
         first = await kept.sandboxes.prepare(ACCOUNT)
         second = await kept.sandboxes.prepare(ACCOUNT)
         assert first.id != second.id
-        while len(list((kept.data / "shells").iterdir())) < 5:  # two in hand, two in stock, the view
+        while len(list((kept.data / "shells").glob("[0-9a-f]*"))) < 4:  # two in hand, two in stock
             await asyncio.sleep(0.01)
 
 

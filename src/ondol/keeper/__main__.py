@@ -35,6 +35,7 @@ from ondol import syscalls
 from ondol.keeper import cleaning
 from ondol.keeper.accounts import UID_BASE, Accounts
 from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.disks import Disks
 from ondol.keeper.loop import Loop
 from ondol.keeper.server import Keeper, Places, log
 from ondol.keeper.view import View
@@ -180,6 +181,8 @@ def _watch(inner: int, supervisor: int) -> int:
         os.kill(inner, signal.SIGKILL)
         for fd in ready:
             poll.unregister(fd)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # cleaning is under way
     _, status = os.waitpid(inner, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
 
@@ -214,6 +217,7 @@ def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless
         view=view,
         accounts=Accounts(rootless=rootless, uid_base=options.uid_base),
         cgroups=cgroups,
+        tmp=None if rootless else _disks(where),
         places=Places(where, f"{options.data}/code", own_mnt),
         interpreters=frozenset(options.interpreters),
     )
@@ -223,6 +227,14 @@ def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless
     gc.collect()
     gc.freeze()
     loop.run()
+
+
+def _disks(shells: str) -> Disks | None:
+    disks = Disks(shells)
+    if not disks.missing:
+        return disks
+    log(f"/tmp of functions is a watched directory: {disks.missing}")
+    return None
 
 
 def _enter_user_namespace() -> None:

@@ -181,9 +181,7 @@ def _mounted() -> list[_Mounted]:
         else:
             continue
         if here:
-            found.append(
-                _Mounted(2 if kind == "cgroup2" else 1, here, top, _below(top, root, own.get(here[0], "/")))
-            )
+            found.append(_Mounted(2 if kind == "cgroup2" else 1, here, top, _below(top, root, own.get(here[0], "/"))))
     return found
 
 

@@ -52,6 +52,23 @@ def remove_trees(directory: int, names: list[str]) -> None:
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, cwd=f"/proc/self/fd/{directory}")
 
 
+def remove_own(directory: str) -> bool:
+    """Remove a shell's directory as the keeper made it, images and all; False when a function's own files are in it."""
+    try:
+        for name in os.listdir(directory):
+            path = f"{directory}/{name}"
+            if name.endswith(".img"):
+                os.unlink(path)
+            else:
+                os.rmdir(path)
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def start_removing(path: str) -> int:
     """The pid of a process that removes the tree."""
     return os.posix_spawn(_RM, [_RM, "-rf", "--one-file-system", "--", path], {"PATH": "/usr/bin:/bin"})

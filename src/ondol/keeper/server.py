@@ -17,8 +17,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ondol.keeper import cleaning, quota, shells, zygotes
-from ondol.keeper.accounts import Accounts
+from ondol.keeper import cleaning, disks, quota, shells, zygotes
+from ondol.keeper.accounts import Account, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
@@ -68,12 +68,21 @@ class Keeper:
     """See the module."""
 
     def __init__(
-        self, loop: Loop, *, view: View, accounts: Accounts, cgroups: Cgroups, places: Places, interpreters: frozenset[str]
+        self,
+        loop: Loop,
+        *,
+        view: View,
+        accounts: Accounts,
+        cgroups: Cgroups,
+        tmp: disks.Disks | None,
+        places: Places,
+        interpreters: frozenset[str],
     ) -> None:
         self._loop = loop
         self._view = view
         self._accounts = accounts
         self._cgroups = cgroups
+        self._disks = tmp
         self._places = places
         self._interpreters = interpreters
         self._fronts: list[Front] = []
@@ -170,7 +179,7 @@ class Keeper:
             raise Refused("exists", f"shell {shell_id} is there already")
         if len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"more than {SHELLS_MAX} shells on one node")
-        shell = shells.begin(shell_id, self._accounts.get(account), self._view, f"{self._places.shells}/{shell_id}")
+        shell = self._begin(shell_id, self._accounts.get(account))
         self._shells[shell_id] = front.shells[shell_id] = shell
         namespaces: list[int] = []
         cgroups: list[int] = []
@@ -188,6 +197,22 @@ class Keeper:
             yield from self._discard_shell(front, shell)
             raise Refused("failed", "the front is gone")
         return {"cgroups": len(cgroups)}, [*namespaces, *cgroups]
+
+    def _begin(self, shell_id: str, account: Account) -> Shell:
+        directory = f"{self._places.shells}/{shell_id}"
+        os.mkdir(directory, 0o711)
+        try:
+            tmp = self._tmp(directory, account, disks.TMP_MIB_DEFAULT)
+            return shells.begin(shell_id, account, self._view, directory, tmp)
+        except OSError:
+            cleaning.remove_own(directory)
+            raise
+
+    def _tmp(self, directory: str, account: Account, mib: int) -> int:
+        """A /tmp as a detached mount."""
+        if self._disks is None:
+            return shells.tmp_directory(directory, account)
+        return self._disks.make(f"{directory}/tmp-{mib}.img", mib, account.uid, account.gid)
 
     def _until_prepared(self, shell: Shell) -> Generator[Sleep | Readable, bool, list[int]]:
         """The namespaces' descriptors, once the init runs."""
@@ -240,10 +265,21 @@ class Keeper:
             shells.show_code(shell, tree, self._places.own_mnt)
         finally:
             os.close(tree)
+        if self._disks is None:
+            shell.tmp_bytes_max = tmp_mib << 20
+        elif tmp_mib != disks.TMP_MIB_DEFAULT:
+            self._another_tmp(shell, tmp_mib)
         shell.attached = True
-        shell.tmp_bytes_max = tmp_mib << 20
         return {}, []
         yield  # a generator with nothing to wait for
+
+    def _another_tmp(self, shell: Shell, mib: int) -> None:
+        """A disk of another size over the one that every shell is prepared with."""
+        mounted = self._tmp(shell.directory, shell.account, mib)
+        try:
+            shells.put(shell, mounted, "/tmp", self._places.own_mnt)
+        finally:
+            os.close(mounted)
 
     def _open_code(self, tree: str) -> int:
         """Open a directory below the code directory, taking no link on the way."""
@@ -313,14 +349,9 @@ class Keeper:
             raise Refused("failed", f"shell {shell.id} could not be removed whole")
 
     def _remove_directory(self, shell: Shell) -> Generator[Sleep | Readable, bool, bool]:
-        try:
-            os.rmdir(shell.tmp)
-            os.rmdir(shell.directory)
+        if cleaning.remove_own(shell.directory):
             return True
-        except FileNotFoundError:
-            return True
-        except OSError:
-            pid = cleaning.start_removing(shell.directory)
+        pid = cleaning.start_removing(shell.directory)
         yield from self._status_of(pid)  # as long as the disk needs
         return not os.path.exists(shell.directory)
 
@@ -386,7 +417,7 @@ class Keeper:
             self._walks = {
                 s.id: quota.walk(s.tmp, s.tmp_bytes_max)
                 for s in self._shells.values()
-                if s.attached and not s.gone and not s.discarding
+                if s.tmp_bytes_max and not s.gone and not s.discarding
             }
         for shell_id, walk in list(self._walks.items()):
             try:

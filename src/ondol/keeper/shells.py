@@ -54,6 +54,7 @@ class Shell:
     gone: bool = False
     attached: bool = False
     discarding: bool = False
+    #: What `quota.py` watches; 0 when /tmp is a disk of its own.
     tmp_bytes_max: int = 0
 
     @property
@@ -83,16 +84,10 @@ class Shell:
                 return
 
 
-def begin(shell_id: str, account: Account, view: View, directory: str) -> Shell:
-    """Fork the shell's first process; what it reports comes on `control`."""
-    os.mkdir(directory, 0o711)
-    os.mkdir(f"{directory}/tmp", 0o1777)
-    os.chmod(f"{directory}/tmp", 0o1777)
-    os.chown(f"{directory}/tmp", account.uid, account.gid)
-    tmp = syscalls.open_tree(f"{directory}/tmp")
+def begin(shell_id: str, account: Account, view: View, directory: str, tmp: int) -> Shell:
+    """Fork the shell's first process; what it reports comes on `control`. `tmp` is a detached mount, taken over."""
     root = -1
     try:
-        syscalls.mount_setattr(tmp, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
         root = view.copy()
         control, control_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         init, init_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -110,18 +105,34 @@ def begin(shell_id: str, account: Account, view: View, directory: str) -> Shell:
     return Shell(shell_id, account, directory, control, init, first_pid)
 
 
+def tmp_directory(directory: str, account: Account) -> int:
+    """A plain directory as /tmp, where there are no disks: a detached mount."""
+    path = f"{directory}/tmp"
+    os.mkdir(path)
+    os.chmod(path, 0o1777)
+    os.chown(path, account.uid, account.gid)
+    mounted = syscalls.open_tree(path)
+    syscalls.mount_setattr(mounted, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
+    return mounted
+
+
 def show_code(shell: Shell, tree: int, own_mnt: int) -> None:
     """Mount the directory `tree` is open on at /var/task, from outside."""
-    fd = syscalls.open_tree_at(tree)
+    mounted = syscalls.open_tree_at(tree)
     try:
-        syscalls.mount_setattr(fd, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-        syscalls.setns(shell.mnt, syscalls.CLONE_NEWNS)
-        try:
-            syscalls.move_mount(fd, "/var/task")
-        finally:
-            syscalls.setns(own_mnt, syscalls.CLONE_NEWNS)
+        syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
+        put(shell, mounted, "/var/task", own_mnt)
     finally:
-        os.close(fd)
+        os.close(mounted)
+
+
+def put(shell: Shell, mounted: int, target: str, own_mnt: int) -> None:
+    """Put a detached mount into the shell, from outside: needs the keeper to be of one thread."""
+    syscalls.setns(shell.mnt, syscalls.CLONE_NEWNS)
+    try:
+        syscalls.move_mount(mounted, target)
+    finally:
+        syscalls.setns(own_mnt, syscalls.CLONE_NEWNS)
 
 
 def begin_scour(shell: Shell) -> int:

@@ -250,9 +250,10 @@ class KeptSandboxes:
 
     def use(self, line: socket.socket) -> None:
         """A new line, after the keeper was started again; whatever came by the old one is gone."""
+        kinds = list(self._stock)
         self._line.close()
         self._line = _Line(line, "the keeper", self._news, self._line_ended)
-        for kind in list(self._stock):
+        for kind in kinds:
             self._refill(kind)
 
     async def prepare(self, account: str, interpreter: str = "") -> Shell:
@@ -309,8 +310,6 @@ class KeptSandboxes:
         for zygote in self._living():
             zygote.close()
         self._line.close()
-        for shell in list(self._open.values()):
-            self._let_go(shell)
 
     async def _prepare(self, account: str) -> Shell:
         shell_id = secrets.token_hex(8)
@@ -328,8 +327,11 @@ class KeptSandboxes:
             cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
         )
         self._open[shell_id] = shell
-        if line.open:
-            self._held.add(shell_id)
+        self._held.add(shell_id)
+        if not line.open:
+            self._held.discard(shell_id)
+            self._let_go(shell)
+            raise StartFailed("the keeper is gone")
         return shell
 
     async def _discard_unheard(self, line: _Line, shell_id: str) -> None:
@@ -395,10 +397,11 @@ class KeptSandboxes:
             _log.warning("shell %s filled its /tmp; its processes were ended", message["over_tmp"])
 
     def _line_ended(self) -> None:
+        """Their keeper ends the shells; our descriptors must not keep what is left of them (mounts, disks) alive."""
         self._held.clear()
-        for stock in self._stock.values():
-            while stock:
-                self._let_go(stock.popleft())
+        self._stock.clear()
+        for shell in list(self._open.values()):
+            self._let_go(shell)
 
     def _keep(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.get_running_loop().create_task(work)

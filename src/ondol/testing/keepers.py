@@ -36,7 +36,7 @@ SECONDS_MAX: Final = 30.0
 _SOURCE: Final = Path(ondol_guest.__file__).resolve().parent
 
 #: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace.
-_GUEST: Final = '''
+_GUEST: Final = """
 import json, os, struct, sys, traceback
 
 def exactly(fd, size):
@@ -60,7 +60,7 @@ def run(wire):
             answer = {"error": type(error).__name__, "errno": getattr(error, "errno", None), "text": traceback.format_exc()}
         data = json.dumps(answer).encode()
         os.write(wire, struct.pack("<I", len(data)) + data)
-'''
+"""
 
 
 class CodeFailed(Exception):
@@ -267,14 +267,26 @@ async def all_gone(pids: list[int]) -> list[int]:
 
 
 def leftovers(kept: Kept) -> list[str]:
-    """What a keeper that is no more left of shells: directories, control groups, mounts."""
+    """What a keeper that is no more left of shells: directories, control groups, mounts, loop devices."""
     found = [str(path) for path in (kept.data / "shells").iterdir()]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         at, kind = line.split()[4], line.partition(" - ")[2].split()[0]
         if str(kept.data) in at:
             found.append(at)
         if kind in ("cgroup", "cgroup2"):
-            found += [str(path) for path in Path(at).rglob(f"ondol-{kept.node}")]
+            found += [group for group, _, _ in os.walk(at) if f"ondol-{kept.node}" in group]
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it goes while we look
+            if str(kept.data) in (text := backing.read_text()):
+                found.append(text)
+    return found
+
+
+async def nothing_left(kept: Kept) -> list[str]:
+    """Wait until nothing is left (the kernel lets go of a dead namespace's mounts in its own time); what stays for long."""
+    deadline = asyncio.get_running_loop().time() + SECONDS_MAX
+    while (found := leftovers(kept)) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.02)
     return found
 
 
