@@ -104,6 +104,11 @@ class Environment:
         #: It cannot run anything any more: close it.
         self.broken = False
         self._group, self._stream = self.contract.log_place(revision, self.place)
+        # Looked up once: two lines of log frame every call.
+        self._account, self._region = revision.account, revision.region
+        self._tell = makings.telemetry.log
+        self._wall_s = makings.clock.wall_s
+        self._loop = asyncio.get_running_loop()
         self._on_death = on_death
         self._shell: Shell | None = None
         self._worker: Worker | None = None
@@ -197,7 +202,7 @@ class Environment:
         if worker is self._worker:
             self._worker = None
             # Held apart from `_tasks`: it is bounded, and callers wait for it even while the environment is closed.
-            self._burial = asyncio.get_running_loop().create_task(self._end(worker))
+            self._burial = self._loop.create_task(self._end(worker))
         assert self._burial is not None
         return asyncio.shield(self._burial)
 
@@ -218,7 +223,7 @@ class Environment:
             worker.close()
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -264,8 +269,7 @@ class Environment:
         run.fresh = worker.init_ms is None
         if not run.fresh:
             run.open()
-        loop = asyncio.get_running_loop()
-        run.timer = loop.call_later(run.timeout_s, self._due, run)
+        run.timer = self._loop.call_later(run.timeout_s, self._due, run)
         run.caller = asyncio.current_task()
         try:
             answer = await worker.call(call, run.log)
@@ -291,11 +295,11 @@ class Environment:
         else:
             left_s = 0.0
         if left_s > 0.0005:
-            run.timer = asyncio.get_running_loop().call_later(left_s, self._due, run)
+            run.timer = self._loop.call_later(left_s, self._due, run)
             return
         run.timed_out = True
         run.ended_s = now_s
-        run.killing = asyncio.get_running_loop().create_task(self._kill(run))  # `close` must not cancel it
+        run.killing = self._loop.create_task(self._kill(run))  # `close` must not cancel it
 
     async def _kill(self, run: Run) -> None:
         """End a call that is out of time. Its worker's death ends it; if that does not, it is ended here."""
@@ -306,7 +310,7 @@ class Environment:
         if run.stream is not None:
             await run.stream.finish()
         elif run.caller is not None:
-            asyncio.get_running_loop().call_later(DEATH_S_MAX, self._abandon, run)
+            self._loop.call_later(DEATH_S_MAX, self._abandon, run)
 
     def _abandon(self, run: Run) -> None:
         """Neither time nor death ended the call."""
@@ -368,6 +372,6 @@ class Environment:
 
     def log(self, message: str, at_ms: int | None = None) -> None:
         """One event into this environment's stream."""
-        makings, revision = self.makings, self.revision
-        event = LogEvent(int(makings.clock.wall_s() * 1000) if at_ms is None else at_ms, message)
-        makings.telemetry.log(revision.account, revision.region, self._group, self._stream, event)
+        if at_ms is None:
+            at_ms = int(self._wall_s() * 1000)
+        self._tell(self._account, self._region, self._group, self._stream, LogEvent(at_ms, message))

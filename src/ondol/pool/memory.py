@@ -5,7 +5,8 @@ It must not know of calls or workers. The last figures stand when the keeper doe
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from ondol.clock import Clock
 from ondol.model.errors import OndolError
@@ -43,10 +44,13 @@ class Memory:
         """Whether the call that ended now should wait until the figures are fresh."""
         return self._asked_s is None or duration_s >= AWAITED_FROM_S
 
-    async def ask(self) -> bool:
+    def ask(self) -> Coroutine[Any, Any, bool]:
         """Refresh; whether the kernel ended something for want of memory since the last time."""
+        self._asked_s = self._clock.now_s()  # now, not when the question is sent: it is asked once
+        return self._ask()
+
+    async def _ask(self) -> bool:
         assert self.shell is not None
-        self._asked_s = self._clock.now_s()
         try:
             usage = await self._sandboxes.usage(self.shell)
         except OndolError:
