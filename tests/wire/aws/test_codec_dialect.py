@@ -99,7 +99,7 @@ def test_no_two_routes_overlap():
 
 
 def test_every_path_of_lambda_has_a_route():
-    assert {"/" + each.uri.split("/")[1] for each in model("lambda").operations.values()} == set(LAMBDA_PATHS)
+    assert {"/" + each.uri.split("/")[1] for each in model("lambda").operations.values()} <= set(LAMBDA_PATHS)
 
 
 def test_a_handler_is_told_who_asks_and_how_we_were_reached(lambda_, functions, url):
