@@ -280,6 +280,33 @@ async def test_one_who_is_cancelled_while_waiting_leaves_the_line():
 
 
 @virtually
+async def test_one_who_is_cancelled_just_when_a_place_came_free_gives_it_back():
+    async with Node(memory_mib_max=128) as node:
+        lease = await node.pool.acquire(a_target(), wait_s_max=1)
+        second = asyncio.get_running_loop().create_task(node.pool.acquire(a_target(), wait_s_max=60))
+        await asyncio.sleep(1)
+        lease.release()
+        second.cancel()
+        await asyncio.wait([second])
+        assert second.cancelled()
+        assert node.pool.stats().idle == 1
+
+
+@virtually
+async def test_a_start_that_nobody_wants_any_more_is_ended_once_it_has_come_up():
+    async with Node() as node:
+        node.runtime.script.start_s = 5
+        target = a_target()
+        with pytest.raises(Throttled):
+            await node.call(target, wait_s_max=1)
+        node.pool.retire(target.revision.id)
+        assert node.pool.stats().stopping == 1
+        await asyncio.sleep(10)
+        assert node.pool.stats().stopping == 0
+        assert not node.sandboxes.shells
+
+
+@virtually
 async def test_a_call_that_is_cancelled_takes_its_environment_with_it():
     async with Node() as node:
         node.takes(10)

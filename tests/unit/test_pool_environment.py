@@ -137,14 +137,18 @@ async def test_a_call_is_framed_by_its_contracts_lines_in_the_order_written():
 @virtually
 async def test_what_loading_writes_stands_in_front_of_the_first_call():
     async with Room() as room:
-        room.script.load_s, room.script.says = 1.0, ["importing"]
+
+        async def handler(worker, call, sink):
+            sink("hello", None)
+            return ok()
+
+        room.script.load_s, room.script.says, room.script.handler = 1.0, ["importing"], handler
         await room.environment.close()
-        fresh = Environment(room.target.revision, room.environment.makings, room.died)
-        room.environment = fresh
-        await fresh.start()
+        room.environment = Environment(room.target.revision, room.environment.makings, room.died)
+        await room.environment.start()
         room.telemetry.events.clear()
         await room.call()
-        assert room.telemetry.lines() == ["importing", "started i-1", "settled i-1 ok"]
+        assert room.telemetry.lines() == ["importing", "started i-1", "hello", "settled i-1 ok"]
 
 
 @virtually
