@@ -148,7 +148,7 @@ class Town:
 
 
 def seeds() -> range:
-    """A tenth of what the machine's simulator takes: these are slower."""
+    """A third of what the machine's simulator takes: these are slower."""
     first, _, last = os.environ.get("ONDOL_SIM_SEEDS", "120").rpartition(":")
     return range(int(first or 0), int(first or 0) + max((int(last) - int(first or 0)) // 3, 1))
 
