@@ -2,8 +2,10 @@
 
 The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD`; FD is a SOCK_SEQPACKET line to the front:
 
-    -> {"n": 1, "op": "fork"} + [pid, mnt, ipc, uts, cgroup.procs…]     <- {"n": 1, "pid": 12} + [wire, log pipe]
-    <- {"ready": true, "rss_bytes": …, "version": "3.11.7"}, once        <- {"exit": 12, "status": 0}  (minus the signal's number)
+    <- {"ready": true, "rss_bytes": …, "version": "3.11.7"}, once
+    -> {"n": 1, "op": "fork"} + [pid, mnt, ipc, uts, cgroup.procs…]
+    <- {"n": 1, "pid": 12} + [wire, log pipe]
+    <- {"exit": 12, "status": 0}, or minus the signal's number
 
 A fork enters the pid namespace by being born there (`setns` before `fork`), everything else by itself, and then gives up every
 right before a byte of the function's is read. The end of the line ends the zygote; its children belong to their shells.
@@ -78,6 +80,7 @@ def main(fd):
     """Serve until the line ends."""
     line = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))  # so that closing all of them is quick
     warm()
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
@@ -162,7 +165,7 @@ def become_environment(wire, log, namespaces, cgroups):
         close_all_but([wire] + namespaces + cgroups)
         for fd in cgroups:
             os.write(fd, b"0")
-        for fd, (name, kind) in zip(namespaces, NAMESPACES):
+        for fd, (name, kind) in zip(namespaces, NAMESPACES):  # noqa: B905
             _call(_libc.setns(fd, kind), "setns " + name)
         close_all_but([wire])
         os.chdir("/")
@@ -194,7 +197,7 @@ def set_limits(counted):
     for which, value in limits:
         hard = resource.getrlimit(which)[1]
         if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
+            value = min(value, hard)  # noqa: PLW2901
         resource.setrlimit(which, (value, value))
 
 
@@ -263,7 +266,7 @@ def close_all_but(keep):
     for fd in sorted(set(keep)):
         os.closerange(start, fd)
         start = fd + 1
-    os.closerange(start, FILES_MAX * 64)
+    os.closerange(start, FILES_MAX)
 
 
 def _call(result, what):
@@ -285,6 +288,6 @@ def _drain(reader):
 
 
 if __name__ == "__main__":
-    from ondol_guest import zygote  # not as __main__: that name is the function's to look at
+    from ondol_guest import zygote  # not as __main__: that name is the function's to look at  # noqa: PLW0406
 
     zygote.main(int(sys.argv[1]))

@@ -2,7 +2,7 @@
 
     PYTHON -I -S …/ondol/keeper/__main__.py --supervisor-fd N --data DIR --node-id ID [options]
 
-    --supervisor-fd N      inherited SOCK_SEQPACKET end: takes {"line": "front"} + descriptor and {"stop": seconds}; its end is ours
+    --supervisor-fd N      inherited SOCK_SEQPACKET end: {"line": "front"} + descriptor, {"stop": seconds}; its end is ours
     --data DIR             the node's data directory (absolute); code to attach lies below DIR/code
     --node-id ID           names the node's control groups (ondol-ID)
     --interpreters P1:P2   absolute paths of the interpreters that zygotes may run
@@ -10,10 +10,10 @@
     --isolation sandbox    the only level built so far
     --uid-base N           first host user id of accounts when run as root (default 2000000)
 
-Two halves. The outer one (this process) stays outside the pid namespace: it ends the inner one when the supervisor is gone and cleans
-what survives a keeper (control groups, directories). The inner one is PID 1 of a new pid namespace and dies with the outer; the kernel
-then ends everything below it. As an ordinary user, or as a root without CAP_SYS_ADMIN, both first enter a user namespace of their own;
-from there on there is one way for all.
+Two halves. The outer one (this process) stays outside the pid namespace: it ends the inner one when the supervisor is gone
+and cleans what survives a keeper (control groups, directories). The inner one is PID 1 of a new pid namespace and dies with
+the outer; the kernel then ends everything below it. As an ordinary user, or as a root without CAP_SYS_ADMIN, both first enter
+a user namespace of their own; from there on there is one way for all.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def main(argv: list[str]) -> int:
 
 def _start_inner(options: Options, cgroups: Cgroups, shells: int, *, rootless: bool) -> tuple[int, int]:
     """(pid, a descriptor that tells the inner half that we live). A process in between enters the pid namespace and leaves:
-    who entered it could itself fork no more once the namespace is dead."""
+    who entered it could itself fork no more once the namespace is dead.
+    """
     told, tell = os.pipe2(os.O_CLOEXEC)
     alive_inside, alive = os.pipe2(os.O_CLOEXEC)
     between = os.fork()
@@ -233,7 +234,7 @@ def _disks(shells: str) -> Disks | None:
     disks = Disks(shells)
     if not disks.missing:
         return disks
-    log(f"/tmp of functions is a watched directory: {disks.missing}")
+    log(f"/tmp of functions is a watched directory: {disks.missing}")  # noqa: S108
     return None
 
 

@@ -1,7 +1,7 @@
 """Accounts: one user namespace each, below the keeper's, in which its shells and zygotes live.
 
-Inside, one user is known: the function's (993:990). On the host it is an id of the account's own when the keeper is root, and the
-keeper's own user when it is not. Knows nothing of shells. Invariant: a namespace has its maps before anything enters it.
+Inside, one user is known: the function's (993:990). On the host it is an id of the account's own when the keeper is root, and
+the keeper's own user when it is not. Knows nothing of shells. Invariant: a namespace has its maps before anything enters it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _in_new_namespace(writer: int, go: int) -> None:
 
 
 def _no_more_below() -> None:
-    """Functions get no user namespaces of their own: they would be root in there, with the kernel's whole mount code to play with."""
+    """Functions get no user namespaces of their own: in there they would be root, with the kernel's mount code to play with."""
     try:
         _write("/proc/sys/user/max_user_namespaces", "0")
     except OSError:

@@ -1,4 +1,5 @@
-"""What a node leaves when it is killed: control groups under its parent, and directories of its shells. Run at start and at the end.
+"""What a node leaves when it is killed: control groups under its parent, and directories of its shells. Run at start and at the
+end.
 
 Processes and mounts need no cleaning: they end with the keeper's pid and mount namespaces.
 """
@@ -15,13 +16,13 @@ CLEAN_S_MAX = 5.0
 _RM = "/bin/rm"
 
 
-class NotOurs(OSError):
+class NotOurs(OSError):  # noqa: N818
     """The directory could lead the keeper elsewhere."""
 
 
 def open_shells(path: str) -> int:
     """The shells' directory, made when missing. Only its owner may have a say in what lies in it. Raises NotOurs."""
-    try:
+    try:  # noqa: SIM105
         os.mkdir(path, 0o711)
     except FileExistsError:
         pass  # from an earlier run

@@ -1,8 +1,9 @@
 """A shell's /tmp as a file system of its own: a sparse image on a loop device, so that "full" is what a full disk is.
 
-For a keeper that is root on the host and a machine with loop devices and mkfs.ext4; elsewhere /tmp is a watched directory (`quota.py`).
-An image is a copy of a template, made once per size: 1.7 ms and 64 KiB on disk. Loop devices clear themselves when the shell's mount
-namespace goes. Knows nothing of shells. Invariant: no function ever writes to an image but through its mounted file system.
+For a keeper that is root on the host and a machine with loop devices and mkfs.ext4; elsewhere /tmp is a watched directory
+(`quota.py`). An image is a copy of a template, made once per size: 1.7 ms and 64 KiB on disk. Loop devices clear themselves
+when the shell's mount namespace goes. Knows nothing of shells. Invariant: no function ever writes to an image but through its
+mounted file system.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Disks:
             os.close(image)
         try:
             os.rmdir(f"/proc/self/fd/{mounted}/lost+found")
-            os.chmod(f"/proc/self/fd/{mounted}", 0o1777)
+            os.chmod(f"/proc/self/fd/{mounted}", 0o1777)  # noqa: S103
         finally:
             os.close(mounted)
         os.rename(making, path)

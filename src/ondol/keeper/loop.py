@@ -1,7 +1,8 @@
 """The keeper's event loop: one thread, descriptors, timers, and steps of work written as generators.
 
-A step yields `Sleep(seconds)` or `Readable(fd, seconds)`; the latter gets True when there is something to read and False when the time
-is over. Nothing in here blocks but `run`. asyncio would do the same for five more megabytes in every fork of the keeper.
+A step yields `Sleep(seconds)` or `Readable(fd, seconds)`; the latter gets True when there is something to read and False when
+the time is over. Nothing in here blocks but `run`. asyncio would do the same for five more megabytes in every fork of the
+keeper.
 """
 
 from __future__ import annotations
@@ -49,9 +50,19 @@ class Loop:
         self.on_children: Callable[[], None] = lambda: None
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeups = (reader, writer)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._before = (
+            signal.set_wakeup_fd(writer, warn_on_full_buffer=False),
+            signal.signal(signal.SIGCHLD, lambda *_: None),
+        )
         self.watch(reader, self._woken)
+
+    def close(self) -> None:
+        """Give back what is the process's: its wake-up descriptor and signal handler."""
+        signal.set_wakeup_fd(self._before[0])
+        signal.signal(signal.SIGCHLD, self._before[1])
+        self._selector.close()
+        for fd in self._wakeups:
+            os.close(fd)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, callback)

@@ -1,7 +1,7 @@
 """What this machine lets the keeper do: tried, not guessed. For `ondol doctor` and for the node's start.
 
-Each finding says what it is good for and how to get it. Knows nothing of lines. Every try happens in a child of its own, so that
-nothing of it stays.
+Each finding says what it is good for and how to get it. Knows nothing of lines. Every try happens in a child of its own, so
+that nothing of it stays.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ OUTBOX_MESSAGES_MAX = 4096
 Message = dict[str, Any]
 
 
-class Closed(Exception):
+class Closed(Exception):  # noqa: N818
     """The peer is gone, or speaks another language."""
 
 

@@ -1,7 +1,7 @@
 """The bound on a shell's /tmp where the file system has none: walk it now and then, and tell who is over.
 
-A walk counts blocks and entries, a slice at a time, so that a tree of a million files never holds up the keeper. It follows nothing:
-directories are opened without links, by descriptor, so a function cannot lead it out of its own /tmp.
+A walk counts blocks and entries, a slice at a time, so that a tree of a million files never holds up the keeper. It follows
+nothing: directories are opened without links, by descriptor, so a function cannot lead it out of its own /tmp.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEPTH_MAX = 64
 INTERVAL_S = 1.0
 
 
-class Over(Exception):
+class Over(Exception):  # noqa: N818
     """The tree is over its bound."""
 
 

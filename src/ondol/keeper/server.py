@@ -1,8 +1,8 @@
 """The keeper at work: lines to the supervisor and to fronts, the operations of docs/explain/architecture.md, and the reaper.
 
-Each operation is a generator of small steps (`loop.py`), so that no front waits for another's shell. Invariants: a shell and a zygote
-belong to the line that asked for them and end with it; every pid of ours is reaped here; nothing a front sends is believed: the
-code to attach must lie below the code directory, names and sizes are checked.
+Each operation is a generator of small steps (`loop.py`), so that no front waits for another's shell. Invariants: a shell and
+a zygote belong to the line that asked for them and end with it; every pid of ours is reaped here; nothing a front sends is
+believed: the code to attach must lie below the code directory, names and sizes are checked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Answer = tuple[Message, list[int]]
 Operation = Generator["Sleep | Readable", bool, Answer]
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818
     """The operation failed; `kind` is a word of the line's protocol."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -212,7 +212,7 @@ class Keeper:
         """A /tmp as a detached mount."""
         if self._disks is None:
             return shells.tmp_directory(directory, account)
-        return self._disks.make(f"{directory}/tmp-{mib}.img", mib, account.uid, account.gid)
+        return self._disks.make(f"{directory}/tmp-{mib}.img", mib, account.uid, account.gid)  # noqa: S108
 
     def _until_prepared(self, shell: Shell) -> Generator[Sleep | Readable, bool, list[int]]:
         """The namespaces' descriptors, once the init runs."""
@@ -277,7 +277,7 @@ class Keeper:
         """A disk of another size over the one that every shell is prepared with."""
         mounted = self._tmp(shell.directory, shell.account, mib)
         try:
-            shells.put(shell, mounted, "/tmp", self._places.own_mnt)
+            shells.put(shell, mounted, "/tmp", self._places.own_mnt)  # noqa: S108
         finally:
             os.close(mounted)
 

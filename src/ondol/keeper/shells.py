@@ -3,10 +3,10 @@
     fork -> the account's user namespace -> new mount, pid, ipc, uts namespaces -> fork = PID 1
       -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right -> exec the init
 
-The init is a copy of the machine's own `cat`, reading from a socket on which nothing ever comes: the smallest program that every system
-has and that only waits. It ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL from the keeper, ends it
-and with it everything in the namespace. Its file is unreadable: a process of the same user can neither trace it nor look at its /proc
-entries; and no signal from inside a pid namespace reaches a PID 1 that has no handler.
+The init is a copy of the machine's own `cat`, reading from a socket on which nothing ever comes: the smallest program that
+every system has and that only waits. It ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL
+from the keeper, ends it and with it everything in the namespace. Its file is unreadable: a process of the same user can
+neither trace it nor look at its /proc entries; and no signal from inside a pid namespace reaches a PID 1 that has no handler.
 
 Knows nothing of lines or requests. `LOCKS` is the list of further restrictions applied to the init, in order.
 """
@@ -30,7 +30,7 @@ NAMESPACES = ("mnt", "pid", "ipc", "uts")
 SHM_MIB_MAX = 64
 SCOUR_S_MAX = 2.0
 #: The stacked place of the new root: exists everywhere, and is hidden in the new namespace only.
-_STAGE = "/tmp"
+_STAGE = "/tmp"  # noqa: S108
 
 LOCKS: tuple[Callable[[], None], ...] = (syscalls.give_up_everything,)
 
@@ -59,7 +59,7 @@ class Shell:
 
     @property
     def tmp(self) -> str:
-        return f"{self.directory}/tmp"
+        return f"{self.directory}/tmp"  # noqa: S108
 
     def close(self) -> None:
         """Let go of every descriptor."""
@@ -107,9 +107,9 @@ def begin(shell_id: str, account: Account, view: View, directory: str, tmp: int)
 
 def tmp_directory(directory: str, account: Account) -> int:
     """A plain directory as /tmp, where there are no disks: a detached mount."""
-    path = f"{directory}/tmp"
+    path = f"{directory}/tmp"  # noqa: S108
     os.mkdir(path)
-    os.chmod(path, 0o1777)
+    os.chmod(path, 0o1777)  # noqa: S103
     os.chown(path, account.uid, account.gid)
     mounted = syscalls.open_tree(path)
     syscalls.mount_setattr(mounted, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
@@ -167,7 +167,7 @@ def _kill_all() -> int:
     return 1
 
 
-def _first_process(control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str) -> None:
+def _first_process(control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str) -> None:  # noqa: PLR0917
     """Never returns. Its child is the shell's PID 1, and the keeper's child once this one has left."""
     try:
         quiet_signals()
@@ -198,7 +198,7 @@ def _become_init(control: socket.socket, init: socket.socket, root: int, tmp: in
     for lock in LOCKS:
         lock()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.execve(program, ["cat"], {})
+    os.execve(program, ["cat"], {})  # noqa: S606
 
 
 def _enter_root(root: int, tmp: int) -> None:
@@ -223,7 +223,7 @@ def leave_old_root() -> None:
 def become_function_user() -> None:
     """Capabilities in the user namespace stay: dropping them is the next step's business."""
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
-    try:
+    try:  # noqa: SIM105
         os.setgroups([])
     except PermissionError:
         pass  # below an ordinary user's namespace nobody may; the groups are that user's own

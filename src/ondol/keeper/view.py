@@ -2,7 +2,8 @@
 
 A small tmpfs with `/usr` and the interpreters' prefixes bound at their real paths (an interpreter knows its own), a handful
 of files of `/etc`, five devices, `/var/runtime`, and empty mount points. Built once, in the keeper's private mount namespace;
-a copy is one `open_tree`. Knows nothing of accounts or shells. Invariant: nothing of the host's that is not named here is in it.
+a copy is one `open_tree`. Knows nothing of accounts or shells. Invariant: nothing of the host's that is not named here is in
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ondol import syscalls
 #: The function's user inside a shell, as the documented platforms have it.
 UID, GID = 993, 990
 
-_PASSWD = "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n"
+_PASSWD = "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n"  # noqa: S105
 _GROUP = "root:x:0:\nsbx_user:x:990:\n"
 _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
@@ -88,7 +89,7 @@ class View:
         self._directory(".ondol")
         target = f"{self.at}/{_INIT_FILE}"
         shutil.copyfile("/bin/cat", target)
-        os.chmod(target, 0o111)
+        os.chmod(target, 0o111)  # noqa: S103
 
     def _bind(self, source: str, target: str | None = None) -> None:
         if not os.path.exists(source):

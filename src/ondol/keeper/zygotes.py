@@ -18,7 +18,7 @@ from ondol.keeper.view import View
 
 PROGRAM = "/var/runtime/ondol_guest/zygote.py"
 _KEEP = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT, syscalls.CAP_SETPCAP)
-_STAGE = "/tmp"
+_STAGE = "/tmp"  # noqa: S108
 
 
 @dataclass
@@ -63,14 +63,14 @@ def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str
         _keep_three()
         os.set_inheritable(line.fileno(), True)
         path = os.path.realpath(interpreter)
-        os.execve(path, [path, "-I", "-S", PROGRAM, str(line.fileno())], _ENVIRONMENT)
+        os.execve(path, [path, "-I", "-S", PROGRAM, str(line.fileno())], _ENVIRONMENT)  # noqa: S606
     except BaseException as error:
         print(f"keeper: zygote of {interpreter}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
     finally:
         os._exit(1)
 
 
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}  # noqa: S108
 
 
 def _keep_three() -> None:

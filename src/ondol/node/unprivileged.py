@@ -2,9 +2,10 @@
 
     PYTHON -I -S …/ondol/node/unprivileged.py --uid N --gid N --parent PID [--keep PATH]… [--fd N]… -- PROGRAM ARGUMENT…
 
-The program keeps its real paths, also where an ancestor lets only root pass (an interpreter or a checkout below a mode-700 home): in a
-mount namespace of its own, a small tmpfs takes that ancestor's place and shows nothing but the paths to keep. Then ids, capabilities
-and new privileges are given up, every descriptor but those named is closed, and the program is executed. It dies with its parent.
+The program keeps its real paths, also where an ancestor lets only root pass (an interpreter or a checkout below a mode-700
+home): in a mount namespace of its own, a small tmpfs takes that ancestor's place and shows nothing but the paths to keep.
+Then ids, capabilities and new privileges are given up, every descriptor but those named is closed, and the program is
+executed. It dies with its parent.
 
 Standard library and `ondol.syscalls` only: it runs before the environment can be trusted to be reachable.
 """
@@ -150,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
         _die_with(parent)
         syscalls.close_all_but(fds)
         os.chdir(here if os.access(here, os.X_OK) else "/")
-        os.execv(program[0], program)
+        os.execv(program[0], program)  # noqa: S606
     except OSError as error:
         print(f"cannot start {program[0]} as user {uid}: {error}", file=sys.stderr)  # noqa: T201
     return EXIT_NOT_STARTED

@@ -4,8 +4,8 @@ Knows the two lines' protocols (docs/explain/architecture.md) and nothing of fun
 per account and interpreter, each with a child of the zygote waiting in it, refilled in the background: making a shell takes
 milliseconds and joining its cgroup may take twenty, which are nobody's request's.
 
-Invariants: a descriptor is in one hand, and closed once, also when who asked for it no longer waits; every wait is bounded; what
-belonged to a line that ended is treated as gone, because the keeper ends it.
+Invariants: a descriptor is in one hand, and closed once, also when who asked for it no longer waits; every wait is bounded;
+what belonged to a line that ended is treated as gone, because the keeper ends it.
 """
 
 from __future__ import annotations
@@ -208,8 +208,8 @@ class KeptZygote:
         namespaces = [shell.namespaces[name] for name in ("pid", "mnt", "ipc", "uts")]
         message, fds = await self._line.request(FORK_S_MAX, [*namespaces, *shell.cgroups], op="fork")
         wire, log = fds
-        os.set_blocking(wire, False)  # noqa: FBT003
-        os.set_blocking(log, False)  # noqa: FBT003
+        os.set_blocking(wire, False)
+        os.set_blocking(log, False)
         child = KeptChild(message["pid"], wire, log)
         if not self.alive:
             child.ended(-signal.SIGKILL)

@@ -63,7 +63,7 @@ def run(wire):
 """
 
 
-class CodeFailed(Exception):
+class CodeFailed(Exception):  # noqa: N818
     """Code run in a shell raised."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
@@ -285,7 +285,7 @@ def leftovers(kept: Kept) -> list[str]:
 async def nothing_left(kept: Kept) -> list[str]:
     """Wait until nothing is left (the kernel lets go of a dead namespace's mounts in its own time); what stays for long."""
     deadline = asyncio.get_running_loop().time() + SECONDS_MAX
-    while (found := leftovers(kept)) and asyncio.get_running_loop().time() < deadline:
+    while (found := leftovers(kept)) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     return found
 
