@@ -11,6 +11,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 
 import uvloop
 
@@ -56,7 +57,7 @@ from ondol.pool.policy import PoolLimits
 from ondol.queues.sqlite import SqliteQueue
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
-from ondol.runtimes.interpreters import Interpreters
+from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.stores.sqlite import SqliteStore
 
@@ -68,7 +69,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     """The data plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
-    choice = Choice(Interpreters.discover(data.run / "interpreters.json"), settings.runtime_substitute)
+    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
     contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
     python = ForkedPython(sandboxes, choice)
@@ -145,7 +146,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     deployments.settle_interrupted()
     verifier = verifier_of(orders, index, Credentials(orders.secret))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
-    choice = Choice(Interpreters.discover(data.run / "interpreters.json"), settings.runtime_substitute)
+    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     services = {
         "lambda": control_plane(
             deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
@@ -201,7 +202,7 @@ def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verif
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """A node, until it is told to stop (SIGINT, SIGTERM); `ready(endpoint)` is called once it answers. The exit status."""
     interpreters = Interpreters.discover(settings.data / "run" / "interpreters.json")
-    return children.supervise(settings, [interpreter.path for interpreter in interpreters.all()], ready)
+    return children.supervise(settings, [asdict(interpreter) for interpreter in interpreters.all()], ready)
 
 
 def main(role: str, line_fd: int) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ondol import syscalls
 from ondol.config import Settings
@@ -34,7 +34,7 @@ INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDON
 EXIT_REFUSED: Final = 4
 
 
-def supervise(settings: Settings, interpreters: Sequence[str], ready: Callable[[str], None] | None) -> int:
+def supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], ready: Callable[[str], None] | None) -> int:
     """Start everything and mind it until told to stop. Says in one sentence why it cannot."""
     try:
         return _supervise(settings, interpreters, ready)
@@ -48,7 +48,7 @@ def say(sentence: str) -> None:
     print(f"ondol: {sentence}", file=sys.stderr, flush=True)  # noqa: T201  # the supervisor's log is the terminal
 
 
-def _supervise(settings: Settings, interpreters: Sequence[str], ready: Callable[[str], None] | None) -> int:
+def _supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], ready: Callable[[str], None] | None) -> int:
     _check_isolation()
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
@@ -65,11 +65,10 @@ def _supervise(settings: Settings, interpreters: Sequence[str], ready: Callable[
             secret=keys.master_secret(data.root),
             endpoint=endpoint,
             sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
+            interpreters=[dict(each) for each in interpreters],
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
-        supervisor = Supervisor(
-            _children(orders, interpreters, owner), stop_s_max=settings.drain_s, log=say, env=_environment()
-        )
+        supervisor = Supervisor(_children(orders, owner), stop_s_max=settings.drain_s, log=say, env=_environment())
         supervisor.run(lambda: announcing.when_ready(endpoint, ready or (lambda _: None)))
         return 0
     finally:
@@ -79,7 +78,7 @@ def _supervise(settings: Settings, interpreters: Sequence[str], ready: Callable[
         data.close()
 
 
-def _children(orders: Orders, interpreters: Sequence[str], owner: tuple[int, int] | None) -> list[Child]:
+def _children(orders: Orders, owner: tuple[int, int] | None) -> list[Child]:
     source = Path(__file__).resolve().parents[2]
     message = orders.message()
 
@@ -88,7 +87,7 @@ def _children(orders: Orders, interpreters: Sequence[str], owner: tuple[int, int
         return [
             *(sys.executable, "-I", "-S", str(source / "ondol" / "keeper" / "__main__.py")),
             *("--supervisor-fd", str(fd), "--data", str(orders.data), "--node-id", node_id(orders.data)),
-            *("--interpreters", ":".join(interpreters)),
+            *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
             *runtime,
         ]
 

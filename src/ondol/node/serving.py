@@ -34,6 +34,10 @@ class Orders:
     endpoint: str
     #: Inherited listening sockets, by name.
     sockets: dict[str, int]
+    #: What the supervisor found on the machine, as plain data: an unprivileged process may not be able to look everywhere.
+    interpreters: list[dict[str, Any]]
+    #: Found by the supervisor, who sees more of the machine than its children may; as plain values.
+    interpreters: list[dict[str, Any]]
 
     def message(self) -> dict[str, Any]:
         """As JSON holds it."""
