@@ -45,7 +45,7 @@ class Choice:
         have = ", ".join(interpreter.name for interpreter in self._interpreters.all()) or "none"
         if asked is None:
             known = "is not built in this release" if runtime.startswith(_OTHERS) else "is unknown"
-            return f"The runtime {runtime} {known}: it runs Python (on this machine: {have}) and web servers."
+            return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}) and web servers."
         version = f"3.{asked[1]}"
         return (
             f"{runtime} is not on this machine (found: {have}). Install it, for example with 'uv python install {version}', "

@@ -24,6 +24,9 @@ MINOR_MAX: Final = 14
 #: An interpreter that says nothing for so long is none.
 PROBE_S_MAX: Final = 10.0
 
+#: Looked at first: a shell's user must be able to read what is there.
+_PUBLIC: Final[tuple[str, ...]] = ("/usr/bin", "/usr/local/bin", "/opt/python*/bin")
+
 _NAME: Final = re.compile(r"python3\.(\d+)$")
 _PROBE: Final = "import sys, json; json.dump([sys.implementation.name, *sys.version_info[:3], sys.base_prefix], sys.stdout)"
 
@@ -81,10 +84,10 @@ class Interpreters:
 
 
 def _places(environment: Mapping[str, str]) -> Iterable[str]:
-    """Directories that may hold interpreters, the most public first: a shell's user must be able to read them."""
+    """Directories that may hold interpreters, the most public first."""
     home = environment.get("HOME", "")
-    yield from ("/usr/bin", "/usr/local/bin")
-    yield from sorted(glob.glob("/opt/python*/bin"))
+    for place in _PUBLIC:
+        yield from sorted(glob.glob(place))
     yield from environment.get("PATH", "").split(os.pathsep)
     yield os.path.join(sys.base_prefix, "bin")
     uv = environment.get("UV_PYTHON_INSTALL_DIR") or os.path.join(

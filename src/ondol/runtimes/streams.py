@@ -68,7 +68,7 @@ class Outgoing:
 class Incoming(AsyncIterator[bytes]):
     """An answer's body as it comes. Ends when the guest said END; raises Unavailable when the guest could not finish it.
 
-    Whoever stops reading must `aclose` it: the rest is then thrown away as it comes, so that the guest is not left waiting.
+    Whoever stops reading must `aclose` it: the rest is thrown away as it comes, so that the guest is not left waiting.
     """
 
     def __init__(self, wire: Wire, invocation: int, first: bytes) -> None:
@@ -109,10 +109,13 @@ class Incoming(AsyncIterator[bytes]):
         return chunk
 
     async def aclose(self) -> None:
-        """Read no more."""
+        """Read no more; returns when the guest is through with the call, and another may be sent."""
         self._thrown = True
         while self._chunks:
             self._credit(len(self._chunks.popleft()))
+        while not self._over:
+            self._came.clear()
+            await self._came.wait()
 
     def _credit(self, size: int) -> None:
         free, self._uncounted = min(self._uncounted, size), max(0, self._uncounted - size)

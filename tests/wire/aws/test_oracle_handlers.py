@@ -27,6 +27,7 @@ import pytest
 
 from ondol.runtime import Call, Ending, Launch
 from ondol.runtimes.choice import Choice
+from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.testing.sandboxes import LocalSandboxes
