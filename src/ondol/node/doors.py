@@ -48,7 +48,7 @@ class FrontDoor:
         if route is None:
             return nothing_here(request)
         if route.plane is Plane.CONTROL:
-            return await self._passing.pass_on(request, (("x-ondol-peer", request.peer),))
+            return await self._passing.pass_on(request, _own_headers(request))
         return await self._dialects[route.dialect].serve(request, route)
 
     def _health(self, request: Request) -> Response:
@@ -56,6 +56,12 @@ class FrontDoor:
         if why is None:
             return Response(200, JSON, b'{"status":"ok"}')
         return Response(503, JSON, msgspec.json.encode({"status": "starting", "message": why}))
+
+
+def _own_headers(request: Request) -> list[tuple[str, str]]:
+    """What goes to the desk in the node's own name, and the one header of that family that is a client's: its key."""
+    key = request.header("x-ondol-key")
+    return [("x-ondol-peer", request.peer), *([("x-ondol-key", key)] if key else [])]
 
 
 class DeskDoor:
