@@ -135,6 +135,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
+    data.empty_tmp()
     followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})
     dispatcher = Dispatcher(queue, asking(followers.run), clock)
     await desk_work.load(store, index, followers, tasks)
@@ -144,6 +145,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
+    await desk_work.once_per_start(data.run / "boot", orders.boot, lambda: queue.release(clock.wall_s()))
     verifier = verifier_of(orders, index, Credentials(orders.secret))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import importlib.util
 import os
+import secrets
 import socket
 import sys
 import time
@@ -63,6 +64,7 @@ def _supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], re
             settings=settings,
             key=key,
             secret=keys.master_secret(data.root),
+            boot=secrets.token_hex(16),
             endpoint=endpoint,
             sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
             interpreters=[dict(each) for each in interpreters],

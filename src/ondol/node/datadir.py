@@ -96,6 +96,10 @@ class DataDir:
     def run(self) -> Path:
         return self.root / "run"
 
+    def empty_tmp(self) -> None:
+        """Removes what a killed process left behind. For when nobody writes there yet."""
+        _empty(self.tmp)
+
     @property
     def lock_descriptor(self) -> int:
         """For a child that must keep the directory locked as long as it lives. Not inherited unless passed."""
@@ -121,7 +125,7 @@ class DataDir:
             number = newest
         for name in _FOLDERS:
             _make_folder(self.root / name)
-        _empty(self.tmp)
+        self.empty_tmp()
         for step in range(number, newest):
             migrations[step - 1](self.root)
             write_whole(self.root / "format", f"{step + 1}\n".encode())

@@ -30,12 +30,12 @@ class Orders:
     #: The owner's key, and the bytes that session credentials are derived from.
     key: AccessKey
     secret: bytes
+    #: Random, the same for all processes that this start of the node starts: tells a restarted child from a new start.
+    boot: str
     #: Where functions and clients of this machine reach the node.
     endpoint: str
     #: Inherited listening sockets, by name.
     sockets: dict[str, int]
-    #: What the supervisor found on the machine, as plain data: an unprivileged process may not be able to look everywhere.
-    interpreters: list[dict[str, Any]]
     #: Found by the supervisor, who sees more of the machine than its children may; as plain values.
     interpreters: list[dict[str, Any]]
 
