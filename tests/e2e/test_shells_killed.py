@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,7 @@ from ondol.testing.keepers import (
     kill,
     leftovers,
     nothing_left,
+    put_away,
     restart,
     start_keeper,
     why_not,
@@ -53,13 +56,7 @@ async def doomed(request):
             await (await kept.inside()).run(DAEMON)
         yield kept
     finally:
-        await kept.sandboxes.close()
-        for inside in kept.insides:
-            inside.close()
-        kept.process.kill()
-        kept.process.wait()
-        kept.supervisor.close()
-        shutil.rmtree(kept.data.parent)
+        await put_away(kept)
 
 
 async def test_killing_the_inner_keeper_leaves_nothing(doomed):
@@ -157,5 +154,5 @@ asyncio.run(main())
     supervisor.wait()
     supervisor.stdout.close()
     assert await all_gone([int(pid) for pid in pids]) == []
-    assert os.listdir(f"{data}/shells") == []
+    assert await nothing_left(SimpleNamespace(data=Path(data), node=node)) == []
     shutil.rmtree(os.path.dirname(data))

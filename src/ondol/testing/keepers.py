@@ -202,17 +202,30 @@ async def running_keeper(user: int | None, *, stock_shells: int = 0) -> AsyncIte
     try:
         yield kept
     finally:
-        await kept.sandboxes.close()
-        for inside in kept.insides:
-            inside.close()
-        with contextlib.suppress(OSError):
-            kept.supervisor.send(b'{"stop":1}')
-        try:
-            kept.process.wait(SECONDS_MAX)
-        finally:
-            kept.process.kill()
-            kept.supervisor.close()
-            shutil.rmtree(kept.data.parent)
+        await put_away(kept)
+
+
+async def put_away(kept: Kept) -> None:
+    """End the keeper, dead or alive, and remove what it leaves."""
+    await kept.sandboxes.close()
+    for inside in kept.insides:
+        inside.close()
+    _stop(kept)
+    if leftovers(kept):  # it was killed: the next start cleans
+        again = restart(kept)
+        await again.sandboxes.close()
+        _stop(again)
+    shutil.rmtree(kept.data.parent)
+
+
+def _stop(kept: Kept) -> None:
+    with contextlib.suppress(OSError):
+        kept.supervisor.send(b'{"stop":1}')
+    try:
+        kept.process.wait(SECONDS_MAX)
+    finally:
+        kept.process.kill()
+        kept.supervisor.close()
 
 
 def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
