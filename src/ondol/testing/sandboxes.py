@@ -112,6 +112,7 @@ class LocalSandboxes:
     _numbers: count[int] = field(default_factory=count)
 
     async def prepare(self, account: str, interpreter: str = "") -> Shell:
+        del interpreter  # none waits here
         shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=())
         self.shells.add(shell.id)
         return shell
