@@ -120,7 +120,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:
-        await server.drain(seconds)
+        await server.drain(seconds * 0.7)
+        await pool.drain(seconds * 0.1)
         telemetry.flush()
         await pool.close()
         await sandboxes.close()

@@ -67,6 +67,7 @@ class World:
             "idle_unused_s_max": rng.choice([1.0, 30.0]),
             "patience_s_max": rng.choice([0.2, 1.0]),
             "backoff_s_max": 5.0,
+            "start_expected_s": rng.choice([0.0, 0.01, 0.3]),
         }
         self.limits = PoolLimits(**{**chosen, **limits})
         self.machine = Machine(self.limits)
@@ -196,7 +197,7 @@ class World:
         for numbers in self.waiting.values():
             for number in numbers:
                 self.asks[number].in_line = True
-        self.machine.check(self.now_s)
+        self.machine.check()
         self.look()
 
     def see_start(self, start: Start) -> None:
@@ -287,6 +288,10 @@ class World:
             coming = sum(box.state == "starting" for _, box in own)
             if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
                 continue
+            uncovered = list(numbers)[coming * kind.concurrency]
+            waited_s = self.now_s - self.asks[uncovered].since_s
+            if any(box.state != "starting" for _, box in own) and waited_s <= 2 * self.limits.start_expected_s:
+                continue  # those that are up may be sooner
             if kind.failed_in_a_row and (coming or self.now_s <= kind.quiet_until_s):
                 continue
             others_starve = any(

@@ -164,7 +164,7 @@ async def test_the_tail_is_the_end_of_this_calls_log():
         await room.call("before", tail=True)
         ran = await room.call("i-2", tail=True)
         assert len(ran.tail) == 4096
-        assert ran.tail.endswith(b"last words\nsettled i-2 ok")
+        assert ran.tail.endswith(b"last words\nsettled i-2 ok\n")
         assert (await room.call("i-3")).tail == b""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -60,6 +61,9 @@ class Orders:
 def begin(line_fd: int, role: str) -> tuple[Orders, socket.socket]:
     """First thing in a child: never outlive the supervisor, take orders, log to stderr."""
     die_with_parent()
+    # Every connection and every environment costs descriptors.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     line = socket.socket(fileno=line_fd)
     received = receive(line)
     if received is None:

@@ -103,6 +103,8 @@ class Run:
         self._log(message, at_ms)
         if self.tail is not None:
             self.tail += message.encode("utf-8", "replace")[-LOG_TAIL_BYTES:]
+            if not message.endswith("\n"):
+                self.tail += b"\n"  # a record is an event whatever it ends with; in the tail it is a line
             del self.tail[:-LOG_TAIL_BYTES]
 
     def report(self, revision: Revision, status: Status, *, memory_peak_mib: int, exit_status: int | None = None) -> Report:
