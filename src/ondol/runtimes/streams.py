@@ -31,6 +31,7 @@ class Outgoing:
         self._invocation = invocation
         self._credit = frames.CREDIT_BYTES
         self._granted = asyncio.Event()
+        self._over = False
         self._task = asyncio.get_running_loop().create_task(self._run(call))
 
     def grant(self, payload: bytes) -> None:
@@ -39,8 +40,9 @@ class Outgoing:
         self._granted.set()
 
     def stop(self) -> None:
-        """The call is over: what is left of the body is of no use to anyone."""
+        """The call is over: what is left of the body is of no use to anyone. The guest, which drops it, is told of its end."""
         self._task.cancel()
+        self._end(frames.LAST | frames.ERROR)
 
     async def _run(self, call: Call) -> None:
         self._wire.send(frames.pack_meta(frames.CALL, self._invocation, call.meta, b"", frames.MORE))
@@ -49,10 +51,16 @@ class Outgoing:
             if call.body is not None:
                 async for chunk in call.body:
                     await self._chunk(chunk)
-            self._wire.send(frames.pack(frames.BODY, self._invocation, b"", frames.LAST))
+            self._end(frames.LAST)
         except Exception as error:  # the client went away, or sent what it may not
             log.info("a streamed payload ended early: %s", error)
-            self._wire.send(frames.pack(frames.BODY, self._invocation, b"", frames.LAST | frames.ERROR))
+            self._end(frames.LAST | frames.ERROR)
+
+    def _end(self, flags: int) -> None:
+        """Once: behind it comes the next call."""
+        if not self._over:
+            self._over = True
+            self._wire.send(frames.pack(frames.BODY, self._invocation, b"", flags))
 
     async def _chunk(self, data: bytes) -> None:
         for at in range(0, len(data), frames.CHUNK_BYTES):
