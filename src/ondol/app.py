@@ -99,7 +99,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         telemetry=telemetry,
         clock=clock,
         draw=random.random,
-        enqueue=deferring(lambda name, value: following.call(name, value), clock),
+        enqueue=deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
     )
     following = Following(children.dialling(data.run / "link.sock"), index, running(invoker.invoke))
@@ -137,7 +137,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})
+    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
     dispatcher = Dispatcher(queue, asking(followers.run), clock)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(

@@ -34,11 +34,11 @@ class Queue(Protocol):
 
     async def ack(self, ids: Sequence[str]) -> None: ...
 
-    async def retry(self, id: str, *, visible_s: float, counted: bool) -> None:
+    async def retry(self, id: str, *, visible_s: float, counted: bool) -> None:  # noqa: A002  # the field's name
         """Make it visible again at `visible_s`; `counted` attempts use up the function's retries."""
         ...
 
-    async def dead(self, id: str, reason: str) -> None:
+    async def dead(self, id: str, reason: str) -> None:  # noqa: A002  # the field's name
         """Give up; kept where its owner can find it."""
         ...
 

@@ -90,6 +90,8 @@ class Runtime(Protocol):
         ...
 
     async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
-        """Place a process in an attached shell and hand it `launch`. Returns at once: loading goes on, and its failure
-        is the first call's answer."""
+        """Place a process in an attached shell and hand it `launch`.
+
+        Returns at once: loading goes on, and its failure is the first call's answer.
+        """
         ...

@@ -19,7 +19,7 @@ import httptools
 
 from ondol.http import rendering
 from ondol.http.bodies import EMPTY, Stream, Whole
-from ondol.http.exchange import Exchange, Headers, Refused, check_size, read_head
+from ondol.http.exchange import NAMES, Exchange, Headers, Refused, check_size, check_upgrade, field_name, read_head
 from ondol.http.messages import Disconnected, Request, Response
 from ondol.http.rendering import refusal
 
@@ -30,10 +30,6 @@ log = logging.getLogger("ondol.http")
 
 #: Bodies up to this are joined with their head into one write; longer ones are handed over uncopied.
 _JOINED_BYTES_MAX = 64 * 1024
-
-#: Header names as clients send them -> lower-case text. Bounded, since clients choose them.
-_names: dict[bytes, str] = {}
-_NAMES_MAX = 1024
 
 
 class Connection(asyncio.Protocol):
@@ -157,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else it is a trailer, and trailers are dropped
-            self._headers.append((_names.get(name) or _name(name), value.decode("latin-1").rstrip(" \t")))
+            self._headers.append((NAMES.get(name) or field_name(name), value.decode("latin-1").rstrip(" \t")))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -172,7 +168,7 @@ class Connection(asyncio.Protocol):
         exchange = read_head(parser.get_method().decode("ascii"), parser.get_http_version(), self._url, headers, self._peer)
         exchange.keep_alive = parser.should_keep_alive()
         if exchange.upgrade:
-            _check_upgrade(exchange, parser)
+            check_upgrade(exchange, offered=parser.should_upgrade())
         self._incoming = exchange
         declared_bytes = exchange.declared_bytes
         if declared_bytes == 0:
@@ -557,20 +553,6 @@ class Connection(asyncio.Protocol):
 
 class _Enough(Exception):  # noqa: N818  # a name that reads well where it is caught
     """Stops the parser: the connection takes no further request."""
-
-
-def _name(raw: bytes) -> str:
-    name = raw.decode("latin-1").lower()
-    if len(_names) < _NAMES_MAX and len(raw) <= 64:
-        _names[raw] = name
-    return name
-
-
-def _check_upgrade(exchange: Exchange, parser: httptools.HttpRequestParser) -> None:
-    if not parser.should_upgrade():
-        return
-    if exchange.upgrade.lower() != "h2c" or exchange.declared_bytes != 0:
-        raise Refused(426, f"this server speaks HTTP/1.1 only and cannot switch to {exchange.upgrade!r}")
 
 
 def _failure(request: Request) -> Response:

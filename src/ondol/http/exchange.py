@@ -15,6 +15,10 @@ Headers = list[tuple[str, str]]
 _SPECIAL = frozenset({"content-length", "expect", "host", "transfer-encoding", "upgrade"})
 _SCHEMES = ("http://", "https://")
 
+#: Header names as clients send them -> lower-case text. Bounded, since clients choose them.
+NAMES: dict[bytes, str] = {}
+_NAMES_MAX = 1024
+
 
 class Refused(Exception):  # noqa: N818  # a name that reads well where it is caught
     """The request is answered by the server itself, and the connection ends."""
@@ -68,6 +72,20 @@ def read_head(method: str, version: str, url: bytes, headers: Headers, peer: str
     if hosts != 1 and (hosts or version == "1.1"):
         raise Refused(400, f"a request has exactly one Host header, this one has {hosts}")
     return exchange
+
+
+def field_name(raw: bytes) -> str:
+    """The lower-case text of a header's name, remembered in NAMES."""
+    name = raw.decode("latin-1").lower()
+    if len(NAMES) < _NAMES_MAX and len(raw) <= 64:
+        NAMES[raw] = name
+    return name
+
+
+def check_upgrade(exchange: Exchange, *, offered: bool) -> None:
+    """Raises Refused for an offer to switch protocols, but for HTTP/2's, which may be ignored."""
+    if offered and (exchange.upgrade.lower() != "h2c" or exchange.declared_bytes != 0):
+        raise Refused(426, f"this server speaks HTTP/1.1 only and cannot switch to {exchange.upgrade!r}")
 
 
 def check_size(url: bytes, headers: Headers, limits: HttpLimits) -> None:

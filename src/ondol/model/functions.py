@@ -49,7 +49,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """Immutable code + configuration. Publishing a version makes a revision of its own, so a revision has one number or none."""
+    """Immutable code + configuration. Publishing a version makes a revision of its own: it has one number or none."""
 
     id: str
     account: str

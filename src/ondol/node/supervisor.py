@@ -37,7 +37,8 @@ class Child:
     lines: tuple[str, ...] = ()
     #: First message on its line.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    #: Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor only. The keeper sees to that itself.
+    #: Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor only. The keeper sees to that
+    #: itself.
     session: bool = True
 
 

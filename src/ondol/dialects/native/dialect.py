@@ -120,11 +120,8 @@ class NativeDialect:
                 function = self._find(principal, unquote(name), "function:delete")
                 await self._deployments.delete(function.id)
                 return Response(204)
-        return _error(
-            404,
-            "NotFound",
-            f"nothing answers {request.method} {request.path}; there are GET {PREFIX}/functions and GET, PUT, DELETE {PREFIX}/functions/NAME",
-        )
+        there_is = f"there are GET {PREFIX}/functions and GET, PUT, DELETE {PREFIX}/functions/NAME"
+        return _error(404, "NotFound", f"nothing answers {request.method} {request.path}; {there_is}")
 
     # Looking ---------------------------------------------------------------------------------------------------------
     def _all(self, principal: Principal) -> list[dict[str, Any]]:
