@@ -376,13 +376,24 @@ class KeptSandboxes:
         while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
                 shell = await self._prepare(account)
-                if interpreter:
-                    await (await self.zygote(account, interpreter)).fork_ahead(shell)
-                self._stock[kind].append(shell)
+                await self._stow(kind, shell)
             except Unavailable as error:
                 _log.warning("no shell could be prepared ahead: %s", error)
                 await asyncio.sleep(STOCK_PAUSE_S)
                 return
+
+    async def _stow(self, kind: _Kind, shell: Shell) -> None:
+        """Into the stock, with somebody waiting in it; or it is discarded."""
+        account, interpreter = kind
+        try:
+            if interpreter:
+                await (await self.zygote(account, interpreter)).fork_ahead(shell)
+            if shell.id not in self._held or (interpreter and not self._is_waited_in(shell)):
+                raise StartFailed(f"shell {shell.id} ended while it was being prepared")
+        except (Unavailable, asyncio.CancelledError):
+            self._keep(self._discard_quietly(shell))
+            raise
+        self._stock[kind].append(shell)
 
     def _let_go(self, shell: Shell) -> None:
         """Close the shell's descriptors, once."""
@@ -393,8 +404,17 @@ class KeptSandboxes:
     def _news(self, message: _Message) -> None:
         if "gone" in message:
             _log.warning("shell %s ended by itself", message["gone"])
+            self._clear_away(message["gone"])
         elif "over_tmp" in message:
             _log.warning("shell %s filled its /tmp; its processes were ended", message["over_tmp"])
+
+    def _clear_away(self, shell_id: str) -> None:
+        """A shell of the stock that ended: nobody else will. One that is in use is its user's, who hears of its process's end."""
+        for kind, stock in list(self._stock.items()):
+            for shell in [shell for shell in stock if shell.id == shell_id]:
+                stock.remove(shell)
+                self._keep(self._discard_quietly(shell))
+                self._refill(kind)
 
     def _line_ended(self) -> None:
         """Their keeper ends the shells; our descriptors must not keep what is left of them (mounts, disks) alive."""
