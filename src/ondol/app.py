@@ -112,7 +112,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         },
         passing=Passing(lambda: connect(data.run / "desk.sock")),
         hosts=allowed(settings.host, settings.public_hosts),
-        ready=lambda: None if following.ready.is_set() else "the catalog is being read",
+        ready=following.ready,
     )
     server = Server(door)
     tasks.start(following.serve(), "following the catalog")

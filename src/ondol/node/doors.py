@@ -6,7 +6,9 @@ to a dialect here, or on to the desk. The desk's door is a local socket behind i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -17,6 +19,9 @@ from ondol.http.passing import Passing
 from ondol.http.table import Plane, Table
 
 JSON = (("content-type", "application/json"),)
+STARTING: Final = Response(503, JSON, b'{"status":"starting","message":"the catalog is being read"}')
+#: How long a request waits for the catalog.
+READY_S_MAX: Final = 10.0
 
 
 class FrontDoor:
@@ -29,13 +34,13 @@ class FrontDoor:
         dialects: Mapping[str, Dialect],
         passing: Passing,
         hosts: Allowed,
-        ready: Callable[[], str | None],
+        ready: asyncio.Event,
     ) -> None:
         self._table = table
         self._dialects = dialects
         self._passing = passing
         self._hosts = hosts
-        #: Why the node cannot serve yet, or None.
+        #: Set once the catalog has been read; nobody can be known, and nothing found, before.
         self._ready = ready
 
     async def __call__(self, request: Request) -> Response:
@@ -44,6 +49,8 @@ class FrontDoor:
             return refused
         if request.path in ("/healthz", "/readyz"):
             return self._health(request)
+        if not self._ready.is_set() and not await self._became_ready():
+            return STARTING
         route = self._table.match(request)
         if route is None:
             return nothing_here(request)
@@ -52,10 +59,17 @@ class FrontDoor:
         return await self._dialects[route.dialect].serve(request, route)
 
     def _health(self, request: Request) -> Response:
-        why = self._ready() if request.path == "/readyz" else None
-        if why is None:
-            return Response(200, JSON, b'{"status":"ok"}')
-        return Response(503, JSON, msgspec.json.encode({"status": "starting", "message": why}))
+        if request.path == "/readyz" and not self._ready.is_set():
+            return STARTING
+        return Response(200, JSON, b'{"status":"ok"}')
+
+    async def _became_ready(self) -> bool:
+        """A restarted front makes its clients wait for a moment, and refuses none."""
+        try:
+            async with asyncio.timeout(READY_S_MAX):
+                return await self._ready.wait()
+        except TimeoutError:
+            return False
 
 
 def _own_headers(request: Request) -> list[tuple[str, str]]:
