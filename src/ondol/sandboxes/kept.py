@@ -372,7 +372,7 @@ class KeptSandboxes:
             task.add_done_callback(lambda _: self._filling.pop(kind, None))
 
     async def _fill(self, kind: _Kind) -> None:
-        account, interpreter = kind
+        account, _interpreter = kind
         while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
                 shell = await self._prepare(account)
@@ -409,7 +409,7 @@ class KeptSandboxes:
             _log.warning("shell %s filled its /tmp; its processes were ended", message["over_tmp"])
 
     def _clear_away(self, shell_id: str) -> None:
-        """A shell of the stock that ended: nobody else will. One that is in use is its user's, who hears of its process's end."""
+        """A shell of the stock that ended: nobody else will. One in use is its user's, who hears of its process's end."""
         for kind, stock in list(self._stock.items()):
             for shell in [shell for shell in stock if shell.id == shell_id]:
                 stock.remove(shell)
