@@ -204,8 +204,7 @@ def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verif
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """A node, until it is told to stop (SIGINT, SIGTERM); `ready(endpoint)` is called once it answers. The exit status."""
-    interpreters = Interpreters.discover(settings.data / "run" / "interpreters.json")
-    return children.supervise(settings, [asdict(interpreter) for interpreter in interpreters.all()], ready)
+    return children.supervise(settings, lambda kept: [asdict(each) for each in Interpreters.discover(kept).all()], ready)
 
 
 def main(role: str, line_fd: int) -> None:

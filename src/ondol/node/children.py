@@ -33,12 +33,16 @@ BROUGHT: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "ur
 #: Environment variables that the node's own processes get; an operator's keys are none of their business.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
 EXIT_REFUSED: Final = 4
+#: Sockets by which the front reaches the desk.
+LOCAL: Final = ("desk", "link")
+#: Finds the interpreters of this machine; the file is where it may keep what it learnt.
+Finder = Callable[[Path], Sequence[Mapping[str, Any]]]
 
 
-def supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], ready: Callable[[str], None] | None) -> int:
+def supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
     """Start everything and mind it until told to stop. Says in one sentence why it cannot."""
     try:
-        return _supervise(settings, interpreters, ready)
+        return _supervise(settings, find, ready)
     except OndolError as error:
         say(str(error))
         return EXIT_REFUSED
@@ -49,7 +53,7 @@ def say(sentence: str) -> None:
     print(f"ondol: {sentence}", file=sys.stderr, flush=True)  # noqa: T201  # the supervisor's log is the terminal
 
 
-def _supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], ready: Callable[[str], None] | None) -> int:
+def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
     _check_isolation()
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
@@ -58,7 +62,7 @@ def _supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], re
         public = listen(settings.host, settings.port)
         key = keys.owner_key(data.root, settings.account, time.time())
         endpoint = f"{settings.url.rpartition(':')[0]}:{public.getsockname()[1]}"
-        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in ("desk", "link")}
+        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in LOCAL}
         keys.own([data.run / f"{name}.sock" for name in local], owner)
         orders = Orders(
             settings=settings,
@@ -67,20 +71,25 @@ def _supervise(settings: Settings, interpreters: Sequence[Mapping[str, Any]], re
             boot=secrets.token_hex(16),
             endpoint=endpoint,
             sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
-            interpreters=[dict(each) for each in interpreters],
+            # Not before the directory is known to be ours: what was found is kept in it.
+            interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
-        supervisor = Supervisor(_children(orders, owner), stop_s_max=settings.drain_s, log=say, env=_environment())
+        supervisor = Supervisor(
+            _children(orders, owner, data.lock_descriptor), stop_s_max=settings.drain_s, log=say, env=_environment()
+        )
         supervisor.run(lambda: announcing.when_ready(endpoint, ready or (lambda _: None)))
         return 0
     finally:
         announcing.remove_card(data.run)
+        for name in LOCAL:
+            (data.run / f"{name}.sock").unlink(missing_ok=True)
         if public is not None:
             public.close()
         data.close()
 
 
-def _children(orders: Orders, owner: tuple[int, int] | None) -> list[Child]:
+def _children(orders: Orders, owner: tuple[int, int] | None, lock: int) -> list[Child]:
     source = Path(__file__).resolve().parents[2]
     message = orders.message()
 
@@ -88,7 +97,8 @@ def _children(orders: Orders, owner: tuple[int, int] | None) -> list[Child]:
         runtime = [part for name, path in brought().items() for part in ("--runtime", f"{name}={path}")]
         return [
             *(sys.executable, "-I", "-S", str(source / "ondol" / "keeper" / "__main__.py")),
-            *("--supervisor-fd", str(fd), "--data", str(orders.data), "--node-id", node_id(orders.data)),
+            *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
+            *("--data", str(orders.data), "--node-id", node_id(orders.data)),
             *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
             *runtime,
         ]
@@ -106,7 +116,7 @@ def _children(orders: Orders, owner: tuple[int, int] | None) -> list[Child]:
 
     inherited = orders.sockets
     return [
-        Child(name="keeper", command=keeper, session=False),
+        Child(name="keeper", command=keeper, inherited=(lock,), session=False),
         Child(
             name="desk",
             command=role("desk", "desk", "link"),

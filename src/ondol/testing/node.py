@@ -32,6 +32,8 @@ START_S_MAX: Final = 30.0
 #: Ctrl-C ends everything within this; a test says so, this helper only waits longer before it gives up.
 STOP_S_MAX: Final = 15.0
 COMMAND_S_MAX: Final = 60.0
+#: As much of a node's messages as a failure shows.
+SAID_CHARS_MAX: Final = 4000
 _GLANCE_S: Final = 0.02
 #: What a test's surroundings say about other nodes and accounts is none of this node's business.
 _FOREIGN: Final = ("AWS_", "ONDOL_")
@@ -167,7 +169,7 @@ def ended(node: Node) -> None:
     pids = node.processes() if node.process.poll() is None else []
     node.stop()
     left = leftovers(node, pids)
-    assert not left, f"left behind: {left}\n{node.said()}"
+    assert not left, f"left behind: {left}\n{node.said()[-SAID_CHARS_MAX:]}"
 
 
 def start(data: Path, *flags: str) -> Node:
@@ -193,7 +195,7 @@ def start(data: Path, *flags: str) -> Node:
     if not endpoint:
         process.kill()
         process.wait()
-        raise AssertionError(f"the node did not start: {log.read_text(errors='replace')}")
+        raise AssertionError(f"the node did not start: {log.read_text(errors='replace')[-SAID_CHARS_MAX:]}")
     node = Node(data=data, process=process, endpoint=endpoint, log=log, flags=flags)
     node.credentials = json.loads(ondol("env", "--data", str(data), "--json", check=True).stdout)
     return node
