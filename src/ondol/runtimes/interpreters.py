@@ -146,8 +146,9 @@ def _learn(path: str, process: subprocess.Popen[str] | None) -> dict[str, Any] |
 
 
 def _read(cache: Path | None) -> dict[str, dict[str, Any]]:
+    """What was learnt. Only a file of our own user's: what it names is run, and shown in shells."""
     try:
-        kept = json.loads(cache.read_bytes()) if cache is not None else {}
+        kept = json.loads(cache.read_bytes()) if cache is not None and os.lstat(cache).st_uid == os.geteuid() else {}
         for fact in kept.values():
             if fact["is"]:
                 Interpreter(**fact["is"])
@@ -160,7 +161,9 @@ def _write(cache: Path, facts: dict[str, dict[str, Any]]) -> None:
     """Best effort: a cache that cannot be written is learnt again."""
     fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
-        fresh.write_text(json.dumps(facts))
+        # The directory may be a less trusted user's: nothing is written through a link or into a file that was there.
+        with open(fresh, "x") as file:
+            json.dump(facts, file)
         fresh.replace(cache)
     except OSError:
         fresh.unlink(missing_ok=True)
