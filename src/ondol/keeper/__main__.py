@@ -8,12 +8,13 @@
     --interpreters P1:P2   absolute paths of the interpreters that zygotes may run
     --runtime NAME=PATH    shown as /var/runtime/NAME, repeatable; ondol_guest is added when it is not named
     --isolation sandbox    the only level built so far
+    --lock-fd N            inherited: the data directory's lock, held until all is clean, so that the next start waits for that
     --uid-base N           first host user id of accounts when run as root (default 2000000)
 
 Two halves. The outer one (this process) stays outside the pid namespace: it ends the inner one when the supervisor is gone
-and cleans what survives a keeper (control groups, directories). The inner one is PID 1 of a new pid namespace and dies with
-the outer; the kernel then ends everything below it. As an ordinary user, or as a root without CAP_SYS_ADMIN, both first enter
-a user namespace of their own; from there on there is one way for all.
+and cleans what survives a keeper (control groups, directories) and a killed node (spool files, sockets). The inner one is PID 1
+of a new pid namespace and dies with the outer; the kernel then ends everything below it. As an ordinary user, or as a root
+without CAP_SYS_ADMIN, both first enter a user namespace of their own; from there on there is one way for all.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Options:
     runtime: dict[str, str] = field(default_factory=dict)
     isolation: str = "sandbox"
     uid_base: int = UID_BASE
+    lock_fd: int = -1
 
 
 class UsageError(Exception):
@@ -70,8 +72,8 @@ def parse(argv: list[str]) -> Options:
         if value is None:
             raise UsageError(f"{flag} wants a value")
         match flag:
-            case "--supervisor-fd":
-                options.supervisor_fd = int(value)
+            case "--supervisor-fd" | "--lock-fd" | "--uid-base":
+                setattr(options, flag[2:].replace("-", "_"), int(value))
             case "--data":
                 options.data = os.path.abspath(value)
             case "--node-id":
@@ -83,8 +85,6 @@ def parse(argv: list[str]) -> Options:
                 options.runtime[name] = os.path.abspath(path)
             case "--isolation":
                 options.isolation = value
-            case "--uid-base":
-                options.uid_base = int(value)
             case _:
                 raise UsageError(f"unknown option {flag}")
     _check(options)
@@ -126,6 +126,8 @@ def main(argv: list[str]) -> int:
     os.close(options.supervisor_fd)
     status = _watch(pid, supervisor)
     os.close(alive)
+    if os.getppid() != supervisor:
+        cleaning.remove_litter(options.data)
     if not cleaning.clean(cgroups, shells):
         log("some control groups or directories could not be removed; the next start tries again")
     return status
@@ -191,6 +193,8 @@ def _watch(inner: int, supervisor: int) -> int:
 def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless: bool) -> None:
     """PID 1 of the keeper's pid namespace."""
     shells, alive = fds
+    if options.lock_fd >= 0:
+        os.close(options.lock_fd)  # the outer half's alone
     if os.read(alive, 1) != b"+":
         return  # the outer half died early
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)

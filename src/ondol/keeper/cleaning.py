@@ -45,6 +45,17 @@ def clean(cgroups: Cgroups, shells: int) -> bool:
     return not os.listdir(shells)
 
 
+def remove_litter(data: str) -> None:
+    """What a killed node can no more remove itself: its spool files, its sockets, and the card that says where it listens."""
+    for folder, ends in (("tmp", ("",)), ("run", (".sock", "node.json"))):
+        try:
+            fd = os.open(f"{data}/{folder}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue  # who owns the data directory may have made something else of it
+        remove_trees(fd, [name for name in os.listdir(fd) if name.endswith(ends)])
+        os.close(fd)
+
+
 def remove_trees(directory: int, names: list[str]) -> None:
     """Wait until they are gone. `rm` and not Python: it is quick with trees made to be slow or deep."""
     if names:

@@ -252,11 +252,12 @@ def _locked(descriptor: int) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    """Whether it runs; one that was killed and that its parent has not asked after does not."""
     try:
-        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()[0]
     except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
+        return error.errno not in (errno.ENOENT, errno.ESRCH)
+    return state not in {"Z", "X"}
 
 
 def _empty(folder: Path) -> None:
