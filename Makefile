@@ -26,10 +26,10 @@ ifneq ($(shell cat $(INSTALLED_DEV) 2>/dev/null),$(WANTED))
 .PHONY: $(INSTALLED_DEV)
 endif
 
+# What is missing is said in one line, before anything is done: $(error) adds none of make's own.
 define install
-	@if [ -z "$(PYTHON)" ]; then echo "make: Ondol needs Python 3.11 or newer, and there is none: apt install python3" >&2; exit 1; fi
-	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
-		echo "make: this Python cannot make virtual environments: apt install python3-venv" >&2; exit 1; fi
+	$(if $(PYTHON),,$(error Ondol needs Python 3.11 or newer, and there is none: apt install python3))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo missing),$(error this Python cannot make virtual environments: apt install python3-venv))
 	@[ ! -e .venv ] || [ "$$(cat .venv/.made-in 2>/dev/null || pwd)" = "$$(pwd)" ] || rm -rf .venv
 	@[ -x $(PY) ] && $(PY) -c 'import pip' 2>/dev/null || { echo "making .venv with $(PYTHON) …"; rm -rf .venv; $(PYTHON) -m venv .venv; }
 	@pwd > .venv/.made-in
