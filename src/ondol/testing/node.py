@@ -27,6 +27,8 @@ from typing import Any, Final
 import urllib3
 
 from ondol.keeper import probe
+from ondol.node import unprivileged
+from ondol.node.children import node_id
 
 START_S_MAX: Final = 30.0
 #: Ctrl-C ends everything within this; a test says so, this helper only waits longer before it gives up.
@@ -35,6 +37,7 @@ COMMAND_S_MAX: Final = 60.0
 #: As much of a node's messages as a failure shows.
 SAID_CHARS_MAX: Final = 4000
 _GLANCE_S: Final = 0.02
+_SOURCE: Final = Path(unprivileged.__file__).resolve().parents[2]
 #: What a test's surroundings say about other nodes and accounts is none of this node's business.
 _FOREIGN: Final = ("AWS_", "ONDOL_")
 
@@ -49,6 +52,8 @@ class Node:
     #: Where the node's own messages went.
     log: Path
     flags: Sequence[str] = ()
+    #: Who runs it; None: whoever runs the test.
+    user: int | None = None
     credentials: Mapping[str, str] = field(default_factory=dict)
 
     # Talking to it -----------------------------------------------------------------------------------------------------
@@ -109,8 +114,6 @@ class Node:
     @property
     def id(self) -> str:
         """What control groups are named by."""
-        from ondol.node.children import node_id
-
         return node_id(self.data)
 
     def processes(self) -> list[int]:
@@ -138,7 +141,7 @@ class Node:
 
     def restart(self) -> Node:
         """The same directory and flags, after a stop."""
-        return start(self.data, *self.flags)
+        return start(self.data, *self.flags, user=self.user)
 
     def said(self) -> str:
         """The node's own messages."""
@@ -151,11 +154,11 @@ def why_not() -> str:
 
 
 @contextlib.contextmanager
-def running_node(*flags: str) -> Iterator[Node]:
+def running_node(*flags: str, user: int | None = None) -> Iterator[Node]:
     """A node for a test or a session; afterwards nothing of it is left, and that is asserted."""
     top = Path(tempfile.mkdtemp(prefix="ondol-node-"))
     try:
-        node = start(top / "data", *flags)
+        node = start(top / "data", *flags, user=user)
         try:
             yield node
         finally:
@@ -172,14 +175,22 @@ def ended(node: Node) -> None:
     assert not left, f"left behind: {left}\n{node.said()[-SAID_CHARS_MAX:]}"
 
 
-def start(data: Path, *flags: str) -> Node:
-    """Start `ondol up` and wait until it answers. Raises AssertionError with its messages when it does not."""
+def start(data: Path, *flags: str, user: int | None = None) -> Node:
+    """Start `ondol up` and wait until it answers. Raises AssertionError with its messages when it does not.
+
+    `user`: an ordinary user to run it as; only root can.
+    """
     reading, writing = os.pipe()
     log = data.parent / f"{data.name}.log"
     argv = [sys.executable, "-m", "ondol.cli.main", "up", "--data", str(data), "--listen", "127.0.0.1:0"]
+    argv += ["--ready-fd", str(writing), *flags]
+    if user is not None:
+        os.chown(data.parent, user, user)
+        keep = [_SOURCE, Path(sys.prefix), Path(sys.base_prefix), data.parent]
+        argv = unprivileged.command(argv, uid=user, gid=user, keep=keep, fds=[0, 1, 2, writing])
     with log.open("ab") as messages:
         process = subprocess.Popen(
-            [*argv, "--ready-fd", str(writing), *flags],
+            argv,
             pass_fds=[writing],
             stdin=subprocess.DEVNULL,
             stdout=messages,
@@ -196,7 +207,7 @@ def start(data: Path, *flags: str) -> Node:
         process.kill()
         process.wait()
         raise AssertionError(f"the node did not start: {log.read_text(errors='replace')[-SAID_CHARS_MAX:]}")
-    node = Node(data=data, process=process, endpoint=endpoint, log=log, flags=flags)
+    node = Node(data=data, process=process, endpoint=endpoint, log=log, flags=flags, user=user)
     node.credentials = json.loads(ondol("env", "--data", str(data), "--json", check=True).stdout)
     return node
 
