@@ -7,7 +7,7 @@ it from outside, by the keeper.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -29,6 +29,8 @@ class Shell:
     namespaces: dict[str, int]
     #: cgroup.procs files to write "0" into; empty where no cgroup is to be had.
     cgroups: tuple[int, ...]
+    #: More open files, by name: "memory_peak" holds the bytes it used at most, where the kernel says so.
+    files: dict[str, int] = field(default_factory=dict)
 
 
 class Zygote(Protocol):

@@ -66,6 +66,17 @@ class Cgroups:
             raise
         return descriptors
 
+    def memory_peak(self, name: str) -> list[int]:
+        """A descriptor of the file that says the most memory this shell used; none where there is no such file."""
+        for hierarchy in self.hierarchies:
+            if "memory" in hierarchy.controllers:
+                file = "memory.max_usage_in_bytes" if hierarchy.version == 1 else "memory.peak"
+                try:
+                    return [os.open(f"{hierarchy.parent}/{name}/{file}", os.O_RDONLY | os.O_CLOEXEC)]
+                except OSError:  # memory.peak came with Linux 5.19
+                    return []
+        return []
+
     def limit(self, name: str, memory_bytes: int) -> None:
         for hierarchy in self.hierarchies:
             if "memory" not in hierarchy.controllers:

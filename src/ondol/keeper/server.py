@@ -183,20 +183,22 @@ class Keeper:
         self._shells[shell_id] = front.shells[shell_id] = shell
         namespaces: list[int] = []
         cgroups: list[int] = []
+        peak: list[int] = []
         try:
             namespaces = yield from self._until_prepared(shell)
             cgroups = self._cgroups.make(shell_id)
+            peak = self._cgroups.memory_peak(shell_id)
             if cgroups:
                 self._join(shell, cgroups)
         except (OSError, Refused):
-            close_all(namespaces)
+            close_all([*namespaces, *cgroups, *peak])
             yield from self._discard_shell(front, shell)
             raise
         if not front.open:  # it left while we were at it
-            close_all([*namespaces, *cgroups])
+            close_all([*namespaces, *cgroups, *peak])
             yield from self._discard_shell(front, shell)
             raise Refused("failed", "the front is gone")
-        return {"cgroups": len(cgroups)}, [*namespaces, *cgroups]
+        return {"cgroups": len(cgroups)}, [*namespaces, *cgroups, *peak]
 
     def _begin(self, shell_id: str, account: Account) -> Shell:
         directory = f"{self._places.shells}/{shell_id}"

@@ -1,10 +1,13 @@
-"""What a shell used, asked for seldom: each question is a round trip to the keeper, too much for a warm call.
+"""What a shell used: its peak read from the kernel's own file where the shell has one, else asked of the keeper, and seldom.
 
-It must not know of calls or workers. The last figures stand when the keeper does not answer.
+Asking is a round trip, too much for a warm call; whether the kernel ended something for want of memory is asked after a death.
+It must not know of calls or workers. The last figures stand when nobody answers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -33,11 +36,17 @@ class Memory:
         self._asked_s: float | None = None
 
     def peak_mib(self) -> int:
-        """The most it used so far, as far as asked."""
+        """The most it used so far, as far as read or asked."""
+        file = -1 if self.shell is None else self.shell.files.get("memory_peak", -1)
+        if file >= 0:
+            with contextlib.suppress(OSError, ValueError):
+                self._peak_bytes = max(self._peak_bytes, int(os.pread(file, 32, 0)))
         return -(-(self.inherited_bytes + self._peak_bytes) // MIB)
 
     def is_old(self, now_s: float) -> bool:
-        """Never asked, or long ago."""
+        """Never asked, or long ago, where it must be asked."""
+        if self.shell is not None and self.shell.files:
+            return False
         return self._asked_s is None or now_s - self._asked_s >= ASK_EVERY_S
 
     def is_worth_waiting_for(self, duration_s: float) -> bool:

@@ -35,6 +35,8 @@ FORK_S_MAX = 5.0
 REQUESTS_MAX = 64
 MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 16
+#: How long after something was taken from the stock it is filled again.
+REFILL_AFTER_S = 0.03
 #: After a failed refill of the stock.
 STOCK_PAUSE_S = 0.5
 
@@ -325,6 +327,7 @@ class KeptSandboxes:
             account=account,
             namespaces=dict(zip(("mnt", "pid", "ipc", "uts"), fds, strict=False)),
             cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
+            files=dict(zip(("memory_peak",), fds[4 + message["ok"]["cgroups"] :], strict=False)),
         )
         self._open[shell_id] = shell
         self._held.add(shell_id)
@@ -373,6 +376,8 @@ class KeptSandboxes:
 
     async def _fill(self, kind: _Kind) -> None:
         account, _interpreter = kind
+        # Whoever took the last one is still being served by the keeper, who does one thing at a time.
+        await asyncio.sleep(REFILL_AFTER_S)
         while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
                 shell = await self._prepare(account)
@@ -398,8 +403,9 @@ class KeptSandboxes:
     def _let_go(self, shell: Shell) -> None:
         """Close the shell's descriptors, once."""
         if self._open.pop(shell.id, None) is not None:
-            _close([*shell.namespaces.values(), *shell.cgroups])
+            _close([*shell.namespaces.values(), *shell.cgroups, *shell.files.values()])
             shell.namespaces.clear()
+            shell.files.clear()
 
     def _news(self, message: _Message) -> None:
         if "gone" in message:
