@@ -125,3 +125,12 @@ def test_the_commands_shown_are_shell_that_names_the_function(tmp_path):
     for line in shown:
         subprocess.run(["sh", "-n", "-c", line], check=True)
     assert str(tmp_path / "a b") in shown[0]
+
+
+def test_where_aws_is_missing_the_commands_say_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tour.sys, "executable", str(tmp_path / "bin" / "python3"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shown = tour.commands("hello", Path("examples/hello"), tmp_path)
+    install, call = (line for line in shown if "aws" in line and "boto3" not in line and "ondol env" not in line)
+    assert install.startswith(f"{tmp_path}/bin/python3 -m pip install --quiet awscli")
+    assert call.startswith(f"{tmp_path}/bin/aws lambda invoke --function-name hello")

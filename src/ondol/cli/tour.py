@@ -108,18 +108,30 @@ def commands(name: str, path: Path, data: Path) -> list[str]:
     return [
         f'eval "$({environment})"',
         f"{ondol} invoke {name} --data {shlex.quote(json.dumps(EVENT))} --tail",
-        f"{program('aws')} lambda invoke --function-name {name}{payload} /dev/stdout",
+        *_aws(f"lambda invoke --function-name {name}{payload} /dev/stdout"),
         f"{python} -c {shlex.quote(script)}",
         f"{ondol} logs {name}",
     ]
+
+
+def _aws(arguments: str) -> list[str]:
+    """A call with AWS's command line, and how to get that where it is missing. Debian 12's own knows no AWS_ENDPOINT_URL."""
+    if shutil.which("aws") or _beside("aws").exists():
+        return [f"{program('aws')} {arguments}"]
+    python, aws = shlex.quote(_near(sys.executable)), shlex.quote(_near(str(_beside("aws"))))
+    return [f"{python} -m pip install --quiet awscli  # there is no aws here yet", f"{aws} {arguments}"]
+
+
+def _beside(name: str) -> Path:
+    """Where a program is that was installed with this interpreter."""
+    return Path(sys.executable).parent / name
 
 
 def program(name: str) -> str:
     """What to type for a program: its name when the shell finds it, else where it is next to this interpreter."""
     if shutil.which(name):
         return name
-    beside = Path(sys.executable).parent / name
-    return shlex.quote(_near(str(beside))) if beside.exists() else name
+    return shlex.quote(_near(str(_beside(name)))) if _beside(name).exists() else name
 
 
 def _near(path: str) -> str:
