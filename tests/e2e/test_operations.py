@@ -282,10 +282,10 @@ def test_ctrl_c_twice_still_leaves_nothing(possible):
     with directory() as top:
         node = start(top / "data")
         pids = node.processes()
-        node.process.send_signal(signal.SIGINT)
+        os.killpg(node.process.pid, signal.SIGINT)
         time.sleep(0.05)
         with contextlib.suppress(ProcessLookupError):
-            node.process.send_signal(signal.SIGINT)
+            os.killpg(node.process.pid, signal.SIGINT)
         node.process.wait(10)
         assert leftovers(node, pids) == []
 

@@ -130,8 +130,10 @@ class Node:
         return found
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
-        """End it as Ctrl-C does; its exit status."""
-        if self.process.poll() is None:
+        """End it: by SIGINT to all its processes, as Ctrl-C in a terminal does, or by another to the first. Its exit status."""
+        if self.process.poll() is None and how == signal.SIGINT:
+            os.killpg(self.process.pid, how)
+        elif self.process.poll() is None:
             self.process.send_signal(how)
         try:
             return self.process.wait(STOP_S_MAX)
