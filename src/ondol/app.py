@@ -120,10 +120,12 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:
-        await server.drain(seconds * 0.7)
-        await pool.drain(seconds * 0.1)
-        telemetry.flush()
+        end_s = clock.now_s() + seconds
+        await server.drain(seconds)
+        await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
+        telemetry.flush()
+        await following.flushed(front_work.FLUSH_S_MAX)
         await sandboxes.close()
 
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
@@ -174,7 +176,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     )
     server = Server(door)
     await server.start(orders.listener("desk"))
-    await desk_work.serve_links(orders.listener("link"), followers)
+    links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
     tasks.start(desk_work.sweep(deployments), "sweeping")
 
@@ -182,6 +184,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await server.drain(seconds)
         await dispatcher.close()
         await deployments.close()
+        links.close()
         followers.close()
         for room in (helper, journal, queue, store):
             await room.close()
