@@ -108,12 +108,14 @@ def ondol_node(cpus: set[int] | None = None, *flags: str) -> Iterator[nodes.Node
             nodes.ended(node)
 
 
-def create(node: nodes.Node, name: str, code: str | bytes, **settings: object) -> None:
-    """A Python function of this machine's own Python."""
-    archive = code if isinstance(code, bytes) else nodes.zipped({"app.py": code})
-    arguments = {"Runtime": "python3.11", "Handler": "app.handler", "Timeout": 30, **settings}
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    arguments["Runtime"] = version
+def runtime() -> str:
+    """This machine's own Python."""
+    return f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def create(node: nodes.Node, name: str, code: str, **settings: object) -> None:
+    archive = nodes.zipped({"app.py": code})
+    arguments = {"Runtime": runtime(), "Handler": "app.handler", "Timeout": 30, **settings}
     node.client().create_function(FunctionName=name, Role=role(node), Code={"ZipFile": archive}, **arguments)
 
 
@@ -198,7 +200,7 @@ def _ministack(cpus: set[int] | None) -> Iterator[Server]:
             keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
             client = boto3.client("lambda", endpoint_url=f"http://127.0.0.1:{port}", **keys)
             client.create_function(
-                FunctionName=NAME, Runtime=f"python3.{sys.version_info[1]}", Handler="app.handler", Timeout=30,
+                FunctionName=NAME, Runtime=runtime(), Handler="app.handler", Timeout=30,
                 Role="arn:aws:iam::000000000000:role/bench", Code={"ZipFile": nodes.zipped({"app.py": HANDLER})},
             )
             url = f"http://127.0.0.1:{port}{path(NAME)}"

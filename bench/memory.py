@@ -1,0 +1,113 @@
+"""What an idle environment takes: the fall of the machine's available memory, the share of each process, and the kernel's part."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+from bench import client, processes, servers
+from bench.cold import NAPS, create_many
+from bench.figures import Figure, Section
+from ondol.testing.node import Node
+
+COUNT = 100
+SETTLE_S = 10.0
+MIB = 1024.0
+#: Of /proc/meminfo: what the kernel holds for processes and groups.
+KERNEL = ("SUnreclaim", "KernelStack", "PageTables", "SecPageTables", "Percpu")
+
+
+def parse_kib(text: str) -> dict[str, int]:
+    """Lines such as "MemAvailable:  24105 kB", as in /proc/meminfo and smaps_rollup."""
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
+            found[name] = int(words[0])
+    return found
+
+
+def machine() -> dict[str, int]:
+    return parse_kib(Path("/proc/meminfo").read_text())
+
+
+def pss_kib(node: Node) -> int | None:
+    """Proportional share of all guests and inits; None when we may not read it."""
+    stats = processes.tree(node.process.pid)
+    groups = processes.grouped(stats)
+    total = 0
+    for stat in stats:
+        if groups[stat.pid] == "guests":
+            try:
+                total += parse_kib(Path(f"/proc/{stat.pid}/smaps_rollup").read_text()).get("Pss", 0)
+            except PermissionError:
+                return None
+            except OSError:
+                continue
+    return total
+
+
+def guests(node: Node) -> int:
+    return sum(part == "guests" for part in processes.grouped(processes.tree(node.process.pid)).values())
+
+
+def settled(node: Node) -> tuple[dict[str, int], int | None]:
+    time.sleep(SETTLE_S)
+    return machine(), pss_kib(node)
+
+
+def one_round(node: Node, number: int) -> dict[str, float]:
+    """MiB for each environment."""
+    name = f"idle-{number}"
+    create_many(node, [name], NAPS)
+    before, share_before = settled(node)
+    bodies = [json.dumps({"nap_s": 3.0, "n": n}).encode() for n in range(COUNT)]
+    answers = client.all_good(client.at_once(node.endpoint, servers.signed(node, name, bodies)))
+    environments = {json.loads(answer.body)["me"] for answer in answers}
+    if len(environments) != COUNT:
+        raise RuntimeError(f"{COUNT} calls at once were served by {len(environments)} environments")
+    after, share_after = settled(node)
+    node.client().delete_function(FunctionName=name)
+    found = {
+        "available": (before["MemAvailable"] - after["MemAvailable"]) / COUNT / MIB,
+        "kernel": sum(after.get(part, 0) - before.get(part, 0) for part in KERNEL) / COUNT / MIB,
+    }
+    if share_before is not None and share_after is not None:
+        found["pss"] = (share_after - share_before) / COUNT / MIB
+    return found
+
+
+def memory(*, rounds: int) -> Section:
+    with servers.ondol_node() as node:
+        every = []
+        for number in range(rounds):
+            every.append(one_round(node, number))
+            _all_gone(node)
+    text = (
+        f"{COUNT} environments of one function of 128 MiB, each called once (the handler sleeps 3 s, so that all are needed), "
+        f"then left alone for {SETTLE_S:.0f} s; before that the node had as long to settle."
+    )
+    labels = {
+        "available": ("fall of MemAvailable, for each", "all in: processes, kernel, page cache that cannot be given back"),
+        "pss": ("PSS of guest and init, for each", "shared pages by share"),
+        "kernel": ("kernel memory, for each", " + ".join(KERNEL) + " of /proc/meminfo"),
+    }
+    figures = [
+        Figure(what=what, unit="MiB", rounds=[found[key] for found in every], target="<= 4" if key == "available" else "", note=note)
+        for key, (what, note) in labels.items()
+        if all(key in found for found in every)
+    ]
+    if all("pss" in found for found in every):
+        figures.append(Figure(what="PSS and kernel memory", unit="MiB", rounds=[f["pss"] + f["kernel"] for f in every], target="<= 4"))
+    return Section("Memory of an idle environment", text, figures)
+
+
+def _all_gone(node: Node) -> None:
+    """Wait until the round's environments have ended."""
+    deadline = time.monotonic() + 20
+    while guests(node) > COUNT and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            time.sleep(0.5)
