@@ -217,7 +217,7 @@ def lines(findings: Sequence[Finding]) -> list[str]:
             mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
             shown.append(f"  {mark:<8}{finding.what:<{width}}  {finding.detail}".rstrip())
             if finding.mend and (not finding.ok or finding.part == "disk"):
-                shown.append(f"  {'':<8}{'':<{width}}  to mend: {finding.mend}")
+                shown.append(f"  {'':<8}to mend: {finding.mend}")
     shown.append("")
     shown.append(
         "a node can run here: ondol up" if able(findings) else "a node cannot run here until what is MISSING is mended"

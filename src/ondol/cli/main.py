@@ -9,7 +9,7 @@ from ondol.cli.deploy import deploy
 from ondol.cli.doctor import doctor
 from ondol.cli.functions import ls, rm, show
 from ondol.cli.invoke import invoke, logs
-from ondol.cli.shape import Exit, Root
+from ondol.cli.shape import EXIT_MEANING, Exit, Root
 from ondol.cli.tour import tour
 from ondol.cli.up import env, up
 
@@ -21,12 +21,14 @@ First steps:
   ondol deploy examples/hello     in another terminal
   ondol invoke hello
 """
+EPILOG = "\n".join(["\b", "Leaves with:", *(f"  {int(code):<4}{meaning}" for code, meaning in EXIT_MEANING.items())])
 
 
 @click.group(
     "ondol",
     cls=Root,
     help=HELP,
+    epilog=EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

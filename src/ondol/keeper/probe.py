@@ -46,7 +46,7 @@ def able(findings: list[Finding]) -> bool:
 
 def _user_namespaces() -> Finding:
     error = _tried(lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
-    what = "user namespaces (each account's own, and all there is for an ordinary user)"
+    what = "user namespaces"
     if not error:
         return Finding(what, ok=True, needed=True, detail="can be made")
     for path, wanted, command in _SYSCTLS:
@@ -61,8 +61,19 @@ def _user_namespaces() -> Finding:
             detail="user.max_user_namespaces is 0",
             mend="as root: sysctl -w user.max_user_namespaces=15000",
         )
-    mend = "inside a container: start it with --security-opt seccomp=unconfined, or --privileged; or run the node outside"
+    if _is_chroot():
+        mend = "this is a chroot, in which the kernel makes none: enter it with systemd-nspawn, or run the node outside"
+    else:
+        mend = "inside a container: start it with --security-opt seccomp=unconfined, or --privileged; or run the node outside"
     return Finding(what, ok=False, needed=True, detail=error, mend=mend)
+
+
+def _is_chroot() -> bool:
+    """Whether the first process has another root than this one, as far as this user may see."""
+    try:
+        return not os.path.samefile("/proc/1/root", "/")
+    except OSError:
+        return False
 
 
 def _namespaces() -> Finding:
