@@ -14,7 +14,9 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MUL
 def rows():
     """The cells of each promise."""
     lines = [line for line in TEXT.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith(("| ---", "| promise |"))]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith(("| ---", "| promise |"))
+    ]
 
 
 @pytest.mark.parametrize(("file", "test"), NAMED, ids=lambda part: part)
@@ -34,3 +36,9 @@ def test_every_promise_says_how_far_it_is_kept():
 
 def test_every_target_of_make_that_is_named_exists():
     assert set(re.findall(r"`make ([a-z-]+)`", TEXT)) <= TARGETS
+
+
+def test_every_row_of_the_benchmarks_that_is_named_exists():
+    bench = (ROOT / "bench" / "__main__.py").read_text()
+    for row in re.findall(r"`make bench`: (\w+)", TEXT):
+        assert f'"{row}": ' in bench, row
