@@ -30,7 +30,7 @@ from ondol.keeper import probe
 from ondol.node import unprivileged
 from ondol.node.children import node_id
 
-START_S_MAX: Final = 30.0
+START_S_MAX: Final = 60.0
 #: Ctrl-C ends everything within this; a test says so, this helper only waits longer before it gives up.
 STOP_S_MAX: Final = 15.0
 COMMAND_S_MAX: Final = 60.0
