@@ -66,18 +66,16 @@ def first_calls(node: Node, round_: int, count: int) -> tuple[list[float], list[
     return [answer.ms for answer in good], [init_ms(answer.log) for answer in good]
 
 
-def burst(node: Node, round_: int) -> tuple[float, list[float]]:
-    """Milliseconds until all of fifty first calls of one function were answered, and of each."""
+def burst(node: Node, round_: int) -> tuple[float, list[float], int]:
+    """Milliseconds until all of fifty first calls of one function were answered, and of each; environments used."""
     name = f"burst-{round_}"
     create_many(node, [name], NAPS)
     requests = servers.signed(node, name, [json.dumps({"n": n}).encode() for n in range(BURST)])
     answers = client.all_good(client.at_once(node.endpoint, requests))
     environments = {json.loads(answer.body)["me"] for answer in answers}
-    if len(environments) != BURST:
-        raise RuntimeError(f"{BURST} calls at once were served by {len(environments)} environments")
     _remove(node, [name])
     total_s = max(a.done_s for a in answers) - min(a.sent_s for a in answers)
-    return total_s * 1000, [answer.ms for answer in answers]
+    return total_s * 1000, [answer.ms for answer in answers], len(environments)
 
 
 def _remove(node: Node, names: list[str]) -> None:
@@ -93,7 +91,7 @@ def cold(*, rounds: int, count: int) -> Section:
             every.append(first_calls(node, number, count))
     text = (
         f"{count} functions that never ran are called once each over one connection, {PAUSE_S * 1000:.0f} ms apart, signed "
-        f"beforehand; {rounds} rounds. Timed by the client, from sending to the last byte."
+        f"beforehand; {rounds} round{'s' * (rounds > 1)}. Timed by the client, from sending to the last byte."
     )
     figures = [
         Figure(what=f"first call, p{p}", unit="ms", rounds=[percentile(ms, p) for ms, _ in every], target="<= 8" if p == 50 else "")
@@ -109,8 +107,9 @@ def bursts(*, rounds: int) -> Section:
         every = [burst(node, number) for number in range(rounds)]
     text = (
         f"{BURST} calls in the same moment of a function that never ran, whose handler sleeps {NAP_S} s, so that {BURST} "
-        "environments are needed (and were used); the sleep is part of the figures."
+        "environments are needed; the sleep is part of the figures."
     )
-    figures = [Figure(what="all answered after", unit="ms", rounds=[total for total, _ in every])]
-    figures += [Figure(what=f"one call, p{p}", unit="ms", rounds=[percentile(ms, p) for _, ms in every]) for p in (50, 99)]
+    figures = [Figure(what="all answered after", unit="ms", rounds=[total for total, _, _ in every])]
+    figures += [Figure(what=f"one call, p{p}", unit="ms", rounds=[percentile(ms, p) for _, ms, _ in every]) for p in (50, 99)]
+    figures.append(Figure(what="environments used", unit="", rounds=[float(used) for _, _, used in every]))
     return Section(f"Burst of {BURST}", text, figures)

@@ -48,7 +48,8 @@ class Line(asyncio.Protocol):
         size = int.from_bytes(self.buffer[:4], "little")
         if len(self.buffer) >= 4 + size:
             answer, self.buffer = self.buffer[4 : 4 + size], self.buffer[4 + size :]
-            self.asks.transport.write(HEAD % len(answer) + answer)
+            if not self.asks.transport.is_closing():
+                self.asks.transport.write(HEAD % len(answer) + answer)
             free(self)
 
 

@@ -57,7 +57,9 @@ def one_round(server: Server, mode: str, connections: int, number: int, seconds:
         server.url, requests, connections=connections, seconds=seconds, pin=str(pin()) if mode == "pinned" else None
     )
     after = processes.cpu_us(server.pid, parts=server.parts)
-    used = {part: (after[part] - before.get(part, 0.0)) / max(result.requests, 1) for part in after}
+    if not result.requests:
+        raise RuntimeError(f"{server.name} answered nothing within {seconds} s")
+    used = {part: (after[part] - before.get(part, 0.0)) / result.requests for part in after}
     return Round(
         server=server.name, mode=mode, connections=connections, number=number, p50_us=result.p50_us, p99_us=result.p99_us,
         per_s=result.per_s, failed=result.failed, cpu_us=used,
