@@ -246,7 +246,8 @@ def leftovers(node: Node, pids: Sequence[int]) -> list[str]:
         if str(node.data) in at:
             found.append(f"mount {at}")
         if kind in ("cgroup", "cgroup2"):
-            found += [f"group {path}" for path in Path(at).rglob(f"ondol-{node.id}")]
+            # Not rglob: other nodes' groups come and go meanwhile.
+            found += [f"group {path}" for path, _, _ in os.walk(at) if path.endswith(f"/ondol-{node.id}")]
     for folder in ("shells", "tmp"):
         if (node.data / folder).is_dir():
             found += [str(path) for path in (node.data / folder).iterdir()]
