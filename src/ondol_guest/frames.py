@@ -191,6 +191,7 @@ class LogReader:
         elif self._buffer:
             self._frame_left = len(self._buffer)
             self._feed_frame(events)
+        self._frame_left = 0  # a frame that promised more than came takes nothing of what is written next
         return events
 
     def _open_frame(self, events: list[tuple[str | None, int | None]]) -> None:

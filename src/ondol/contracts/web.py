@@ -5,6 +5,7 @@ Pure. The guest halves are `ondol_guest.web` (callables) and `ondol_guest.comman
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,6 +26,11 @@ _SENTENCES: Final = {
     Status.TIMEOUT: (504, "the function did not answer within its {timeout_s} s"),
     Status.TOO_LARGE: (502, "the function sent a frame that is too large"),
 }
+
+
+_NO_HEAD: Final = (502, "the function's answer has no valid status or headers")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_VALUE: Final = re.compile(r"[^\r\n\0\u0100-\U0010ffff]*")
 
 
 class WebContract:
@@ -72,18 +78,34 @@ class WebContract:
         return (f"[ondol] {report.invocation} {times}, {report.memory_peak_mib} of {report.memory_mib} MiB\n",)
 
     def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
-        if report.status is Status.OK and answer is not None:
-            head: dict[str, Any] = {
-                "status": answer.meta.get("status", 200),
-                "headers": [(str(name), str(value)) for name, value in answer.meta.get("headers", ())],
-            }
+        head = head_of(answer.meta) if report.status is Status.OK and answer is not None else None
+        if head is not None and answer is not None:
             body = answer.body
         else:
-            status, sentence = _SENTENCES[report.status]
+            status, sentence = _SENTENCES.get(report.status, _NO_HEAD)
             message = sentence.format(memory_mib=report.memory_mib, timeout_s=report.timeout_s)
             head = {"status": status, "headers": [("content-type", "application/json")]}
-            body = msgspec.json.encode({"error": report.status.value, "message": message, "request_id": invocation.id})
+            body = msgspec.json.encode(
+                {
+                    "error": "failed" if report.status is Status.OK else report.status.value,
+                    "message": message,
+                    "request_id": invocation.id,
+                }
+            )
         return Outcome(status=report.status, body=body, target_version=report.version, report=report, head=head)
+
+
+def head_of(meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Status and headers as a function gave them, None when they are none. User code can write anything there."""
+    status, headers = meta.get("status", 200), meta.get("headers", [])
+    if type(status) is not int or not 200 <= status <= 599 or not isinstance(headers, list):
+        return None
+    for header in headers:
+        if not (isinstance(header, list) and len(header) == 2 and all(isinstance(each, str) for each in header)):
+            return None
+        if not _NAME.fullmatch(header[0]) or not _VALUE.fullmatch(header[1]):
+            return None
+    return {"status": status, "headers": [(name, value) for name, value in headers]}
 
 
 def _label(revision: Revision) -> str:

@@ -8,6 +8,9 @@ A warm call is one send and one receive, a future and no task; only a streamed b
   then says "connection reset" instead of "end of file". Who dies while loading would die again: that counts as started.
 * Nothing grows: the log is read in pieces and at most LOG_BYTES_PER_S of it, the guest waits in its write; a streamed
   answer is bounded by the credit given.
+* Nothing is believed: user code can write to the wire. What breaks the protocol (a second answer, a body without credit, more
+  than STRAY_FRAMES_MAX frames that nobody asked for, a meta object that is none) gives up this guest and nobody else; how long
+  loading took is at most the time that went by.
 
 Must not know: contracts, shells, the pool.
 """
@@ -15,22 +18,25 @@ Must not know: contracts, shells, the pool.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator
+from typing import Final, cast
 
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Ending, LogSink
 from ondol.runtimes.logpipe import LogPipe
+from ondol.runtimes.metas import init_ms_of, meta_of
 from ondol.runtimes.streams import Incoming, Outgoing
 from ondol.sandbox import Child
 from ondol_guest import frames
 
 #: How long after the process's end its last frames may still be on their way to us.
 LAST_WORDS_S: Final = 0.05
+#: Frames for calls that are over, or that say nothing: an honest guest sends a few between two calls, for what crossed the
+#: end of the last one on the wire.
+STRAY_FRAMES_MAX: Final = 16_384
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +66,10 @@ class Link(asyncio.Protocol):
         self._sink = sink
         self._loaded = False
         self._log = LogPipe(child.log, self._line, self._mark_loaded)
+        self._began_s = self._loop.time()
         self._init_ms: float | None = None
         self._init_told = False
+        self._strays = 0
         self._alive = True
         self._reset = False
         self._failed: Answer | None = None
@@ -107,6 +115,7 @@ class Link(asyncio.Protocol):
         self._next = number + 1
         pending = _Pending(self._loop.create_future(), sink)
         self._calls[number] = pending
+        self._strays = 0
         try:
             if call.body is None and len(call.meta) + len(call.payload) <= frames.FRAME_BYTES_MAX - 4:
                 self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload))
@@ -146,7 +155,7 @@ class Link(asyncio.Protocol):
         try:
             for kind, flags, invocation, payload in self._reader.feed(data):
                 self._frame(kind, flags, invocation, payload)
-        except (frames.BrokenFrame, ValueError) as error:
+        except frames.BrokenFrame as error:
             log.warning("a guest broke the protocol and is given up: %s", error)
             self._lost()
             if self._transport is not None:
@@ -172,26 +181,43 @@ class Link(asyncio.Protocol):
         if kind == frames.RESULT:  # the usual one first
             self._result(flags, invocation, payload)
         elif kind == frames.STARTED:
-            if invocation in self._calls:
-                self._calls[invocation].started = True
+            pending = self._calls.get(invocation)
+            if pending is None or pending.started:
+                self._stray()
+            else:
+                pending.started = True
         elif kind == frames.READY:
-            self._log.drain()
-            self._loaded = True
-            self._init_ms = float(json.loads(payload).get("init_ms", 0.0))
+            self._ready(payload)
         elif kind == frames.INIT_FAILED:
             self._init_failed(payload)
         else:
             self._stream_frame(kind, flags, invocation, payload)
 
+    def _stray(self) -> None:
+        """A frame that nobody needs: harmless, but not without end, for each takes the loop's time."""
+        self._strays += 1
+        if self._strays > STRAY_FRAMES_MAX:
+            raise frames.BrokenFrame(f"more than {STRAY_FRAMES_MAX} frames that nobody asked for")
+
+    def _ready(self, payload: bytes) -> None:
+        if self._init_ms is not None or self._failed is not None:
+            raise frames.BrokenFrame("a second READY")
+        self._log.drain()
+        self._loaded = True
+        self._init_ms = init_ms_of(meta_of(payload), at_most=(self._loop.time() - self._began_s) * 1000)
+
     def _result(self, flags: int, invocation: int, payload: bytes) -> None:
         pending = self._calls.get(invocation)
         if pending is None:
-            return  # the caller did not wait for it
+            self._stray()  # the caller did not wait for it
+            return
+        if self._init_ms is None or pending.future.done():
+            raise frames.BrokenFrame("a second answer to one call" if pending.future.done() else "an answer before READY")
         self._log.drain()
         if not flags & frames.MORE:
             self._log.flush()
         raw, body = frames.split_meta(payload)
-        meta: Mapping[str, Any] = json.loads(raw) if raw else {}
+        meta = meta_of(raw)
         ending = Ending.ERROR if flags & frames.ERROR else Ending.OK
         if "too_large" in meta or (len(body) > RESULT_BYTES_MAX and not flags & frames.MORE):
             ending, body = Ending.TOO_LARGE, b""
@@ -201,20 +227,25 @@ class Link(asyncio.Protocol):
         self._answer(pending, Answer(ending=ending, meta=meta, body=whole, init_ms=self._first_init_ms()))
 
     def _init_failed(self, payload: bytes) -> None:
+        if self._init_ms is not None or self._failed is not None:
+            raise frames.BrokenFrame("loading failed, after it had ended")
         self._log.drain()
         self._log.flush()
         raw, body = frames.split_meta(payload)
-        meta: Mapping[str, Any] = json.loads(raw) if raw else {}
+        meta = meta_of(raw)
         self._alive = False
-        self._init_ms = meta.get("init_ms")
+        if "init_ms" in meta:
+            self._init_ms = init_ms_of(meta, at_most=(self._loop.time() - self._began_s) * 1000)
         self._failed = Answer(ending=Ending.INIT_ERROR, meta=meta, body=body, init_ms=self._first_init_ms())
         self._end_calls()
 
     def _stream_frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
         pending = self._calls.get(invocation)
         if pending is None:
-            return
-        if kind == frames.BODY and pending.incoming is not None:
+            self._stray()
+        elif kind == frames.BODY and pending.incoming is not None:
+            if not payload:
+                self._stray()
             pending.incoming.feed(payload, broken=bool(flags & frames.ERROR))
         elif kind == frames.CREDIT and pending.outgoing is not None:
             pending.outgoing.grant(payload)
@@ -223,6 +254,8 @@ class Link(asyncio.Protocol):
             self._log.flush()
             pending.incoming.end(broken=bool(flags & frames.ERROR))
             self._settle(invocation)
+        else:
+            self._stray()
 
     def _answer(self, pending: _Pending, answer: Answer) -> None:
         if not pending.future.done():

@@ -11,12 +11,16 @@ from ondol.model.limits import LOG_EVENT_BYTES_MAX, MIB
 from ondol.runtime import LogSink
 from ondol_guest import frames
 
-#: Read at one go while other work waits.
-READ_BYTES: Final = 64 * 1024
+#: Read at one go while other work waits: it may be as many lines.
+READ_BYTES: Final = 16 * 1024
 #: Read at most when a result waits for the lines in front of it: more than a pipe holds.
 DRAIN_BYTES_MAX: Final = 2 * MIB
+#: … and as many lines of it: what is left comes behind the result.
+DRAIN_EVENTS_MAX: Final = 16_384
 #: One environment's log beyond this rate waits in its pipe, and its writer with it.
 LOG_BYTES_PER_S: Final = 32 * MIB
+#: The same for events, since an empty line costs as much as a long one.
+LOG_EVENTS_PER_S: Final = 20_000
 #: The rate is kept in slices of this length.
 SLICE_S: Final = 0.1
 
@@ -32,14 +36,16 @@ class LogPipe:
         self._reader = frames.LogReader(LOG_EVENT_BYTES_MAX)
         self._slice_began_s = 0.0
         self._slice_bytes = 0
+        self._slice_events = 0
+        self._events = 0
         self._pause: asyncio.TimerHandle | None = None
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._ready)
 
     def drain(self) -> None:
         """Take all that is in the pipe now."""
-        left = DRAIN_BYTES_MAX
-        while left > 0:
+        left, events_max = DRAIN_BYTES_MAX, self._events + DRAIN_EVENTS_MAX
+        while left > 0 and self._events < events_max:
             size = self._read()
             if size < READ_BYTES:  # one read takes what there is: less than asked for was all
                 return
@@ -58,7 +64,9 @@ class LogPipe:
         self._let_go()
 
     def _ready(self) -> None:
-        self._pace(self._read())
+        before = self._events
+        size = self._read()
+        self._pace(size, self._events - before)
 
     def _read(self) -> int:
         """Read once; how much. 0 when there is nothing, or nobody left to write."""
@@ -78,21 +86,24 @@ class LogPipe:
         return len(data)
 
     def _pass_on(self, events: list[tuple[str | None, int | None]]) -> None:
+        self._events += len(events)
         for text, at_ms in events:
             if text is None:
                 self._loaded()
             else:
                 self._sink(text, at_ms)
 
-    def _pace(self, size: int) -> None:
-        """Stop listening for the rest of a slice whose share is used up."""
+    def _pace(self, size: int, events: int) -> None:
+        """Stop listening until the share that was used up has come round again."""
         now_s = self._loop.time()
         if now_s - self._slice_began_s >= SLICE_S:
-            self._slice_began_s, self._slice_bytes = now_s, 0
+            self._slice_began_s, self._slice_bytes, self._slice_events = now_s, 0, 0
         self._slice_bytes += size
-        if self._slice_bytes > LOG_BYTES_PER_S * SLICE_S and self._fd >= 0 and self._pause is None:
+        self._slice_events += events
+        used_s = max(self._slice_bytes / LOG_BYTES_PER_S, self._slice_events / LOG_EVENTS_PER_S)
+        if used_s > SLICE_S and self._fd >= 0 and self._pause is None:
             self._loop.remove_reader(self._fd)
-            self._pause = self._loop.call_at(self._slice_began_s + SLICE_S, self._resume)
+            self._pause = self._loop.call_at(self._slice_began_s + used_s, self._resume)
 
     def _resume(self) -> None:
         self._pause = None

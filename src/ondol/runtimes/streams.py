@@ -6,13 +6,16 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from ondol.model.errors import Unavailable
 from ondol.runtime import Call
 from ondol_guest import frames
 
 log = logging.getLogger(__name__)
+
+#: A guest that waits to send a whole chunk gets by on what is left when so much is not yet said.
+CREDIT_STEP_BYTES: Final = frames.CHUNK_BYTES
 
 
 class Wire(Protocol):
@@ -35,8 +38,11 @@ class Outgoing:
         self._task = asyncio.get_running_loop().create_task(self._run(call))
 
     def grant(self, payload: bytes) -> None:
-        """A CREDIT frame: the guest took so many bytes."""
-        self._credit += frames.META.unpack(payload)[0]
+        """A CREDIT frame: the guest took so many bytes. Raises BrokenFrame for more than it was sent."""
+        granted = frames.META.unpack(payload)[0] if len(payload) == frames.META.size else 0
+        if not 0 < granted <= frames.CREDIT_BYTES - self._credit:
+            raise frames.BrokenFrame("credit for bytes that were not sent")
+        self._credit += granted
         self._granted.set()
 
     def stop(self) -> None:
@@ -84,14 +90,19 @@ class Incoming(AsyncIterator[bytes]):
         self._invocation = invocation
         self._chunks: deque[bytes] = deque([first] if first else [])
         self._uncounted = len(first)  # came in the RESULT: no credit was spent on it
+        self._credit_left = frames.CREDIT_BYTES  # what the guest may still send
+        self._owed = 0  # taken, and not yet said so
         self._came = asyncio.Event()
         self._over = False
         self._broken = False
         self._thrown = False
 
     def feed(self, chunk: bytes, *, broken: bool) -> None:
-        """A BODY frame."""
+        """A BODY frame. Raises BrokenFrame for more than there is credit for."""
         self._broken = self._broken or broken
+        self._credit_left -= len(chunk)
+        if self._credit_left < 0:
+            raise frames.BrokenFrame("more of a body than there was credit for")
         if self._thrown:
             self._credit(len(chunk))
         elif chunk:
@@ -126,6 +137,10 @@ class Incoming(AsyncIterator[bytes]):
             await self._came.wait()
 
     def _credit(self, size: int) -> None:
+        """Said in large pieces only: a guest that sends single bytes, and never reads, must not fill our buffers."""
         free, self._uncounted = min(self._uncounted, size), max(0, self._uncounted - size)
-        if size > free and not self._over:
-            self._wire.send(frames.pack(frames.CREDIT, self._invocation, frames.META.pack(size - free)))
+        self._owed += size - free
+        if self._owed >= CREDIT_STEP_BYTES and not self._over:
+            owed, self._owed = self._owed, 0
+            self._credit_left += owed
+            self._wire.send(frames.pack(frames.CREDIT, self._invocation, frames.META.pack(owed)))

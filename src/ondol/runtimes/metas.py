@@ -1,0 +1,39 @@
+"""What a guest says in JSON, taken with tongs: user code shares its process and may have written anything.
+
+Pure. Must not know what the objects mean to a contract.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ondol_guest import frames
+
+#: A meta object is an answer's status and headers, or less; parsing more would hold everybody up.
+META_BYTES_MAX: Final = 256 * 1024
+
+
+def meta_of(raw: bytes) -> Mapping[str, Any]:
+    """A frame's meta object; an absent one is empty. Raises BrokenFrame."""
+    if not raw:
+        return {}
+    if len(raw) > META_BYTES_MAX:
+        raise frames.BrokenFrame(f"a meta object of {len(raw)} bytes, at most {META_BYTES_MAX} are allowed")
+    try:
+        meta = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise frames.BrokenFrame(f"a meta object that is no JSON: {type(error).__name__}") from None
+    if not isinstance(meta, dict):
+        raise frames.BrokenFrame("a meta that is no JSON object")
+    return meta
+
+
+def init_ms_of(meta: Mapping[str, Any], *, at_most: float) -> float:
+    """How long loading took, as the guest says and the clock allows: a call's time begins where it ends."""
+    said = meta.get("init_ms", 0.0)
+    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+        raise frames.BrokenFrame("a loading time that is no number")
+    return float(min(max(said, 0.0), at_most))
