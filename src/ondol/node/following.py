@@ -17,6 +17,8 @@ from ondol.node.link import Handler, Link
 from ondol.store import Change, Document
 
 RECONNECT_S: Final = 0.1
+#: How long a change waits for a front to take it up, or to come back, before it is in force without that front.
+FOLLOW_S_MAX: Final = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,12 @@ class Following:
         self._index = index
         self._handlers: dict[str, Handler] = {"change": self._changed, "run": run}
         self._link: Link | None = None
+        self._closing = False
         self.ready = asyncio.Event()
 
     async def serve(self) -> None:
-        """Until cancelled."""
-        while True:
+        """Until cancelled, or `flushed`."""
+        while not self._closing:
             try:
                 _transport, protocol = await self._connect(lambda: Link(self._handlers))
             except OSError:
@@ -59,6 +62,14 @@ class Following:
 
     def cast(self, name: str, value: Any) -> bool:
         return self._link is not None and self._link.cast(name, value)
+
+    async def flushed(self, seconds_max: float) -> None:
+        """At the end: close the line once what was sent is out."""
+        self._closing = True
+        link = self._link
+        if link is not None:
+            link.close()
+            await asyncio.wait([link.lost], timeout=seconds_max)
 
     async def _open(self, link: Link) -> None:
         number, documents = await link.call("follow", self._index.number)
@@ -83,7 +94,10 @@ class Following:
 class Followers:
     """The desk's half: every front that follows, and how far each has come."""
 
-    def __init__(self, handlers: dict[str, Handler]) -> None:
+    def __init__(self, handlers: dict[str, Handler], seconds_max: float = FOLLOW_S_MAX) -> None:
+        self._seconds_max = seconds_max
+        #: A front is on its way: at the start, and after one was lost. Until it is here, it may serve what it knew before.
+        self._awaited = True
         self._handlers = handlers | {"follow": self._follow, "have": self._have}
         self._number = 0
         #: The catalog as it stands: a snapshot is answered without a pause in which a change could slip by.
@@ -109,25 +123,31 @@ class Followers:
             else:
                 self._documents[change.key] = Document(change.key, change.value, change.number)
         value = [(change.number, change.key, change.value) for change in changes]
-        for link in self._links:
-            link.cast("change", value)
+        for link in list(self._links):
+            if not link.cast("change", value):
+                self._cut_off(link)  # it missed this one: only a new snapshot helps
 
-    async def have(self, number: int, seconds_max: float = 2.0) -> None:
-        """Wait until every front that follows has change `number`.
+    async def have(self, number: int) -> None:
+        """Wait until every front has change `number`.
 
-        A front that does not answer in time is cut off, for it must not serve what is no longer true.
+        A front that does not answer in time is cut off, so that it takes a new snapshot; for that it is given as long again.
         """
-        end_s = asyncio.get_running_loop().time() + seconds_max
-        while late := [link for link, at in self._links.items() if at < number]:
+        end_s = asyncio.get_running_loop().time() + self._seconds_max
+        again = True
+        while self._late(number) or (self._awaited and not self._links):
             self._moved.clear()
             try:
                 async with asyncio.timeout_at(end_s):
                     await self._moved.wait()
             except TimeoutError:
+                late = self._late(number)
                 for link in late:
-                    log.warning("a front did not follow the catalog within %s s: cutting it off", seconds_max)
-                    link.close()
-                return
+                    self._cut_off(link)
+                if not late or not again:
+                    self._awaited = False
+                    return
+                again = False
+                end_s += self._seconds_max
 
     async def run(self, value: Any) -> Any:
         """Have a front run a deferred invocation. Raises Unavailable while there is none."""
@@ -139,6 +159,14 @@ class Followers:
         for link in list(self._links):
             link.close()
 
+    def _late(self, number: int) -> list[Link]:
+        return [link for link, at in self._links.items() if at < number]
+
+    def _cut_off(self, link: Link) -> None:
+        log.warning("a front did not follow the catalog within %s s: cutting it off", self._seconds_max)
+        self._lost(link)
+        link.abort()
+
     async def _follow(self, link: Link, since: int) -> Any:
         del since  # a whole snapshot is cheap; asking for the difference is left for when it is not
         self._links[link] = 0
@@ -147,8 +175,10 @@ class Followers:
     async def _have(self, link: Link, number: int) -> None:
         if link in self._links:
             self._links[link] = max(number, self._links[link])
+            self._awaited = False
             self._moved.set()
 
     def _lost(self, link: Link) -> None:
-        self._links.pop(link, None)
+        if self._links.pop(link, None) is not None:
+            self._awaited = True
         self._moved.set()

@@ -1,0 +1,192 @@
+"""Fronts follow the catalog: snapshots, changes, who is late, who is gone. Both halves over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from ondol.core.catalog import Index
+from ondol.model.errors import Unavailable
+from ondol.node.following import Followers, Following
+from ondol.store import Change, Document
+
+
+def document(name, number):
+    return Document(f"key/{name}", {"id": name, "secret": f"s{number}", "account": "1", "created_s": 0.0}, number)
+
+
+def change(name, number, *, gone=False):
+    return Change(number, f"key/{name}", None if gone else document(name, number).value)
+
+
+class Line:
+    """Connects a Following to a Followers; can be down, and its desk end can stop reading."""
+
+    def __init__(self, followers):
+        self.followers = followers
+        self.down = False
+        self.connects = 0
+        self.links = []
+
+    async def __call__(self, factory):
+        self.connects += 1
+        if self.down:
+            raise ConnectionRefusedError
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        two.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_unix_connection(self.followers.link, sock=two)
+        self.links.append(link)
+        return await loop.create_unix_connection(factory, sock=one)
+
+
+async def _echo(_link, value):
+    return value
+
+
+@asynccontextmanager
+async def node(handlers=None, seconds_max=0.2):
+    followers = Followers(handlers or {}, seconds_max)
+    followers.load(2, [document("a", 1), document("b", 2)])
+    line, index = Line(followers), Index()
+    front = Following(line, index, _echo)
+    serving = asyncio.create_task(front.serve())
+    try:
+        yield followers, line, index, front
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+        followers.close()
+        await asyncio.sleep(0.01)
+
+
+async def test_a_front_is_ready_with_the_whole_catalog():
+    async with node() as (_, _, index, front):
+        assert not front.ready.is_set()
+        await front.ready.wait()
+        assert sorted(index.documents()) == ["key/a", "key/b"]
+        assert index.number == 2
+
+
+async def test_a_change_is_in_force_once_the_front_has_it():
+    async with node() as (followers, _, index, front):
+        await front.ready.wait()
+        followers.changed([change("c", 3), change("a", 4, gone=True)])
+        await followers.have(4)
+        assert (index.key("c").secret, index.key("a"), index.number) == ("s3", None, 4)
+
+
+async def test_changes_right_behind_the_snapshot_are_not_lost():
+    async with node() as (followers, line, index, front):
+        while not line.links or not followers._links:
+            await asyncio.sleep(0)
+        for number in range(3, 300):
+            followers.changed([change("c", number)])
+        await front.ready.wait()
+        await followers.have(299)
+        assert index.key("c").secret == "s299"
+
+
+async def test_a_front_that_comes_back_learns_what_went_and_what_came():
+    async with node() as (followers, line, index, front):
+        await front.ready.wait()
+        line.down = True
+        line.links[0].close()
+        await line.links[0].lost
+        followers.changed([change("a", 3, gone=True), change("c", 4)])
+        heard = []
+        index.listeners.append(lambda key, noun: heard.append((key, noun is None)))
+        line.down = False
+        await followers.have(4)
+        assert sorted(heard) == [("key/a", True), ("key/c", False)]
+        assert sorted(index.documents()) == ["key/b", "key/c"]
+        assert front.ready.is_set()
+
+
+async def test_a_change_waits_for_a_front_that_is_on_its_way():
+    async with node() as (followers, _, index, _):
+        followers.changed([change("c", 3)])
+        await followers.have(3)  # nobody is there yet: a restarted desk meets a front that serves what it knew
+        assert index.number == 3
+
+
+async def test_a_change_does_not_wait_for_ever_for_a_front_that_does_not_come():
+    followers = Followers({}, 0.05)
+    followers.load(1, [document("a", 1)])
+    async with asyncio.timeout(5):
+        await followers.have(1)
+        await followers.have(1)
+
+
+async def test_a_front_that_does_not_answer_is_cut_off_and_comes_back_with_everything():
+    async with node() as (followers, line, index, front):
+        await front.ready.wait()
+        true_cast = line.links[0].cast
+        line.links[0].cast = lambda name, value: name == "change" or true_cast(name, value)  # the change is lost on its way
+        followers.changed([change("c", 3)])
+        await followers.have(3)
+        assert index.key("c") is not None
+        assert len(line.links) == 2
+
+
+async def test_a_front_that_misses_a_change_because_it_does_not_read_gets_a_snapshot():
+    async with node() as (followers, line, index, front):
+        await front.ready.wait()
+        line.links[0].cast = lambda _name, _value: False  # too much waits to be sent
+        followers.changed([change("c", 3)])
+        await followers.have(3)
+        assert index.key("c") is not None
+        assert len(line.links) == 2
+
+
+async def test_without_a_line_calls_are_refused_and_casts_are_not_taken():
+    async with node() as (_, line, _, front):
+        line.down = True
+        assert not front.cast("log", [])
+        with pytest.raises(Unavailable, match="restarted"):
+            await front.call("defer", {})
+
+
+async def test_calls_go_both_ways():
+    async def take(_link, value):
+        return value + 1
+
+    async with node({"defer": take}) as (followers, _, _, front):
+        with pytest.raises(Unavailable, match="no front"):
+            await followers.run("early")
+        await front.ready.wait()
+        assert await front.call("defer", 1) == 2
+        assert await followers.run("item") == "item"
+
+
+async def test_the_last_casts_arrive_before_the_line_is_closed():
+    got = []
+
+    async def take(_link, value):
+        got.append(len(value))
+
+    async with node({"log": take}) as (_, line, _, front):
+        await front.ready.wait()
+        for _ in range(20):
+            assert front.cast("log", b"x" * 500_000)
+        await front.flushed(5)
+        await line.links[0].lost
+        assert got == [500_000] * 20
+        assert line.connects == 1
+
+
+async def test_a_desk_with_an_older_catalog_is_believed():
+    async with node() as (followers, line, index, front):
+        await front.ready.wait()
+        followers.changed([change("c", 9)])
+        await followers.have(9)
+        followers.load(1, [document("a", 1)])  # restored from a backup
+        line.links[0].close()
+        await line.links[0].lost
+        await followers.have(1)
+        assert (index.number, index.documents()) == (1, ["key/a"])
