@@ -15,7 +15,10 @@ from ondol.model.invocations import LogEvent, Report
 
 FLUSH_S: Final = 0.05
 EVENTS_MAX: Final = 200_000
-BYTES_MAX: Final = 64 * 1024 * 1024
+BYTES_MAX: Final = 32 * 1024 * 1024
+#: Streams whose losses are counted; what others lose beyond that is not.
+LOSERS_MAX: Final = 10_000
+AGAIN_S: Final = 1.0
 
 Place = tuple[str, str, str, str]
 
@@ -34,7 +37,8 @@ class BatchedTelemetry:
     def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None:
         place = (account, region, group, stream)
         if self._events >= EVENTS_MAX or self._bytes >= BYTES_MAX:
-            self._dropped[place] = self._dropped.get(place, 0) + 1
+            if place in self._dropped or len(self._dropped) < LOSERS_MAX:
+                self._dropped[place] = self._dropped.get(place, 0) + 1
             return
         events = self._waiting.get(place)
         if events is None:
@@ -58,14 +62,29 @@ class BatchedTelemetry:
             self._timer = None
         if not self._waiting:
             return
-        for place, count in self._dropped.items():
-            events = self._waiting.get(place)
-            if events:
-                events.append((events[-1][0], f"[ondol] {count} log events were dropped: more came than can be kept\n"))
-        batches = [(*place, events) for place, events in self._waiting.items()]
-        if self._send(batches):
+        if self._sent(self._batches()):
             self._waiting = {}
             self._dropped = {}
             self._events = self._bytes = 0
         else:
-            self._timer = asyncio.get_running_loop().call_later(1.0, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self.flush)
+
+    def _batches(self) -> list[Any]:
+        """What waits, and behind it what was lost; made afresh for each try."""
+        batches = {place: list(events) if place in self._dropped else events for place, events in self._waiting.items()}
+        for place, count in self._dropped.items():
+            events = batches.setdefault(place, [])
+            at_ms = events[-1][0] if events else max(kept[-1][0] for kept in self._waiting.values())
+            events.append((at_ms, f"[ondol] {count} log events were dropped: more came than can be kept\n"))
+        return [(*place, events) for place, events in batches.items()]
+
+    def _sent(self, batches: list[Any]) -> bool:
+        try:
+            return self._send(batches)
+        except UnicodeEncodeError:  # half a surrogate pair, which a function's JSON can hold: no reason to lose the rest
+            return self._send(
+                [
+                    (*place, [(at_ms, message.encode("utf-8", "replace").decode()) for at_ms, message in events])
+                    for *place, events in batches
+                ]
+            )
