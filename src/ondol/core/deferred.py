@@ -22,6 +22,8 @@ LEASE_S: Final = TIMEOUT_S_MAX + 60.0
 RUNNING_MAX: Final = 64
 #: Longest sleep between looks at the queue: bounds what a jump of the wall clock can delay.
 LOOK_S_MAX: Final = 30.0
+#: Pause after the queue itself failed (its disk is full, for example).
+AGAIN_S: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -38,28 +40,41 @@ class Dispatcher:
         self._clock = clock
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     def woken(self) -> None:
         self._wake.set()
 
     async def serve(self) -> None:
-        """Until cancelled."""
-        while True:
-            self._wake.clear()
-            room = RUNNING_MAX - len(self._running)
-            items = await self._queue.claim(self._clock.wall_s(), limit=room, lease_s=LEASE_S) if room else []
-            for item in items:
-                task = asyncio.create_task(self._attempt(item))
-                self._running.add(task)
-                task.add_done_callback(self._finished)
-            if not items:
-                await self._sleep()
+        """Until cancelled or closed. A queue that fails is asked again: what it holds is not lost."""
+        while not self._closing:
+            try:
+                await self._turn()
+            except OndolError as error:
+                log.warning("deferred calls wait, trying again in %.0f s: %s", AGAIN_S, error)
+                await asyncio.sleep(AGAIN_S)
 
     async def close(self) -> None:
-        """Wait for nothing: leases bring back what was running."""
+        """Take no more, and wait for nothing: leases bring back what was running."""
+        self._closing = True
+        self._wake.set()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _turn(self) -> None:
+        """Start what is due and has room; sleep when that is nothing."""
+        self._wake.clear()
+        room = RUNNING_MAX - len(self._running)
+        items = await self._queue.claim(self._clock.wall_s(), limit=room, lease_s=LEASE_S) if room else []
+        if self._closing:
+            return  # they come back with their leases
+        for item in items:
+            task = asyncio.create_task(self._attempt(item))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+        if not items:
+            await self._sleep()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -82,9 +97,17 @@ class Dispatcher:
         except OndolError as error:
             decision = retry.after_refusal(item, self._clock.wall_s())
             log.info("deferred call %s was refused: %s", item.id, error)
+        except Exception:  # a mistake of ours: one call must neither vanish nor stay for ever
+            decision = retry.after_refusal(item, self._clock.wall_s())
+            log.exception("deferred call %s could not be run", item.id)
         else:
             decision = retry.after_success() if succeeded else retry.after_failure(item, self._clock.wall_s())
-        await self._record(item, decision)
+        try:
+            await self._record(item, decision)
+        except OndolError as error:
+            log.warning(
+                "what became of deferred call %s could not be written down, its lease brings it back: %s", item.id, error
+            )
 
     async def _record(self, item: Deferred, decision: retry.Ack | retry.Again | retry.Dead) -> None:
         match decision:

@@ -13,7 +13,7 @@ Nobody cancels this coroutine because a client went away: what was started is fi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ondol.clock import Clock
@@ -58,7 +58,10 @@ class Invoker:
             contract = self.contracts[target.revision.configuration.contract]
             ran = await self._run(invocation, target, contract)
             streaming = ran.streaming
-            return replace(contract.outcome(invocation, ran.report, ran.answer), tail=ran.tail)
+            outcome = contract.outcome(invocation, ran.report, ran.answer)
+            if ran.answer is not None and outcome.body is not ran.answer.body:
+                await _drop(ran.answer.body)
+            return replace(outcome, tail=ran.tail)
         finally:
             if streaming is None:
                 self.admission.leave(function)
@@ -105,3 +108,9 @@ class Invoker:
             return await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=invocation.tail)
         finally:
             lease.release()
+
+
+async def _drop(body: bytes | AsyncIterator[bytes]) -> None:
+    """The contract answers with something else: a stream that nobody reads would hold its environment."""
+    if not isinstance(body, bytes):
+        await body.aclose()  # type: ignore[attr-defined]  # every stream of the pool has it

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ondol.core.catalog import Index
 from ondol.model.errors import NotFound
 from ondol.model.functions import Alias, Function, Revision, Target
+
+#: More digits than any version's number has: a longer text names none, and is not made a number of.
+DIGITS_MAX: Final = 18
 
 
 def resolve(index: Index, function: Function, qualifier: str | None, draw: float) -> Target:
@@ -14,8 +19,8 @@ def resolve(index: Index, function: Function, qualifier: str | None, draw: float
     """
     if qualifier is None:
         revision = index.revision(function.id, function.latest)
-    elif qualifier.isdecimal():
-        revision = _of_version(index, function, int(qualifier))
+    elif qualifier.isascii() and qualifier.isdecimal():
+        revision = _of_version(index, function, int(qualifier)) if len(qualifier) <= DIGITS_MAX else None
     elif (alias := index.alias(function.id, qualifier)) is not None:
         revision = _of_alias(index, function, alias, draw)
     else:
