@@ -34,7 +34,7 @@ from ondol.cli.up import env_command
 
 READY_S_MAX: Final = 30.0
 #: On top of the drain: for ending sandboxes and closing files.
-STOP_S_MAX: Final = 1.5
+STOP_S_MAX: Final = 3.5
 EVENT: Final = {"name": "Ada"}
 PR_SET_PDEATHSIG: Final = 1
 

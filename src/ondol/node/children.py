@@ -26,7 +26,7 @@ from ondol.node.following import Connect
 from ondol.node.lines import receive
 from ondol.node.listening import listen
 from ondol.node.serving import Orders
-from ondol.node.supervisor import Child, Supervisor
+from ondol.node.supervisor import END_S, Child, Supervisor
 
 #: What functions find below /var/runtime besides the guest: they expect AWS's SDK there, as on AWS.
 BROUGHT: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
@@ -76,7 +76,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
-            _children(orders, owner, data.lock_descriptor), stop_s_max=settings.drain_s, log=say, env=_environment()
+            _children(orders, owner, data.lock_descriptor), stop_s_max=settings.drain_s + END_S, log=say, env=_environment()
         )
         supervisor.run(lambda: announcing.when_ready(endpoint, ready or (lambda _: None)))
         return 0

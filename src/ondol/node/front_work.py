@@ -16,6 +16,8 @@ from ondol.sandbox import Sandboxes
 
 #: How long a call may wait for a place in the pool.
 WAIT_S_MAX: Final = 60.0
+#: How long the last log lines may take to the desk at the end.
+FLUSH_S_MAX: Final = 0.5
 
 log = logging.getLogger(__name__)
 

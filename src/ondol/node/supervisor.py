@@ -23,6 +23,9 @@ PAUSE_S_MIN: Final = 0.05
 PAUSE_S_MAX: Final = 10.0
 #: A child that lived this long is taken as healthy: its pause starts over.
 HEALTHY_S: Final = 10.0
+#: Of the time there is for an end, what is kept for putting away: the front is killed with LAST_S of it left, for the others.
+END_S: Final = 3.0
+LAST_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class _Life:
 class Supervisor:
     """`run()` returns when told to stop and everything has ended."""
 
+    #: `stop_s_max` bounds the end: calls under way are given that time less END_S.
     def __init__(
         self, children: Sequence[Child], *, stop_s_max: float, log: Callable[[str], None], env: Mapping[str, str]
     ) -> None:
@@ -66,12 +70,15 @@ class Supervisor:
         self._stopping = False
 
     def run(self, started: Callable[[], None]) -> None:
-        """Start all, call `started` after the first round, then mind them until SIGINT or SIGTERM."""
+        """Start all, call `started` after the first round, then mind them until SIGINT, SIGTERM or the terminal's end.
+
+        Raises OSError when a child cannot be started in the first round; later that is tried again like a death.
+        """
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         before = signal.set_wakeup_fd(write)
-        handlers = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self._signalled) for number in _signals()}
         try:
-            self._turn()
+            self._turn(first=True)
             started()
             while not self._stopping:
                 self._wait(read)
@@ -108,7 +115,7 @@ class Supervisor:
         except BlockingIOError:
             return
 
-    def _turn(self) -> None:
+    def _turn(self, *, first: bool = False) -> None:
         for name, life in self._lives.items():
             if life.process is not None and life.process.poll() is not None:
                 self._reap(name, life)
@@ -116,8 +123,15 @@ class Supervisor:
         started = []
         for name, life in self._lives.items():
             if life.process is None and life.due_s <= now_s and not self._stopping:
-                self._start(self._children[name], life)
-                started.append(name)
+                try:
+                    self._start(self._children[name], life)
+                except OSError as error:  # too many processes, no memory: perhaps not for long
+                    if first:
+                        raise
+                    self._log(f"the {name} could not be started ({error.strerror or error}); trying again")
+                    self._postpone(life)
+                else:
+                    started.append(name)
         self._join(started)
 
     def _reap(self, name: str, life: _Life) -> None:
@@ -128,14 +142,17 @@ class Supervisor:
             self._log(f"the {name} ended ({how}); starting it again")
         if time.monotonic() - life.born_s >= HEALTHY_S:
             life.pause_s = PAUSE_S_MIN
+        self._postpone(life)
+        _close(life)
+
+    def _postpone(self, life: _Life) -> None:
         life.due_s = time.monotonic() + life.pause_s
         life.pause_s = min(life.pause_s * 2, PAUSE_S_MAX)
-        _close(life)
 
     def _start(self, child: Child, life: _Life) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            fd = theirs.fileno()
+        fd = theirs.fileno()
+        try:
             life.process = subprocess.Popen(
                 [*child.command(fd)],
                 pass_fds=(fd, *child.inherited),
@@ -144,6 +161,11 @@ class Supervisor:
                 env=self._env,
                 cwd="/",
             )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         life.line = ours
         life.pidfd = os.pidfd_open(life.process.pid)
         life.born_s = time.monotonic()
@@ -174,10 +196,11 @@ class Supervisor:
         end_s = time.monotonic() + self._stop_s_max
         for name in sorted(self._lives, key=lambda name: name != "front"):
             life = self._lives[name]
+            left_s = end_s - time.monotonic()
             if life.line is not None:
-                _tell(life.line, {"stop": self._stop_s_max * 0.6})
+                _tell(life.line, {"stop": max(left_s - (END_S if name == "front" else LAST_S / 2), 0.0)})
             if name == "front" and life.process is not None:
-                _await(life.process, self._stop_s_max * 0.7)
+                _await(life.process, left_s - LAST_S)
         for life in self._lives.values():
             if life.line is not None:
                 life.line.close()
@@ -186,6 +209,12 @@ class Supervisor:
             if life.process is not None:
                 _await(life.process, end_s - time.monotonic())
                 _close(life)
+
+
+def _signals() -> list[signal.Signals]:
+    """What ends a node. A node that was told to outlive its terminal (nohup) does."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
 def _await(process: subprocess.Popen[bytes], seconds: float) -> None:
