@@ -42,7 +42,11 @@ class Site:
     def __init__(self):
         self.asked = []
         self.outcome = Outcome(
-            status=Status.OK, body=b"hello", target_version=None, report=None, head={"status": 201, "headers": [("x-mine", "1")]}
+            status=Status.OK,
+            body=b"hello",
+            target_version=None,
+            report=None,
+            head={"status": 201, "headers": [("x-mine", "1")]},
         )
         self.error = None
         index = Index()
@@ -93,7 +97,9 @@ def test_a_path_names_function_qualifier_and_the_rest(path, expected):
 
 
 async def test_a_request_reaches_the_function_as_it_was_sent(site):
-    response = await site.get("/fn/site:3/a%20b?c=d&c=e", method="PATCH", headers=[("x-one", "1"), ("x-one", "2")], body=b"\0\xff")
+    response = await site.get(
+        "/fn/site:3/a%20b?c=d&c=e", method="PATCH", headers=[("x-one", "1"), ("x-one", "2")], body=b"\0\xff"
+    )
     [asked] = site.asked
     assert (asked.function, asked.qualifier, asked.payload, asked.body) == ("f1", "3", b"\0\xff", None)
     assert asked.context["method"] == "PATCH"
@@ -110,10 +116,21 @@ async def test_every_answer_carries_the_invocations_id(site):
     assert "x-request-id" in dict((await site.get("/fn/nobody/")).headers)
 
 
-@pytest.mark.parametrize("value", ["Bearer ID:SECRET", "AWS4-HMAC-SHA256 Credential=ID/…"])
+@pytest.mark.parametrize("value", ["Bearer right", "AWS4-HMAC-SHA256 Credential=ID/…"])
 async def test_the_nodes_credentials_end_here(site, value):
-    await site.get(headers=[("authorization", value), ("x-ondol-key", "ID:SECRET"), ("cookie", "mine=1")])
+    await site.get(headers=[("authorization", value), ("cookie", "mine=1")])
     assert site.asked[0].context["headers"] == [("cookie", "mine=1")]
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_a_key_of_the_node_ends_here_however_its_scheme_is_spelt(site, scheme):
+    await site.get(headers=[("authorization", f"{scheme} right")])
+    assert site.asked[0].context["headers"] == []
+
+
+async def test_a_token_next_to_the_nodes_own_key_is_the_applications(site):
+    await site.get(headers=[("authorization", "Bearer for-the-application")])
+    assert site.asked[0].context["headers"] == [("authorization", "Bearer for-the-application")]
 
 
 async def test_the_functions_own_credentials_go_through(site):

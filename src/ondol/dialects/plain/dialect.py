@@ -130,8 +130,10 @@ def unknown() -> Response:
 
 
 def _context(request: Request, root: str, path: str) -> dict[str, object]:
-    bearer = request.header("authorization").partition(" ")[0]
-    own = _OWN_HEADERS | ({"authorization"} if bearer in ("Bearer", "AWS4-HMAC-SHA256") else frozenset())
+    scheme, _, rest = request.header("authorization").partition(" ")
+    # Next to an X-Ondol-Key, a bearer token is the application's own.
+    bearer = scheme.lower() == "bearer" and request.header("x-ondol-key", rest.strip()) == rest.strip()
+    own = _OWN_HEADERS | ({"authorization"} if bearer or scheme.upper() == "AWS4-HMAC-SHA256" else frozenset())
     return {
         "method": request.method,
         "root": root,
