@@ -47,7 +47,11 @@ def check_ratios(found: warm.Warm) -> dict[str, float]:
 def warm_sections(found: warm.Warm) -> list[Section]:
     sections = []
     for mode in warm.MODES:
-        where = f"server and load generator together on CPU {warm.pin()}" if mode == "pinned" else "wherever the scheduler puts them"
+        where = (
+            f"server and load generator together on CPU {warm.pin()}"
+            if mode == "pinned"
+            else "wherever the scheduler puts them"
+        )
         for many in warm.CONNECTIONS:
             figures = _warm_figures(found, mode, many)
             if figures:
@@ -69,16 +73,33 @@ def _warm_figures(found: warm.Warm, mode: str, many: int) -> list[Figure]:
         figures += [
             Figure(what=f"{name}: p50", unit="µs", rounds=[p50(r) for r in rounds], note=found.notes.get(name, "")),
             Figure(what=f"{name}: p99", unit="µs", rounds=[float(r.p99_us) for r in rounds]),
-            Figure(what=f"{name}: calls", unit="/s", rounds=[r.per_s for r in rounds], target=rate, note=f"{failed} failed" if failed else ""),
+            Figure(
+                what=f"{name}: calls",
+                unit="/s",
+                rounds=[r.per_s for r in rounds],
+                target=rate,
+                note=f"{failed} failed" if failed else "",
+            ),
             Figure(what=f"{name}: CPU per call", unit="µs", rounds=[cpu(r) for r in rounds], note=_parts(rounds)),
         ]
     if "Ondol" in names:
-        figures.append(Figure(what="Ondol: failed calls", unit="", rounds=[sum(r.failed for r in warm.rounds_of(found, "Ondol", mode, many))], target="<= 0"))
+        figures.append(
+            Figure(
+                what="Ondol: failed calls",
+                unit="",
+                rounds=[sum(r.failed for r in warm.rounds_of(found, "Ondol", mode, many))],
+                target="<= 0",
+            )
+        )
         for name in names:
             if name != "Ondol":
                 target = ("<= 2.5" if many == 1 else "") if name == FLOOR_FORK else ("" if name.startswith("floor") else "< 1")
-                figures.append(Figure(what=f"Ondol / {name}, p50", unit="×", rounds=ratios(found, name, mode, many, p50), target=target))
-                figures.append(Figure(what=f"Ondol / {name}, CPU per call", unit="×", rounds=ratios(found, name, mode, many, cpu)))
+                figures.append(
+                    Figure(what=f"Ondol / {name}, p50", unit="×", rounds=ratios(found, name, mode, many, p50), target=target)
+                )
+                figures.append(
+                    Figure(what=f"Ondol / {name}, CPU per call", unit="×", rounds=ratios(found, name, mode, many, cpu))
+                )
     return figures
 
 
@@ -89,7 +110,10 @@ def _parts(rounds: list[warm.Round]) -> str:
 
 
 def facts(arguments: list[str]) -> list[str]:
-    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "CPU of unknown make")
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "CPU of unknown make",
+    )
     memory_mib = memory.machine()["MemTotal"] // 1024
     day = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return [
@@ -107,9 +131,16 @@ def facts(arguments: list[str]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", metavar="NAME", choices=["warm", "cold", "burst", "memory", "start", "upload"], help="one of %(choices)s; writes nothing")
+    parser.add_argument(
+        "--only",
+        metavar="NAME",
+        choices=["warm", "cold", "burst", "memory", "start", "upload"],
+        help="one of %(choices)s; writes nothing",
+    )
     parser.add_argument("--quick", action="store_true", help="one short round of each; writes nothing")
-    parser.add_argument("--check", action="store_true", help="fail when a warm call costs 25 %% more CPU than RESULTS.md records")
+    parser.add_argument(
+        "--check", action="store_true", help="fail when a warm call costs 25 %% more CPU than RESULTS.md records"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminated)
     if why := load.available():

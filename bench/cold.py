@@ -16,14 +16,14 @@ BURST = 50
 NAP_S = 0.2
 
 #: Tells environments apart: what is made at import is made once in each.
-NAPS = f'''
+NAPS = f"""
 import os, time
 ME = os.urandom(8).hex()
 
 def handler(event, context):
     time.sleep(event.get("nap_s", {NAP_S}))
     return {{"me": ME}}
-'''
+"""
 
 
 def init_ms(log: str) -> float:
@@ -42,7 +42,11 @@ def create_many(node: Node, names: list[str], code: str) -> None:
 
     def one(name: str) -> None:
         lambda_client.create_function(
-            FunctionName=name, Role=servers.role(node), Code={"ZipFile": archive}, Runtime=servers.runtime(), Handler="app.handler",
+            FunctionName=name,
+            Role=servers.role(node),
+            Code={"ZipFile": archive},
+            Runtime=servers.runtime(),
+            Handler="app.handler",
             Timeout=30,
         )
 
@@ -94,7 +98,9 @@ def cold(*, rounds: int, count: int) -> Section:
         f"beforehand; {rounds} round{'s' * (rounds > 1)}. Timed by the client, from sending to the last byte."
     )
     figures = [
-        Figure(what=f"first call, p{p}", unit="ms", rounds=[percentile(ms, p) for ms, _ in every], target="<= 8" if p == 50 else "")
+        Figure(
+            what=f"first call, p{p}", unit="ms", rounds=[percentile(ms, p) for ms, _ in every], target="<= 8" if p == 50 else ""
+        )
         for p in (50, 90, 99)
     ]
     inits = [percentile(ms, 50) for _, ms in every]

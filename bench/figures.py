@@ -35,7 +35,9 @@ class Figure:
         if relation not in ("<=", ">=", "<", ">"):
             raise ValueError(f"a target reads '<= NUMBER' or '>= NUMBER', not {self.target!r}")
         bound = float(limit.replace(",", ""))
-        return {"<=": self.median <= bound, ">=": self.median >= bound, "<": self.median < bound, ">": self.median > bound}[relation]
+        return {"<=": self.median <= bound, ">=": self.median >= bound, "<": self.median < bound, ">": self.median > bound}[
+            relation
+        ]
 
 
 @dataclass(frozen=True, slots=True)

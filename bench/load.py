@@ -76,7 +76,12 @@ def available() -> str | None:
     if shutil.which("wrk"):
         return None
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "wrk"], capture_output=True, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        subprocess.run(
+            ["apt-get", "install", "-y", "-q", "wrk"],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        )
     return None if shutil.which("wrk") else "wrk is missing: apt-get install wrk"
 
 
@@ -113,7 +118,14 @@ def plain(url: str, body: bytes) -> list[bytes]:
 
 
 def signed(
-    url: str, bodies: Sequence[bytes], *, key: str, secret: str, region: str, service: str, headers: Mapping[str, str] | None = None
+    url: str,
+    bodies: Sequence[bytes],
+    *,
+    key: str,
+    secret: str,
+    region: str,
+    service: str,
+    headers: Mapping[str, str] | None = None,
 ) -> list[bytes]:
     """One signed POST per body, by botocore's own signer."""
     from botocore.auth import SigV4Auth

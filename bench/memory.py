@@ -94,17 +94,28 @@ def memory(*, rounds: int) -> Section:
     )
     labels = {
         "available": ("fall of MemAvailable, for each", "all in: processes, kernel, page cache that cannot be given back"),
-        "pss": ("PSS, for each", "growth of the sum over guests, inits and zygotes: pages shared with the zygote count once, for all"),
+        "pss": (
+            "PSS, for each",
+            "growth of the sum over guests, inits and zygotes: pages shared with the zygote count once, for all",
+        ),
         "kernel": ("kernel memory, for each", " + ".join(KERNEL) + " of /proc/meminfo"),
     }
     figures = [
-        Figure(what=what, unit="MiB", rounds=[found[key] for found in every], target="<= 4" if key == "available" else "", note=note)
+        Figure(
+            what=what,
+            unit="MiB",
+            rounds=[found[key] for found in every],
+            target="<= 4" if key == "available" else "",
+            note=note,
+        )
         for key, (what, note) in labels.items()
         if all(key in found for found in every)
     ]
     figures.append(Figure(what="environments", unit="", rounds=[found["count"] for found in every]))
     if all("pss" in found for found in every):
-        figures.append(Figure(what="PSS and kernel memory", unit="MiB", rounds=[f["pss"] + f["kernel"] for f in every], target="<= 4"))
+        figures.append(
+            Figure(what="PSS and kernel memory", unit="MiB", rounds=[f["pss"] + f["kernel"] for f in every], target="<= 4")
+        )
     return Section("Memory of an idle environment", text, figures)
 
 

@@ -125,7 +125,12 @@ def running(
     log = cwd / f"{port}.log"
     with log.open("wb") as messages, on_cpus(cpus):
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages, cwd=cwd, start_new_session=True,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=messages,
+            stderr=messages,
+            cwd=cwd,
+            start_new_session=True,
             env={**clean_environment(), **(env or {})},
         )
     try:

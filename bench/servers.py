@@ -31,14 +31,14 @@ NAME = "bench-warm"
 
 EVENT = {"name": "you"}
 WANTED = {"hello": "you"}
-HANDLER = '''
+HANDLER = """
 def handler(event, context=None):
     return {"hello": event.get("name", "you")}
 
 
 def http(request):
     return handler(request.get_json())
-'''
+"""
 
 
 class Missing(Exception):
@@ -130,8 +130,13 @@ def path(name: str) -> str:
 def signed(node: nodes.Node, name: str, bodies: Sequence[bytes], **headers: str) -> list[bytes]:
     keys = node.credentials
     return load.signed(
-        node.endpoint + path(name), bodies, key=keys["AWS_ACCESS_KEY_ID"], secret=keys["AWS_SECRET_ACCESS_KEY"],
-        region=keys["AWS_REGION"], service="lambda", headers=headers,
+        node.endpoint + path(name),
+        bodies,
+        key=keys["AWS_ACCESS_KEY_ID"],
+        secret=keys["AWS_SECRET_ACCESS_KEY"],
+        region=keys["AWS_REGION"],
+        service="lambda",
+        headers=headers,
     )
 
 
@@ -184,7 +189,9 @@ def _functions_framework(cpus: set[int] | None) -> Iterator[Server]:
     with _folder() as folder:
         command = [top / "bin/functions-framework", "--target=http", "--source=app.py", "--host=127.0.0.1", f"--port={port}"]
         with processes.running([str(part) for part in command], port=port, cpus=cpus, cwd=folder) as pid:
-            note = f"functions-framework {version(top, 'functions-framework')}, gunicorn as it comes; no isolation, no signatures"
+            note = (
+                f"functions-framework {version(top, 'functions-framework')}, gunicorn as it comes; no isolation, no signatures"
+            )
             yield Server("functions-framework", pid, f"http://127.0.0.1:{port}/", note=note)
 
 
@@ -200,8 +207,12 @@ def _ministack(cpus: set[int] | None) -> Iterator[Server]:
             keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
             client = boto3.client("lambda", endpoint_url=f"http://127.0.0.1:{port}", **keys)
             client.create_function(
-                FunctionName=NAME, Runtime=runtime(), Handler="app.handler", Timeout=30,
-                Role="arn:aws:iam::000000000000:role/bench", Code={"ZipFile": nodes.zipped({"app.py": HANDLER})},
+                FunctionName=NAME,
+                Runtime=runtime(),
+                Handler="app.handler",
+                Timeout=30,
+                Role="arn:aws:iam::000000000000:role/bench",
+                Code={"ZipFile": nodes.zipped({"app.py": HANDLER})},
             )
             url = f"http://127.0.0.1:{port}{path(NAME)}"
             bodies = [body(number) for number in range(DISTINCT)]

@@ -25,8 +25,23 @@ def ready_s(data: Path, request: bytes, url: str) -> tuple[float, float]:
     started = time.perf_counter()
     with (data.parent / "start.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ondol.cli.main", "up", "--data", str(data), "--listen", urlsplit(url).netloc, "--log-level", "warning"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=processes.clean_environment(),
+            [
+                sys.executable,
+                "-m",
+                "ondol.cli.main",
+                "up",
+                "--data",
+                str(data),
+                "--listen",
+                urlsplit(url).netloc,
+                "--log-level",
+                "warning",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=processes.clean_environment(),
         )
     try:
         _until_ready(url, started)

@@ -42,13 +42,20 @@ def archive() -> bytes:
 def request(url: str, name: str, code: bytes) -> bytes:
     """A signed CreateFunction."""
     wanted = {
-        "FunctionName": name, "Role": "arn:aws:iam::000000000000:role/bench", "Runtime": servers.runtime(), "Handler": "app.handler",
+        "FunctionName": name,
+        "Role": "arn:aws:iam::000000000000:role/bench",
+        "Runtime": servers.runtime(),
+        "Handler": "app.handler",
         "Code": {"ZipFile": base64.b64encode(code).decode()},
     }
     keys = os.environ
     return load.signed(
-        url + "/2015-03-31/functions", [json.dumps(wanted).encode()], key=keys["AWS_ACCESS_KEY_ID"],
-        secret=keys["AWS_SECRET_ACCESS_KEY"], region=keys["AWS_REGION"], service="lambda",
+        url + "/2015-03-31/functions",
+        [json.dumps(wanted).encode()],
+        key=keys["AWS_ACCESS_KEY_ID"],
+        secret=keys["AWS_SECRET_ACCESS_KEY"],
+        region=keys["AWS_REGION"],
+        service="lambda",
     )[0]
 
 
@@ -76,7 +83,9 @@ def measured(node: Node, url: str, requests: list[bytes], connections: int, seco
     """Load while another process uploads; its seconds for each archive."""
     command = [sys.executable, "-m", "bench.upload", node.endpoint]
     env = {**processes.clean_environment(), **node.credentials}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=servers.HERE.parent)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=servers.HERE.parent
+    )
     assert process.stdin
     assert process.stdout
     try:
@@ -121,8 +130,17 @@ def upload(*, rounds: int, seconds: int) -> Section:
     for many in CONNECTIONS:
         figures += [
             Figure(what=f"c={many}, warm p99, no upload", unit="ms", rounds=[r.p99_us / 1000 for r in quiet[many]]),
-            Figure(what=f"c={many}, warm p99 during the upload", unit="ms", rounds=[r.p99_us / 1000 for r in busy[many]], target="<= 20"),
-            Figure(what=f"c={many}, with / without", unit="×", rounds=[b.p99_us / q.p99_us for b, q in zip(busy[many], quiet[many], strict=True)]),
+            Figure(
+                what=f"c={many}, warm p99 during the upload",
+                unit="ms",
+                rounds=[r.p99_us / 1000 for r in busy[many]],
+                target="<= 20",
+            ),
+            Figure(
+                what=f"c={many}, with / without",
+                unit="×",
+                rounds=[b.p99_us / q.p99_us for b, q in zip(busy[many], quiet[many], strict=True)],
+            ),
         ]
     figures.append(Figure(what="one upload takes", unit="s", rounds=took))
     figures.append(Figure(what="failed calls", unit="", rounds=[failed], target="<= 0"))

@@ -61,14 +61,26 @@ def one_round(server: Server, mode: str, connections: int, number: int, seconds:
         raise RuntimeError(f"{server.name} answered nothing within {seconds} s")
     used = {part: (after[part] - before.get(part, 0.0)) / result.requests for part in after}
     return Round(
-        server=server.name, mode=mode, connections=connections, number=number, p50_us=result.p50_us, p99_us=result.p99_us,
-        per_s=result.per_s, failed=result.failed, cpu_us=used,
+        server=server.name,
+        mode=mode,
+        connections=connections,
+        number=number,
+        p50_us=result.p50_us,
+        p99_us=result.p99_us,
+        per_s=result.per_s,
+        failed=result.failed,
+        cpu_us=used,
     )
 
 
 def measure(
-    starts: Mapping[str, Start], *, rounds: int, seconds: int, connections: Sequence[int] = CONNECTIONS,
-    modes: Sequence[str] = MODES, verify: bool = True,
+    starts: Mapping[str, Start],
+    *,
+    rounds: int,
+    seconds: int,
+    connections: Sequence[int] = CONNECTIONS,
+    modes: Sequence[str] = MODES,
+    verify: bool = True,
 ) -> Warm:
     """Start all, warm all, then A B C A B C …"""
     found = Warm([], {}, {})
@@ -107,14 +119,17 @@ def _warm(server: Server, connections: int, *, verify: bool) -> None:
     many = min(connections, server.connections_max)
     result = load.run(server.url, server.requests(), connections=many, seconds=1, verify=verify)
     if result.failed:
-        raise RuntimeError(f"{server.name} failed {result.failed} of {result.requests} requests while it was warmed: {result.wrong}")
+        raise RuntimeError(
+            f"{server.name} failed {result.failed} of {result.requests} requests while it was warmed: {result.wrong}"
+        )
 
 
 def _say(round_: Round) -> None:
     print(
         f"  {round_.mode:6} c={round_.connections:<2} {round_.server:24} {round_.p50_us:>7} µs {round_.per_s:>8.0f}/s "
         f"{round_.cpu_us['all']:>7.1f} µs CPU" + (f"  {round_.failed} FAILED" if round_.failed else ""),
-        file=sys.stderr, flush=True,
+        file=sys.stderr,
+        flush=True,
     )
 
 
