@@ -32,7 +32,8 @@ class Gate:
     def principal(self, request, body_sha256):
         if request.header("x-ondol-key") == "wrong":
             raise errors.Denied("not one of ours")
-        kind = Kind.OWNER if request.header("x-ondol-key") else Kind.ANONYMOUS
+        known = request.header("x-ondol-key") or request.header("authorization").startswith(("Bearer ID", "AWS4-HMAC"))
+        kind = Kind.OWNER if known else Kind.ANONYMOUS
         return Principal(kind=kind, account=ACCOUNT, region=REGION, name="who")
 
 
