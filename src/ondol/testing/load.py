@@ -205,13 +205,13 @@ def client(node: Node) -> Any:
     return node.client(read_timeout=CLIENT_S_MAX, connect_timeout=2)
 
 
-def deploy(aws: Any, name: str, *, ballast_bytes: int = 0) -> None:
-    """A function that answers with its name."""
-    files: dict[str, str | bytes] = {"app.py": FUNCTION.format(name=name)}
+def deploy(aws: Any, name: str, *, source: str = FUNCTION, ballast_bytes: int = 0, timeout_s: int = 10) -> None:
+    """A function; unless `source` says otherwise, one that answers with its name."""
+    files: dict[str, str | bytes] = {"app.py": source.replace("{name!r}", repr(name))}
     if ballast_bytes:
         files["ballast"] = os.urandom(ballast_bytes)
     code = {"ZipFile": zipped(files)}
-    aws.create_function(FunctionName=name, Runtime="python3.11", Handler="app.handler", Role=ROLE, Code=code, Timeout=10)
+    aws.create_function(FunctionName=name, Runtime="python3.11", Handler="app.handler", Role=ROLE, Code=code, Timeout=timeout_s)
 
 
 def until(see: Callable[[], Any], seconds_max: float) -> float:
