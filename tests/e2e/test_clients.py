@@ -97,6 +97,22 @@ def test_no_call_after_an_update_runs_old_code(aws, deploy):
         assert [answer(aws.invoke(FunctionName=function)) for _ in range(3)] == [number] * 3
 
 
+@pytest.mark.parametrize("change", ["update", "delete"])
+def test_a_call_under_way_ends_well_whatever_happens_to_its_function(node, aws, deploy, change):
+    function = deploy("import time\ndef handler(event, context):\n    print('in'); time.sleep(event)\n    return 'old'\n", Timeout=20)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        under_way = threads.submit(aws.invoke, FunctionName=function, Payload=b"2")
+        until(lambda: any(line.startswith("in") for line in logged(node, function)))
+        if change == "update":
+            aws.update_function_code(FunctionName=function, ZipFile=zipped({"app.py": saying("new")}))
+            aws.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig=WAIT)
+            assert answer(aws.invoke(FunctionName=function)) == "new"
+        else:
+            aws.delete_function(FunctionName=function)
+            assert refused(aws.invoke, FunctionName=function)[:2] == ("ResourceNotFoundException", 404)
+        assert answer(under_way.result()) == "old"
+
+
 def test_a_new_configuration_reaches_the_function(aws, deploy):
     function = deploy("import os\ndef handler(event, context):\n    return [os.environ.get('MODE'), context.memory_limit_in_mb]\n")
     assert answer(aws.invoke(FunctionName=function)) == [None, "128"]
