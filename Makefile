@@ -8,6 +8,7 @@ BIN := .venv/bin
 PY := $(BIN)/python3
 JOBS ?= 2
 SEEDS ?= 200000
+KILLS ?= 60
 ROUNDS ?= 5
 DEV := .[dev,oracle]
 
@@ -72,8 +73,9 @@ bench: $(INSTALLED_DEV) ## measure, and write bench/RESULTS.md
 bench-check: $(INSTALLED_DEV) ## fail when a call costs 25 % more CPU than bench/RESULTS.md says
 	@$(PY) -m bench --check
 
-soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, then all else ROUNDS times
+soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, KILLS random kills, then all else ROUNDS times
 	@ONDOL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) --timeout 0 tests/sim
+	@ONDOL_SOAK_KILLS=$(KILLS) $(PY) -m pytest -q --timeout 0 tests/soak/test_*.py
 	@for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q -n $(JOBS) --dist loadgroup || exit 1; done
 
 clean: ## remove the environment and caches; data (.ondol) stays
