@@ -72,7 +72,11 @@ def logged(node, function):
 # boto3: the life of a function ------------------------------------------------------------------------------------------
 def test_a_function_lives_from_creation_to_deletion(aws, name):
     made = aws.create_function(
-        FunctionName=name, Runtime="python3.11", Handler="app.handler", Role=ROLE, Code={"ZipFile": zipped({"app.py": saying("one")})}
+        FunctionName=name,
+        Runtime="python3.11",
+        Handler="app.handler",
+        Role=ROLE,
+        Code={"ZipFile": zipped({"app.py": saying("one")})},
     )
     assert made["State"] in ("Pending", "Active")
     aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=WAIT)
@@ -92,14 +96,18 @@ def test_a_function_lives_from_creation_to_deletion(aws, name):
 def test_no_call_after_an_update_runs_old_code(aws, deploy):
     function = deploy("def handler(event, context):\n    return 0\n")
     for number in range(1, 6):
-        aws.update_function_code(FunctionName=function, ZipFile=zipped({"app.py": f"def handler(event, context):\n    return {number}\n"}))
+        aws.update_function_code(
+            FunctionName=function, ZipFile=zipped({"app.py": f"def handler(event, context):\n    return {number}\n"})
+        )
         aws.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig=WAIT)
         assert [answer(aws.invoke(FunctionName=function)) for _ in range(3)] == [number] * 3
 
 
 @pytest.mark.parametrize("change", ["update", "delete"])
 def test_a_call_under_way_ends_well_whatever_happens_to_its_function(node, aws, deploy, change):
-    function = deploy("import time\ndef handler(event, context):\n    print('in'); time.sleep(event)\n    return 'old'\n", Timeout=20)
+    function = deploy(
+        "import time\ndef handler(event, context):\n    print('in'); time.sleep(event)\n    return 'old'\n", Timeout=20
+    )
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         under_way = threads.submit(aws.invoke, FunctionName=function, Payload=b"2")
         until(lambda: any(line.startswith("in") for line in logged(node, function)))
@@ -114,7 +122,9 @@ def test_a_call_under_way_ends_well_whatever_happens_to_its_function(node, aws, 
 
 
 def test_a_new_configuration_reaches_the_function(aws, deploy):
-    function = deploy("import os\ndef handler(event, context):\n    return [os.environ.get('MODE'), context.memory_limit_in_mb]\n")
+    function = deploy(
+        "import os\ndef handler(event, context):\n    return [os.environ.get('MODE'), context.memory_limit_in_mb]\n"
+    )
     assert answer(aws.invoke(FunctionName=function)) == [None, "128"]
     aws.update_function_configuration(FunctionName=function, MemorySize=256, Environment={"Variables": {"MODE": "fast"}})
     aws.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig=WAIT)
@@ -196,7 +206,10 @@ def test_a_stale_revision_is_refused_and_changes_nothing(aws, deploy):
     aws.update_function_configuration(FunctionName=function, Description="x")
     aws.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig=WAIT)
     code = zipped({"app.py": saying("new")})
-    assert refused(aws.update_function_code, FunctionName=function, ZipFile=code, RevisionId=stale)[:2] == ("PreconditionFailedException", 412)
+    assert refused(aws.update_function_code, FunctionName=function, ZipFile=code, RevisionId=stale)[:2] == (
+        "PreconditionFailedException",
+        412,
+    )
     assert answer(aws.invoke(FunctionName=function)) == "old"
     fresh = aws.get_function_configuration(FunctionName=function)["RevisionId"]
     aws.update_function_code(FunctionName=function, ZipFile=code, RevisionId=fresh)
@@ -229,7 +242,8 @@ def test_ten_threads_at_once_each_get_their_own_answer(aws, deploy):
 
     def calls(thread):
         return all(
-            answer(aws.invoke(FunctionName=function, Payload=json.dumps([thread, call]))) == [thread, call] for call in range(10)
+            answer(aws.invoke(FunctionName=function, Payload=json.dumps([thread, call]))) == [thread, call]
+            for call in range(10)
         )
 
     with concurrent.futures.ThreadPoolExecutor(10) as threads:
@@ -333,7 +347,11 @@ def test_an_account_with_no_room_left_throttles(possible):
 def signed(node, *, secret=None, path="/2015-03-31/functions/", query=False, expires=60):
     request = AWSRequest(method="GET", url=node.endpoint + path)
     credentials = Credentials(node.credentials["AWS_ACCESS_KEY_ID"], secret or node.credentials["AWS_SECRET_ACCESS_KEY"])
-    made = SigV4QueryAuth(credentials, "lambda", "us-east-1", expires=expires) if query else SigV4Auth(credentials, "lambda", "us-east-1")
+    made = (
+        SigV4QueryAuth(credentials, "lambda", "us-east-1", expires=expires)
+        if query
+        else SigV4Auth(credentials, "lambda", "us-east-1")
+    )
     made.add_auth(request)
     return request.prepare()
 
@@ -374,7 +392,11 @@ def test_an_expired_presigned_link_is_refused(node):
 
 def test_an_unknown_key_is_refused(node):
     stranger = boto3.client(
-        "lambda", endpoint_url=node.endpoint, region_name="us-east-1", aws_access_key_id="AKIAUNKNOWNUNKNOWN00", aws_secret_access_key="x"
+        "lambda",
+        endpoint_url=node.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="AKIAUNKNOWNUNKNOWN00",
+        aws_secret_access_key="x",
     )
     assert refused(stranger.list_functions)[:2] == ("UnrecognizedClientException", 403)
 
@@ -422,7 +444,12 @@ def test_an_operation_that_is_not_built_says_so(node):
 
 def test_a_validation_error_names_the_member(aws):
     code, status, message = refused(
-        aws.create_function, FunctionName="x", Runtime="python9.9", Handler="a.b", Role=ROLE, Code={"ZipFile": zipped({"a.py": ""})}
+        aws.create_function,
+        FunctionName="x",
+        Runtime="python9.9",
+        Handler="a.b",
+        Role=ROLE,
+        Code={"ZipFile": zipped({"a.py": ""})},
     )
     assert status == 400
     assert "python9.9" in message

@@ -13,7 +13,9 @@ from ondol.runtimes.interpreters import Interpreters
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-RUNTIMES = sorted({found.name for found in Interpreters.discover().all()}, key=lambda name: int(name.partition(".")[2])) or ["python3.11"]
+RUNTIMES = sorted({found.name for found in Interpreters.discover().all()}, key=lambda name: int(name.partition(".")[2])) or [
+    "python3.11"
+]
 each_runtime = pytest.mark.parametrize("runtime", RUNTIMES)
 
 
@@ -41,7 +43,9 @@ def call(aws):
 
 def body(text):
     """A module whose handler is these lines; `event` and `context` are there."""
-    return "import os, sys, time, json\ndef handler(event, context):\n" + "".join(f"    {line}\n" for line in text.strip().splitlines())
+    return "import os, sys, time, json\ndef handler(event, context):\n" + "".join(
+        f"    {line}\n" for line in text.strip().splitlines()
+    )
 
 
 # What a handler is given ------------------------------------------------------------------------------------------------
@@ -77,7 +81,11 @@ return {"name": c.function_name, "version": c.function_version, "arn": c.invoked
     assert environ["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{runtime}"
     assert environ["AWS_LAMBDA_LOG_GROUP_NAME"] == seen["group"] == f"/aws/lambda/{function}"
     assert environ["AWS_LAMBDA_LOG_STREAM_NAME"] == seen["stream"]
-    assert (environ["AWS_REGION"], environ["LAMBDA_TASK_ROOT"], environ["_HANDLER"]) == ("us-east-1", "/var/task", "app.handler")
+    assert (environ["AWS_REGION"], environ["LAMBDA_TASK_ROOT"], environ["_HANDLER"]) == (
+        "us-east-1",
+        "/var/task",
+        "app.handler",
+    )
     assert environ["AWS_SESSION_TOKEN"]
     assert not [found for found in environ if found.startswith(("ONDOL_", "PYTEST"))]
 
@@ -103,12 +111,17 @@ print("en")
     for _ in range(2):  # cold and warm
         called = call(function)
         assert called.error is None, called.answer
-        assert [re.sub(r"^\[WARNING\]\t\S+Z\t\S+\t", "", line) for line in called.lines] == "one two three four five six seven".split()
+        assert [
+            re.sub(r"^\[WARNING\]\t\S+Z\t\S+\t", "", line) for line in called.lines
+        ] == "one two three four five six seven".split()
 
 
 @each_runtime
 def test_an_exception_comes_back_with_its_trace(deploy, call, runtime):
-    function = deploy("def handler(event, context):\n    return inner(event)\n\n\ndef inner(x):\n    raise ValueError('no ' + x)\n", runtime=runtime)
+    function = deploy(
+        "def handler(event, context):\n    return inner(event)\n\n\ndef inner(x):\n    raise ValueError('no ' + x)\n",
+        runtime=runtime,
+    )
     called = call(function, "good")
     assert called.error == "Unhandled"
     assert (called.answer["errorType"], called.answer["errorMessage"]) == ("ValueError", "no good")
@@ -123,8 +136,18 @@ def test_an_exception_comes_back_with_its_trace(deploy, call, runtime):
 @pytest.mark.parametrize(
     ("files", "handler", "kind", "words"),
     [
-        ({"app.py": "import not_there"}, "app.handler", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'not_there'"),
-        ({"app.py": ""}, "other.handler", "Runtime.ImportModuleError", "Unable to import module 'other': No module named 'other'"),
+        (
+            {"app.py": "import not_there"},
+            "app.handler",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'app': No module named 'not_there'",
+        ),
+        (
+            {"app.py": ""},
+            "other.handler",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'other': No module named 'other'",
+        ),
         ({"app.py": ""}, "app.absent", "Runtime.HandlerNotFound", "Handler 'absent' missing on module 'app'"),
         ({"app.py": "def f(:\n"}, "app.f", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app'"),
         ({"app.py": "def f(e, c): return {1, 2}"}, "app.f", "Runtime.MarshalError", "Unable to marshal response"),
@@ -261,7 +284,12 @@ def test_memory_over_the_limit_is_an_error_and_the_next_call_works(deploy, call)
 
 def test_a_child_that_eats_the_memory_does_not_hang_the_call(deploy, call):
     eater = "held = []\nwhile True:\n    held.append(bytearray(4 << 20)); held[-1][::4096] = b'x' * 1024"
-    function = deploy(body(f"import subprocess\nif event:\n    return subprocess.run([sys.executable, '-c', {eater!r}]).returncode\nreturn 'fine'"), Timeout=20)
+    function = deploy(
+        body(
+            f"import subprocess\nif event:\n    return subprocess.run([sys.executable, '-c', {eater!r}]).returncode\nreturn 'fine'"
+        ),
+        Timeout=20,
+    )
     called = call(function, True)
     assert called.error == "Unhandled" or called.answer != 0
     assert call(function, False).answer == "fine"
@@ -269,7 +297,13 @@ def test_a_child_that_eats_the_memory_does_not_hang_the_call(deploy, call):
 
 @pytest.mark.parametrize(
     "doing",
-    ["while True: os.fork()", "os.closerange(0, 1024)", "while True: os.open('/dev/null', 0)", "os.kill(os.getpid(), 15)", "import ctypes; ctypes.string_at(0)"],
+    [
+        "while True: os.fork()",
+        "os.closerange(0, 1024)",
+        "while True: os.open('/dev/null', 0)",
+        "os.kill(os.getpid(), 15)",
+        "import ctypes; ctypes.string_at(0)",
+    ],
     ids=["forks", "closes", "opens", "term", "segv"],
 )
 def test_whatever_a_handler_does_to_itself_the_next_call_gets_through(deploy, call, doing):
@@ -397,7 +431,9 @@ return [who["Arn"], who["Account"], refused, boto3.__file__]
 def test_a_functions_credentials_do_no_more_outside(node, deploy, call):
     import boto3
 
-    function = deploy(body("return [os.environ[n] for n in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN')]"))
+    function = deploy(
+        body("return [os.environ[n] for n in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN')]")
+    )
     key, secret, token = call(function).answer
     stolen = boto3.client(
         "lambda", endpoint_url=node.endpoint, region_name="us-east-1",
@@ -415,7 +451,12 @@ def test_a_functions_credentials_do_no_more_outside(node, deploy, call):
 
 
 def test_code_may_bring_its_own_copy_of_a_package_that_is_there(deploy, call):
-    function = deploy({"boto3/__init__.py": "mine = True\n", "app.py": "import boto3\ndef handler(e, c):\n    return [boto3.mine, boto3.__file__]\n"})
+    function = deploy(
+        {
+            "boto3/__init__.py": "mine = True\n",
+            "app.py": "import boto3\ndef handler(e, c):\n    return [boto3.mine, boto3.__file__]\n",
+        }
+    )
     assert call(function).answer == [True, "/var/task/boto3/__init__.py"]
 
 
@@ -427,7 +468,9 @@ def test_a_warm_environment_is_used_again(deploy, call):
 def test_concurrent_calls_never_share_an_environment(aws, deploy):
     import concurrent.futures
 
-    function = deploy("import time\nbusy = False\ndef handler(e, c):\n    global busy\n    assert not busy\n    busy = True\n    time.sleep(0.05)\n    busy = False\n    return 1\n")
+    function = deploy(
+        "import time\nbusy = False\ndef handler(e, c):\n    global busy\n    assert not busy\n    busy = True\n    time.sleep(0.05)\n    busy = False\n    return 1\n"
+    )
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         calls = [threads.submit(aws.invoke, FunctionName=function) for _ in range(40)]
         assert [json.loads(made.result()["Payload"].read()) for made in calls] == [1] * 40

@@ -83,7 +83,9 @@ def refusal(done, code=4):
 
 # Clients that hang up ---------------------------------------------------------------------------------------------------
 def test_a_client_that_hangs_up_cancels_nothing(node, deploy, aws):
-    function = deploy("import time\ncalls = 0\ndef handler(event, context):\n    global calls\n    calls += 1\n    time.sleep(event)\n    return calls\n")
+    function = deploy(
+        "import time\ncalls = 0\ndef handler(event, context):\n    global calls\n    calls += 1\n    time.sleep(event)\n    return calls\n"
+    )
     assert answer(aws.invoke(FunctionName=function, Payload=b"0")) == 1
     impatient = node.client("lambda", read_timeout=1)
     with pytest.raises(Exception, match="[Tt]imed? ?out"):
@@ -255,7 +257,12 @@ def test_a_second_start_has_everything_and_begins_clean(possible):
 def test_a_signal_ends_everything_with_calls_under_way(possible, how):
     with directory() as top:
         node = start(top / "data")
-        make(node, "slow", "import time, subprocess\ndef handler(event, context):\n    subprocess.Popen(['sleep', '1000'])\n    print('in', flush=True)\n    time.sleep(600)\n", Timeout=900)
+        make(
+            node,
+            "slow",
+            "import time, subprocess\ndef handler(event, context):\n    subprocess.Popen(['sleep', '1000'])\n    print('in', flush=True)\n    time.sleep(600)\n",
+            Timeout=900,
+        )
         caller = node.client("lambda")
         import threading
 
@@ -297,7 +304,15 @@ def test_a_client_that_finds_no_node_is_told_how_to_start_one(possible):
         assert "ondol up" in done.stderr
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
-        done = ondol("ls", env={**clean_environment(), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
+        done = ondol(
+            "ls",
+            env={
+                **clean_environment(),
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+            },
+        )
         assert done.returncode == 3
         assert str(port) in done.stderr
 
@@ -339,10 +354,14 @@ def test_a_folder_is_deployed_called_shown_and_removed(node, name):
 def test_a_file_and_an_archive_are_deployed_and_updated(node, name, tmp_path):
     code = tmp_path / "greet.py"
     code.write_text("def handler(event, context):\n    return 'file'\n")
-    assert node.ondol("deploy", str(code), "--name", name, "--timeout", "7", "--memory", "256", "--env", "MODE=b").returncode == 0
+    assert (
+        node.ondol("deploy", str(code), "--name", name, "--timeout", "7", "--memory", "256", "--env", "MODE=b").returncode == 0
+    )
     assert json.loads(node.ondol("invoke", name).stdout) == "file"
     archive = tmp_path / "greet.zip"
-    archive.write_bytes(zipped({"greet.py": "import os\ndef handler(event, context):\n    return ['zip', os.environ['MODE']]\n"}))
+    archive.write_bytes(
+        zipped({"greet.py": "import os\ndef handler(event, context):\n    return ['zip', os.environ['MODE']]\n"})
+    )
     updated = node.ondol("deploy", str(archive), "--name", name, "--json")
     assert updated.returncode == 0, updated.stderr
     json.loads(updated.stdout)
@@ -399,7 +418,9 @@ def test_logs_are_followed_while_they_come(node, deploy, aws):
     function = deploy("def handler(event, context):\n    print('word', event)\n")
     aws.invoke(FunctionName=function, Payload=b"1")
     command = [sys.executable, "-m", "ondol.cli.main", "logs", function, "--follow"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**node.environment(), "PYTHONUNBUFFERED": "1"}) as following:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**node.environment(), "PYTHONUNBUFFERED": "1"}
+    ) as following:
         seen = []
 
         def see(words):
@@ -420,7 +441,12 @@ def test_logs_are_followed_while_they_come(node, deploy, aws):
 
 def test_the_doctor_finds_this_machine_fit(possible):
     with directory() as top:
-        done = ondol("doctor", "--json", cwd=top, env={**clean_environment(), "ONDOL_LISTEN": "127.0.0.1:0", "ONDOL_DATA": str(top / "data")})
+        done = ondol(
+            "doctor",
+            "--json",
+            cwd=top,
+            env={**clean_environment(), "ONDOL_LISTEN": "127.0.0.1:0", "ONDOL_DATA": str(top / "data")},
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         findings = json.loads(done.stdout)
         assert "python3" in json.dumps(findings)
@@ -430,6 +456,12 @@ def test_the_doctor_finds_this_machine_fit(possible):
 def test_env_is_what_a_shell_can_evaluate(node):
     said = ondol("env", "--data", str(node.data)).stdout
     assert all(re.fullmatch(r"export [A-Z_]+=\S+", line) for line in said.splitlines())
-    shell = subprocess.run(["sh", "-c", 'eval "$SAID"; echo "$AWS_ENDPOINT_URL"'], env={**clean_environment(), "SAID": said}, capture_output=True, text=True, check=True)
+    shell = subprocess.run(
+        ["sh", "-c", 'eval "$SAID"; echo "$AWS_ENDPOINT_URL"'],
+        env={**clean_environment(), "SAID": said},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert shell.stdout.strip() == node.endpoint
     assert urlsplit(node.endpoint).hostname == "127.0.0.1"

@@ -57,5 +57,9 @@ def test_ways_to_fail_are_told_and_the_next_call_works(theirs, event, kind):
 
 
 def test_a_web_function_answers(theirs):
-    theirs.put_web("site", {"app.py": "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"}, "app:app")
+    theirs.put_web(
+        "site",
+        {"app.py": "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"},
+        "app:app",
+    )
     assert theirs.http("GET", "/fn/site/").data == b"hello"

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-WSGI = '''
+WSGI = """
 import hashlib, json, os, sys, time
 
 def app(environ, start_response):
@@ -66,9 +66,9 @@ def app(environ, start_response):
         return [b"hello"]
     start_response("404 Not Found", [("Content-Type", "text/plain")])
     return [b"nothing here"]
-'''
+"""
 
-ASGI = '''
+ASGI = """
 import asyncio, hashlib, json
 
 started = []
@@ -117,9 +117,9 @@ async def app(scope, receive, send):
         raise RuntimeError("broken on purpose")
     else:
         await reply(404, [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")], b"nothing here")
-'''
+"""
 
-SERVER = '''
+SERVER = """
 import hashlib, http.server, os
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -155,7 +155,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-'''
+"""
 
 BIG = hashlib.sha256(b"".join(bytes([n % 256]) * 65536 for n in range(200))).hexdigest()
 
@@ -219,7 +219,9 @@ def test_the_functions_own_authorization_does_reach_it(get):
     assert get("wsgi", "/seen", authorization="Basic dXNlcjpwYXNz").json()["HTTP_AUTHORIZATION"] == "Basic dXNlcjpwYXNz"
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "image/png", "application/x-www-form-urlencoded", "text/html; charset=euc-kr"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "image/png", "application/x-www-form-urlencoded", "text/html; charset=euc-kr"]
+)
 def test_any_content_goes_through_untouched(get, content_type):
     content = bytes(range(256)) * 10
     response = get("wsgi", "/echo", "PUT", content, content_type=content_type)

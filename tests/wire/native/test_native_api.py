@@ -158,7 +158,12 @@ async def test_an_archive_in_a_large_body_is_taken_too(api):
 
 @pytest.mark.parametrize(
     ("method", "path", "body"),
-    [("GET", "/functions", None), ("GET", "/functions/site", None), ("PUT", "/functions/site", {}), ("DELETE", "/functions/site", None)],
+    [
+        ("GET", "/functions", None),
+        ("GET", "/functions/site", None),
+        ("PUT", "/functions/site", {}),
+        ("DELETE", "/functions/site", None),
+    ],
 )
 async def test_only_owners_may(api, method, path, body):
     await api.put()
@@ -169,7 +174,8 @@ async def test_only_owners_may(api, method, path, body):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/functions"), ("GET", "/"), ("GET", "/functions/a/b"), ("PATCH", "/functions/a"), ("GET", "/nothing")]
+    ("method", "path"),
+    [("POST", "/functions"), ("GET", "/"), ("GET", "/functions/a/b"), ("PATCH", "/functions/a"), ("GET", "/nothing")],
 )
 async def test_what_is_not_there_says_what_is(api, method, path):
     status, said = await api(method, path)
