@@ -56,7 +56,7 @@ def warm_sections(found: warm.Warm) -> list[Section]:
             figures = _warm_figures(found, mode, many)
             if figures:
                 title = f"Warm calls, {'pinned' if mode == 'pinned' else 'not pinned'}, {many} connection{'s' * (many > 1)}"
-                sections.append(Section(title, f"{where.capitalize()}; rounds in turn.", figures))
+                sections.append(Section(title, f"{where[0].upper()}{where[1:]}; rounds in turn.", figures))
     if found.missing:
         lines = "\n".join(f"- {name}: {reason}" for name, reason in found.missing.items())
         sections.append(Section("Not measured", lines))
