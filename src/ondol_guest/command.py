@@ -86,7 +86,7 @@ def answer(wire, port, invocation, flags, payload):
         finish(wire, invocation)
     except Gone:
         raise
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         print("[ondol] the command did not answer: %r" % (error,), file=sys.stderr, flush=True)
         if begun:
             finish(wire, invocation, cut=True)
@@ -111,6 +111,16 @@ def ask(connection, request, stream):
     if chunked:
         connection.putheader("Transfer-Encoding", "chunked")
     connection.endheaders()
+    try:
+        send_body(connection, stream, chunked)
+    except (BrokenPipeError, ConnectionResetError):
+        # A server may answer and close before it has read everything ("too large", for example): that is its answer.
+        pass
+    return connection.getresponse()
+
+
+def send_body(connection, stream, chunked):
+    """The request's body as it comes."""
     while True:
         piece = stream.chunk()
         if not piece:
@@ -118,4 +128,3 @@ def ask(connection, request, stream):
         connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
     if chunked:
         connection.send(b"0\r\n\r\n")
-    return connection.getresponse()

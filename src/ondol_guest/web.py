@@ -198,6 +198,8 @@ class Response:
         self._head = None
 
     def write(self, data):
+        if not data:
+            return  # the head waits for the first bytes: until then the application may change it
         if not self.sent:
             self._result(self._opened(), b"", frames.MORE)
             self.sent = True
@@ -255,10 +257,11 @@ def environ_of(request, stream):
         "PATH_INFO": _text(request.get("path", "/")),
         "QUERY_STRING": request.get("query", ""),
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": request.get("client", "").rpartition(":")[0],
+        "REMOTE_ADDR": split_host(request.get("client", ""))[0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": request.get("scheme", "http"),
         "wsgi.input": io.BufferedReader(Input(stream)),
+        "wsgi.input_terminated": True,  # a body without a Content-Length can be read to its end
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": False,
         "wsgi.multiprocess": True,
@@ -270,9 +273,18 @@ def environ_of(request, stream):
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = "HTTP_" + key
         environ[key] = environ[key] + "," + value if key in environ else value
-    host, _, port = environ.get("HTTP_HOST", "localhost").partition(":")
+    host, port = split_host(environ.get("HTTP_HOST", "localhost"))
     environ["SERVER_NAME"], environ["SERVER_PORT"] = host, port or "80"
     return environ
+
+
+def split_host(text):
+    """(host, port or "") of "host", "host:port" or "[address]:port"."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        return host, port[1:]
+    host, _, port = text.partition(":")
+    return host, port
 
 
 def _text(path):

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from ondol_guest import frames
 from ondol_guest.guest import Gone
-from ondol_guest.web import finish
+from ondol_guest.web import finish, split_host
 
 
 async def serve_asgi(wire, application):
@@ -100,7 +100,7 @@ class Call:
             await self._take()
 
     async def receive(self):
-        if self._told:
+        if self._told or self._done:
             # An application that waits here waits for a hang-up. The node tells of none: what was started is finished.
             await self._gone.wait()
             return {"type": "http.disconnect"}
@@ -112,6 +112,8 @@ class Call:
         return {"type": "http.request", "body": body, "more_body": more}
 
     async def send(self, message):
+        if self._done:
+            return  # a task that outlives its request: what it says has no place any more
         if message["type"] == "http.response.start":
             self._head = {
                 "status": message["status"],
@@ -214,8 +216,8 @@ class Lifespan:
 def scope_of(request, state):
     """The http scope of a request."""
     headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in request.get("headers", ())]
-    host, _, port = dict(request.get("headers", ())).get("host", "localhost").partition(":")
-    client, _, client_port = request.get("client", "").rpartition(":")
+    host, port = split_host(dict(request.get("headers", ())).get("host", "localhost"))
+    client, client_port = split_host(request.get("client", ""))
     raw = request.get("path", "/")
     root = request.get("root", "")
     return {
