@@ -26,9 +26,12 @@ def owner_key(data: Path, account: str, created_s: float) -> AccessKey:
     path = data / "credentials.json"
     try:
         found = json.loads(path.read_bytes())
-        return AccessKey(
+        key = AccessKey(
             id=found["access_key_id"], secret=found["secret_access_key"], account=found["account"], created_s=found["created_s"]
         )
+        if not all(isinstance(part, str) and part for part in (key.id, key.secret, key.account)):
+            raise ValueError  # an empty secret would let in whoever knows the id
+        return key
     except FileNotFoundError:
         key = AccessKey(
             id="AKIA" + "".join(secrets.choice(_ID_LETTERS) for _ in range(16)),
