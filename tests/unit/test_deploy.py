@@ -379,3 +379,10 @@ async def test_a_front_that_is_away_is_asked_again_until_it_is_back(tmp_path, mo
         made = await desk.deployments.create(new())
         await desk.settled()
         assert desk.index.function(made.function.id).stage is Stage.READY
+
+
+async def test_one_name_is_one_function_whichever_dialect_gave_it(deployments):
+    await created(deployments, "mine")
+    with pytest.raises(AlreadyExists):
+        await deployments.create(new("mine", dialect="another"))
+    await created(deployments, "mine", dialect="another", region="elsewhere")

@@ -135,6 +135,14 @@ class Index:
         """All of them, in no order."""
         return list(self._functions.values())
 
+    def named(self, account: str, region: str, name: str) -> Function | None:
+        """The function that any dialect calls `name`."""
+        for dialect in {dialect for dialect, *_ in self._names}:
+            found = self.handle(dialect, account, region, name)
+            if found is not None:
+                return found
+        return None
+
     def names(self, dialect: str, account: str, region: str, *, after: str = "", limit: int = 10_000) -> Sequence[str]:
         """Names the dialect gave, in order, greater than `after`."""
         names = self._names.get((dialect, account, region), [])

@@ -140,8 +140,11 @@ class Deployments:
         return code
 
     async def create(self, new: NewFunction) -> Deployed:
-        """A function with its handle, first revision and, on request, first version, in one commit. Raises AlreadyExists."""
-        if self.index.handle(new.dialect, new.account, new.region, new.handle):
+        """A function with its handle, first revision and, on request, first version, in one commit. Raises AlreadyExists.
+
+        One name is one function, whichever dialect gave it: people see them in one list.
+        """
+        if self.index.named(new.account, new.region, new.handle):
             raise AlreadyExists(f"function already exists: {new.handle}")
         now_s, function_id, revision_id = self._clock.wall_s(), self._ids(), self._ids()
         revision = Revision(
