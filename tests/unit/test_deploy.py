@@ -76,11 +76,6 @@ async def test_a_name_is_given_once_even_when_two_ask_at_the_same_time(deploymen
         await deployments.create(new())
 
 
-async def test_the_same_name_in_another_region_or_dialect_is_another_function(deployments):
-    names = [await created(deployments), await created(deployments, region="s"), await created(deployments, dialect="e")]
-    assert len({function.id for function in names}) == 3
-
-
 async def test_a_create_that_cannot_be_written_leaves_nothing(deployments, store):
     store.fail_next = OutOfSpace("the disk is full")
     with pytest.raises(OutOfSpace):
