@@ -27,6 +27,10 @@ class Dialect(Protocol):
 class Gatekeeper(Protocol):
     """Who asks, whatever the scheme: a signed request, a bearer key, nobody."""
 
+    def vet(self, request: Request) -> bool:
+        """Before a large body is read: False for nobody's request. Raises Denied for credentials that no body can prove."""
+        ...
+
     def principal(self, request: Request, body_sha256: str | None) -> Principal:
         """The principal behind a request.
 

@@ -25,6 +25,9 @@ APP = base64.b64encode(zipped({"app.py": "def app(environ, start_response): ..."
 
 
 class Gate:
+    def vet(self, request):
+        return self.principal(request, None).kind is not Kind.ANONYMOUS
+
     def principal(self, request, body_sha256):
         who = request.header("authorization")
         if who == "wrong":
@@ -145,6 +148,13 @@ async def test_a_name_that_is_none_is_refused(api, name):
 async def test_a_body_too_long_is_refused_by_its_length(api):
     status, said = await api("PUT", "/functions/site", b"x" * (BODY_BYTES_MAX + 1))
     assert (status, said["error"]) == (413, "TooLarge")
+
+
+@pytest.mark.parametrize("settings", [{"variables": {"A": "x\0y"}}, {"variables": {"A": "\ud800"}}, {"handler": "app\0:app"}])
+async def test_what_no_process_can_have_is_refused(api, settings):
+    status, said = await api.put(**settings)
+    assert (status, bool(said["message"])) == (400, True)
+    assert (await api("GET", "/functions/site"))[0] == 404
 
 
 async def test_an_archive_in_a_large_body_is_taken_too(api):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 
 from ondol.clock import Clock
-from ondol.dialects.aws.auth import Verifier
+from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request
 from ondol.model.errors import Denied
@@ -24,8 +24,25 @@ class Gate:
         self._service = service
         self._clock = clock
 
+    def vet(self, request: Request) -> bool:
+        """Whether somebody asks who may turn out to be right. Raises Denied for credentials that are wrong already."""
+        return self._asks(request) is not None
+
     def principal(self, request: Request, body_sha256: str | None) -> Principal:
         """Raises Denied for credentials that are wrong."""
+        verifier = self._verifier
+        asks = self._asks(request)
+        if asks is None:
+            return Principal(kind=Kind.ANONYMOUS, account=verifier.account, region=verifier.region, name="anonymous")
+        if isinstance(asks, Principal):
+            return asks
+        try:
+            return asks.verify(body_sha256 or request.header("x-amz-content-sha256"))
+        except ServiceError as error:
+            raise Denied(f"{error.code}: {error.message}") from None
+
+    def _asks(self, request: Request) -> Principal | Claimed | None:
+        """The holder of a bearer key, proven; a signer, not yet; or nobody."""
         verifier = self._verifier
         scheme, _, rest = request.header("authorization").partition(" ")
         given = request.header("x-ondol-key") or (rest.strip() if scheme.lower() == "bearer" else "")
@@ -33,11 +50,10 @@ class Gate:
             return self._bearer(given)
         if verifier.open or scheme == "AWS4-HMAC-SHA256" or "X-Amz-Signature=" in request.query:
             try:
-                claimed = verifier.claim(request, self._service)
-                return claimed.verify(body_sha256 or request.header("x-amz-content-sha256"))
+                return verifier.claim(request, self._service)
             except ServiceError as error:
                 raise Denied(f"{error.code}: {error.message}") from None
-        return Principal(kind=Kind.ANONYMOUS, account=verifier.account, region=verifier.region, name="anonymous")
+        return None
 
     def _bearer(self, given: str) -> Principal:
         key_id, _, secret = given.partition(":")

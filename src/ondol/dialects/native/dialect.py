@@ -37,6 +37,8 @@ WEB_NAMES: Final = "plain"
 NAMING: Final = (WEB_NAMES, "aws")
 #: A 50 MiB archive in base64, and some.
 BODY_BYTES_MAX: Final = 70_167_211
+#: Bodies that did not come with their head are held one after another, and only for those who may have a key.
+LARGE_BODIES_MAX: Final = 2
 
 STATUS: Final[dict[type[OndolError], int]] = {
     errors.Invalid: 400,
@@ -82,13 +84,13 @@ class NativeDialect:
         #: What runs a runtime here, for people.
         self._interpreter = interpreter
         self._downloads = downloads
+        self._large = asyncio.Semaphore(LARGE_BODIES_MAX)
 
     async def serve(self, request: Request, route: Route) -> Response:
         try:
             if request.method == "GET" and request.path.startswith(CODE_PATH + "/"):
                 return await self._downloads.serve(request)
-            body = await request.body.read(route.body_bytes_max)
-            return await self._answer(request, body)
+            return await self._admitted(request, route)
         except OndolError as error:
             status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
             return _error(status, type(error).__name__, str(error))
@@ -99,14 +101,19 @@ class NativeDialect:
         except Disconnected:
             return Response(400)
 
+    async def _admitted(self, request: Request, route: Route) -> Response:
+        """Only who may have a key makes the desk keep a large body."""
+        if request.body.buffered is not None:
+            return await self._answer(request, await request.body.read(route.body_bytes_max))
+        if not self._gatekeeper.vet(request):
+            return _unauthenticated()
+        async with self._large:
+            return await self._answer(request, await request.body.read(route.body_bytes_max))
+
     async def _answer(self, request: Request, body: bytes) -> Response:
         principal = self._gatekeeper.principal(request, await asyncio.to_thread(_sha256, body))
         if principal.kind is Kind.ANONYMOUS:
-            return _error(
-                401,
-                "Unauthenticated",
-                "sign the request, or send `Authorization: Bearer ID:SECRET` (`ondol env` prints the key)",
-            )
+            return _unauthenticated()
         match request.method, request.path.removeprefix(PREFIX).strip("/").split("/"):
             case "GET", ["functions"]:
                 permit(principal, "function:list", principal.account)
@@ -193,6 +200,12 @@ class NativeDialect:
             return await self._deployments.take(path)
         finally:
             path.unlink(missing_ok=True)
+
+
+def _unauthenticated() -> Response:
+    return _error(
+        401, "Unauthenticated", "sign the request, or send `Authorization: Bearer ID:SECRET` (`ondol env` prints the key)"
+    )
 
 
 def _sha256(body: bytes) -> str:
