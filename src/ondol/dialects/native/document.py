@@ -103,6 +103,8 @@ def _check(name: str, value: Any) -> None:
         _check_variables(value)
     elif not isinstance(value, str) or not 0 < len(value) <= 1024:
         raise InvalidSetting(name, f"{name} is a text of 1 to 1024 characters")
+    elif "\0" in value:
+        raise InvalidSetting(name, f"{name} holds a NUL, which no module's name or command line can")
     elif name == "runtime" and not _RUNTIME_FORM.fullmatch(value):
         raise InvalidSetting(name, f"runtime {value!r}: expected python3.N, or command for a program that listens on $PORT")
 
@@ -113,9 +115,21 @@ def _check_variables(value: Any) -> None:
     for name in value:
         if not re.fullmatch(r"[a-zA-Z_]\w*", name, re.ASCII):
             raise InvalidSetting("variables", f"{name!r} is no name of an environment variable")
+        if not _sayable(value[name]):
+            raise InvalidSetting(
+                "variables", f"the value of {name!r} holds a NUL or half a surrogate pair: no process can have it"
+            )
     size = sum(len(k.encode()) + len(v.encode()) for k, v in value.items())
     if size > limits.ENVIRONMENT_BYTES_MAX:
         raise InvalidSetting("variables", f"variables take {size} bytes, at most {limits.ENVIRONMENT_BYTES_MAX} are allowed")
+
+
+def _sayable(text: str) -> bool:
+    """Whether an environment can hold it."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def document_of(name: str, deployed: Deployed, index: Index, interpreter: str) -> dict[str, Any]:
