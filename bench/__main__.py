@@ -142,7 +142,8 @@ def main() -> int:
         "--check", action="store_true", help="fail when a warm call costs 25 %% more CPU than RESULTS.md records"
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _terminated)
+    for ends in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ends, _stopped)
     if why := load.available():
         print(f"bench: {why}", file=sys.stderr)
         return 2
@@ -153,8 +154,10 @@ def main() -> int:
         return 130
 
 
-def _terminated(number: int, frame: object) -> None:
-    """End what was started, as Ctrl-C does."""
+def _stopped(number: int, frame: object) -> None:
+    """End what was started; being asked again does not interrupt that."""
+    for ends in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ends, lambda *_: None)
     raise KeyboardInterrupt
 
 

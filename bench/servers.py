@@ -217,7 +217,7 @@ def _ministack(cpus: set[int] | None) -> Iterator[Server]:
             url = f"http://127.0.0.1:{port}{path(NAME)}"
             bodies = [body(number) for number in range(DISTINCT)]
             sign = lambda: load.signed(url, bodies, key="test", secret="test", region="us-east-1", service="lambda")  # noqa: E731
-            note = f"MiniStack {version(top, 'ministack')}, its local executor (no isolation); signatures sent, not checked"
+            note = f"MiniStack {version(top, 'ministack')}, its local executor (no isolation); signatures sent, not checked; after a handler that logs nothing it waits 50 ms for log lines"
             yield Server("MiniStack", pid, url, sign, note=note)
 
 
