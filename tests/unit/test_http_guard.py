@@ -51,6 +51,12 @@ def test_our_own_names_and_pages_go_on(request_, names):
     ("request_", "names"),
     [
         (asking("evil.example"), LOOPBACK),
+        (asking("localhost:80@evil.example"), LOOPBACK),
+        (asking("localhost:evil.example"), LOOPBACK),
+        (asking("[::1].evil.example"), LOOPBACK),
+        (asking("[::1]:80@evil.example"), LOOPBACK),
+        (asking(origin="http://localhost:80@evil.example"), LOOPBACK),
+        (asking(origin="http://[::1].evil.example"), LOOPBACK),
         (asking("localhost.evil.example"), LOOPBACK),
         (asking("notlocalhost"), LOOPBACK),
         (asking("192.168.7.7"), LOOPBACK),

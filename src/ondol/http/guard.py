@@ -61,9 +61,11 @@ def hostname(authority: str) -> str:
     """The host of "host:port", "[::1]:port" or a bare address: lower case, no brackets, no root dot."""
     text = authority.strip().lower()
     if text.startswith("["):
-        text = text[1:].partition("]")[0]
+        host, _, rest = text[1:].partition("]")
+        text = host if not rest or (rest[0] == ":" and (rest[1:].isdecimal() or rest == ":")) else text
     elif text.count(":") == 1:
-        text = text.partition(":")[0]
+        host, _, port = text.partition(":")
+        text = host if port.isdecimal() or not port else text  # "localhost:80@elsewhere" is no host of ours
     return text.removesuffix(".")
 
 

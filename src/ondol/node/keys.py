@@ -70,4 +70,4 @@ def own(paths: list[Path], owner: tuple[int, int] | None) -> None:
     """Give files to the unprivileged processes that read them."""
     for path in paths:
         if owner is not None:
-            os.chown(path, *owner)
+            os.chown(path, *owner, follow_symlinks=False)
