@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
 from ondol.dialects.aws import scalars
 from ondol.dialects.aws.service import ServiceError
@@ -185,3 +184,8 @@ def _named(name: str, inner: str) -> str:
 def _xml_text(text: str) -> str:
     """Escaped, without the control characters that XML 1.0 cannot carry."""
     return escape("".join(each for each in text if each >= " " or each in "\t\n\r"))
+
+
+def escape(text: str) -> str:
+    """As XML text. (xml.sax.saxutils has one too, and imports an HTTP client for it: 8 ms of every start.)"""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
