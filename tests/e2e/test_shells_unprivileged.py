@@ -70,6 +70,15 @@ def test_what_is_needed_stays_reachable_below_a_private_directory_and_nothing_el
     assert shown == {str(home): ["data"], str(home / "data"): [], str(home / "secret"): None}
 
 
+def test_an_operator_s_umask_bars_nobody(home):
+    (home / "data" / "deep").mkdir()
+    before = os.umask(0o077)
+    try:
+        assert look([home / "data" / "deep"], home / "data")["seen"] == {str(home / "data"): ["deep"]}
+    finally:
+        os.umask(before)
+
+
 def test_a_directory_is_handed_over_whole_but_for_the_shells(home):
     (home / "data" / "shells").mkdir()
     (home / "data" / "run").mkdir()

@@ -64,6 +64,7 @@ def become(uid: int, gid: int, keep: Sequence[Path]) -> None:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+    syscalls.leave_session_keyring()
     syscalls.set_capabilities(0)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # cleared by the change of ids; its own /proc entries must be its own
@@ -106,12 +107,21 @@ def _may_pass(directory: Path, uid: int, gid: int) -> bool:
 
 
 def _place(tree: int, path: str) -> None:
+    """Directories on the way are for everybody to pass, whatever the operator's umask."""
+    umask = os.umask(0o022)
+    try:
+        _make_place(tree, path)
+    finally:
+        os.umask(umask)
+    syscalls.move_mount(tree, path)
+
+
+def _make_place(tree: int, path: str) -> None:
     if stat.S_ISDIR(os.fstat(tree).st_mode):
         os.makedirs(path, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    syscalls.move_mount(tree, path)
 
 
 def _die_with(parent: int) -> None:
