@@ -39,6 +39,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 #: Where the numbers differ between the machines that Ondol runs on; those from 424 on are the same everywhere.
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}.get(platform.machine(), 155)
+_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280}.get(platform.machine(), 219)
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 
@@ -167,6 +169,15 @@ def give_up_everything() -> None:
     prctl(PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
     set_capabilities(0)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def leave_session_keyring() -> None:
+    """Have a new, empty one: the keys of whoever started us are theirs, and a keyring is inherited like a descriptor."""
+    try:
+        _check(_syscall(_long(_KEYCTL), _long(_KEYCTL_JOIN_SESSION_KEYRING), None), "keyctl")
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):  # a kernel, or a filter, under which nobody has keys
+            raise
 
 
 def close_all_but(keep: list[int]) -> None:

@@ -6,8 +6,10 @@ still serves.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import platform
 import signal
 import socket
 import time
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ondol.testing.node import zipped
+from ondol.testing.node import running_node, zipped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -55,6 +57,11 @@ def handler(event, context):
     exec(event["code"], names)
     return names["out"]
 '''
+
+
+#: Of keyctl(2).
+JOIN_SESSION_KEYRING, SEARCH, INVALIDATE = 1, 10, 21
+SESSION_KEYRING = -3
 
 
 class Failed(Exception):
@@ -145,6 +152,29 @@ def test_only_its_own_variables_are_there(node, inside):
     assert found["OWN"] == "value-of-a-variable"
     assert node.credentials["AWS_ACCESS_KEY_ID"] not in json.dumps(found)
     assert node.credentials["AWS_SECRET_ACCESS_KEY"] not in json.dumps(found)
+
+
+def test_the_keys_of_whoever_started_the_node_are_not_to_be_had(possible):
+    """A session keyring is inherited by every child, whatever user and namespace it goes to."""
+    kernel = ctypes.CDLL(None, use_errno=True)
+    numbers = {"x86_64": (248, 250), "aarch64": (217, 219)}.get(platform.machine())
+    if numbers is None or kernel.syscall(numbers[1], JOIN_SESSION_KEYRING, None) < 0:
+        pytest.skip("no keyrings here")
+    key = kernel.syscall(numbers[0], b"user", b"ondol-test", b"secret", 6, SESSION_KEYRING)
+    assert key > 0
+    try:
+        with running_node() as node:
+            client = node.client()
+            client.create_function(
+                FunctionName="keys", Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+                Code={"ZipFile": zipped({"app.py": SOURCE})},
+            )  # fmt: skip
+            client.get_waiter("function_active_v2").wait(FunctionName="keys", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+            code = f"out = libc.syscall({numbers[1]}, {SEARCH}, {SESSION_KEYRING}, b'user', b'ondol-test', 0)"
+            found = client.invoke(FunctionName="keys", Payload=json.dumps({"code": code}))["Payload"].read()
+        assert found == b"-1"
+    finally:
+        kernel.syscall(numbers[1], INVALIDATE, key)
 
 
 # Writing and climbing -------------------------------------------------------------------------------------------------------

@@ -203,6 +203,7 @@ def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless
     if poll.poll(0):
         return  # it died before we could ask to die with it
     syscalls.set_name("ondol-keeper")
+    syscalls.leave_session_keyring()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o022)

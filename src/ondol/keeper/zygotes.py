@@ -54,6 +54,7 @@ def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str
         os.dup2(null, 0)
         os.dup2(2, 1)
         os.setsid()
+        syscalls.leave_session_keyring()  # accounts have none in common
         syscalls.setns(userns, syscalls.CLONE_NEWUSER)
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.move_mount(root, _STAGE)
