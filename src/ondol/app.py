@@ -90,7 +90,9 @@ async def front(orders: Orders, line: socket.socket) -> None:
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
     )
     admission = Admission(concurrency_max=settings.concurrency_max)
-    index.listeners += [admission.follow, front_work.retiring(pool, index)]
+    own = f"python3.{sys.version_info.minor}"
+    warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
+    index.listeners += [admission.follow, front_work.retiring(pool, index), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -112,11 +114,11 @@ async def front(orders: Orders, line: socket.socket) -> None:
         },
         passing=Passing(lambda: connect(data.run / "desk.sock")),
         hosts=allowed(settings.host, settings.public_hosts),
-        ready=following.ready,
+        ready=warmer.ready,
     )
     server = Server(door)
     tasks.start(following.serve(), "following the catalog")
-    tasks.start(front_work.warm(sandboxes, choice, settings.account), "warming")
+    tasks.start(warmer.serve(following.ready), "warming")
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from ondol.core.catalog import Index, put
 from ondol.model.errors import StartFailed
 from ondol.model.principals import Kind
-from ondol.node.front_work import minting, retiring, warm
+from ondol.node.front_work import Warmer, minting, retiring
 from ondol.store import Change
 from ondol.testing.clock import VirtualClock
-from ondol.testing.pool import ScriptedSandboxes, a_target
+from ondol.testing.pool import a_target
 
 
 class Pool:
@@ -78,16 +79,72 @@ class Choice:
     def newest(self):
         return self.found
 
-
-async def test_warming_leaves_no_shell_taken():
-    sandboxes = ScriptedSandboxes()
-    await warm(sandboxes, Choice(), "1")
-    assert (sandboxes.counts["prepare"], sandboxes.shells) == (1, {})
+    def interpreter(self, runtime):
+        return self.found
 
 
-async def test_what_cannot_be_warmed_is_a_line_in_the_log(caplog):
-    sandboxes = ScriptedSandboxes()
-    sandboxes.errors["prepare"] = StartFailed("no more pids")
-    await warm(sandboxes, Choice(), "1")
-    await warm(sandboxes, Choice(found=False), "1")
-    assert "no more pids" in caplog.text
+class Stock:
+    """Notes what it is asked to keep ready."""
+
+    def __init__(self, error=None):
+        self.asked = []
+        self.error = error
+
+    async def stock(self, account, interpreter):
+        self.asked.append((account, interpreter))
+        if self.error:
+            raise self.error
+
+
+async def warmed(stock, choice=None, *, catalog_read=True):
+    warmer = Warmer(stock, choice or Choice(), account="1", runtime="python3.11")
+    catalog = asyncio.Event()
+    if catalog_read:
+        catalog.set()
+    task = asyncio.create_task(warmer.serve(catalog))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return warmer, task
+
+
+async def ended(task):
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_front_is_ready_once_the_node_s_own_interpreter_is_warm():
+    stock = Stock()
+    warmer, task = await warmed(stock)
+    assert stock.asked and warmer.ready.is_set()
+    await ended(task)
+
+
+async def test_a_front_is_not_ready_before_it_knows_the_catalog():
+    warmer, task = await warmed(Stock(), catalog_read=False)
+    assert not warmer.ready.is_set()
+    await ended(task)
+
+
+async def test_what_a_new_function_needs_is_warmed_while_it_is_deployed():
+    stock = Stock()
+    warmer, task = await warmed(stock)
+    before = len(stock.asked)
+    revision = a_target("another").revision
+    warmer.listen("revision/f/r", replace(revision, account="2"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert "2" in {account for account, _ in stock.asked[before:]}
+    await ended(task)
+
+
+async def test_what_cannot_be_warmed_is_a_line_in_the_log_and_no_reason_to_be_away(caplog):
+    warmer, task = await warmed(Stock(StartFailed("no more pids")))
+    assert warmer.ready.is_set() and "no more pids" in caplog.text
+    await ended(task)
+
+
+async def test_without_any_interpreter_a_front_is_ready_all_the_same():
+    stock = Stock()
+    warmer, task = await warmed(stock, Choice(found=False))
+    assert warmer.ready.is_set() and not stock.asked
+    await ended(task)

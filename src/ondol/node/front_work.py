@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -18,6 +19,9 @@ from ondol.sandbox import Sandboxes
 WAIT_S_MAX: Final = 60.0
 #: How long the last log lines may take to the desk at the end.
 FLUSH_S_MAX: Final = 0.5
+
+#: How long the node says that it is starting while what functions need comes up.
+WARM_S_MAX: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +100,54 @@ def retiring(pool: Pool, index: Index) -> Callable[[str, Any], None]:
     return listen
 
 
-async def warm(sandboxes: Sandboxes, choice: Choosing, account: str) -> None:
-    """Have a shell and the newest interpreter's zygote ready before the first call asks."""
-    interpreter = choice.newest()
-    try:
-        if interpreter is not None:
-            await sandboxes.discard(await sandboxes.prepare(account, interpreter.path))
-    except OndolError as error:
-        log.warning("nothing could be warmed ahead: %s", error)
+class Stocking(Protocol):
+    """What keeps shells ready."""
+
+    async def stock(self, account: str, interpreter: str) -> None: ...
+
+
+class Warmer:
+    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account and interpreter in use.
+
+    `ready` is set once the catalog is in and what it needs is up, or WARM_S_MAX later: the first call then finds a warm floor.
+    `listen` is a listener of the catalog: what a new function needs is started while its deploy is still under way.
+    """
+
+    def __init__(self, sandboxes: Stocking, choice: Choosing, *, account: str, runtime: str) -> None:
+        self._sandboxes = sandboxes
+        self._choice = choice
+        self._wanted: dict[tuple[str, str], None] = {}
+        self._woken = asyncio.Event()
+        self.ready = asyncio.Event()
+        self._want(account, runtime)
+
+    def listen(self, _key: str, noun: Any) -> None:
+        if isinstance(noun, Revision):
+            self._want(noun.account, noun.configuration.runtime)
+
+    async def serve(self, catalog: asyncio.Event) -> None:
+        """Until cancelled."""
+        await catalog.wait()
+        try:
+            async with asyncio.timeout(WARM_S_MAX):
+                await self._warm()
+        except TimeoutError:
+            log.warning("not everything that functions need was up within %s s of the start", WARM_S_MAX)
+        self.ready.set()
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self._warm()
+
+    def _want(self, account: str, runtime: str) -> None:
+        interpreter = self._choice.interpreter(runtime) or self._choice.newest()
+        if interpreter is not None and (account, interpreter.path) not in self._wanted:
+            self._wanted[account, interpreter.path] = None
+            self._woken.set()
+
+    async def _warm(self) -> None:
+        for account, path in list(self._wanted):
+            try:
+                await self._sandboxes.stock(account, path)
+            except OndolError as error:
+                log.warning("%s could not be warmed ahead: %s", path, error)

@@ -270,6 +270,15 @@ class KeptSandboxes:
         self._refill(kind)
         return await self._unless_cancelled(self._prepare(account), self._stock[account, ""].append)
 
+    async def stock(self, account: str, interpreter: str) -> None:
+        """Have the zygote up, and the stock of its shells full. Raises StartFailed, OutOfSpace."""
+        await self.zygote(account, interpreter)
+        kind = account, interpreter
+        self._refill(kind)
+        filling = self._filling.get(kind)
+        if filling is not None:
+            await asyncio.wait([filling])
+
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         await self._line.request(
             ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
