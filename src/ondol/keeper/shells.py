@@ -233,7 +233,7 @@ def become_function_user() -> None:
 
 
 def quiet_signals() -> None:
-    """The interpreter's own choices are not for what we exec."""
+    """What the interpreter, nohup or a shell chose to ignore is not for what we exec."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
