@@ -52,6 +52,11 @@ def pin() -> int:
 def one_round(server: Server, mode: str, connections: int, number: int, seconds: int) -> Round:
     """Load for `seconds`, and what it cost."""
     requests = server.requests()
+    with processes.awake(server.pid) if server.restless else contextlib.nullcontext():
+        return _one_round(server, requests, mode, connections, number, seconds)
+
+
+def _one_round(server: Server, requests: list[bytes], mode: str, connections: int, number: int, seconds: int) -> Round:
     before = processes.cpu_us(server.pid, parts=server.parts)
     result = load.run(
         server.url, requests, connections=connections, seconds=seconds, pin=str(pin()) if mode == "pinned" else None
@@ -93,7 +98,8 @@ def measure(
                 with contextlib.ExitStack() as own:
                     try:
                         server = own.enter_context(start({pin()} if mode == "pinned" else None))
-                        _warm(server, max(connections), verify=verify)
+                        with processes.awake(server.pid) if server.restless else contextlib.nullcontext():
+                            _warm(server, max(connections), verify=verify)
                     except (Missing, RuntimeError, OSError) as reason:
                         if name == "Ondol":
                             raise
