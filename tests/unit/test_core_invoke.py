@@ -281,7 +281,7 @@ async def test_a_streamed_answer_that_the_contract_refuses_holds_nothing():
         def outcome(self, invocation, report, answer):
             return Outcome(status=report.status, body=b"no valid head", target_version=None, report=report)
 
-    async with node(contract=Refusing()) as here:
+    async with node(a_target(timeout_s=900), contract=Refusing()) as here:
         here.runtime.script.handler = streaming(Body(b"a", b"b"))
         assert (await here.call()).body == b"no valid head"
         await asyncio.sleep(10)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
 import pytest
 
 from ondol.core.catalog import Index
@@ -134,14 +135,32 @@ async def test_a_front_that_does_not_answer_is_cut_off_and_comes_back_with_every
         assert len(line.links) == 2
 
 
-async def test_a_front_that_misses_a_change_because_it_does_not_read_gets_a_snapshot():
+async def test_a_front_that_misses_a_change_gets_a_snapshot_though_nobody_waits_for_it():
     async with node() as (followers, line, index, front):
         await front.ready.wait()
         line.links[0].cast = lambda _name, _value: False  # too much waits to be sent
         followers.changed([change("c", 3)])
-        await followers.have(3)
-        assert index.key("c") is not None
+        async with asyncio.timeout(20):
+            while index.key("c") is None:
+                await asyncio.sleep(0.01)
         assert len(line.links) == 2
+
+
+async def test_a_front_that_reads_nothing_any_more_is_let_go_at_once():
+    followers = Followers({}, 0.1)
+    followers.load(1, [document("a", 1)])
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours:
+        _, link = await asyncio.get_running_loop().create_unix_connection(followers.link, sock=theirs)
+        message = msgspec.msgpack.encode((1, "follow", 0))
+        ours.send(len(message).to_bytes(4, "little") + message)
+        while not followers._links:
+            await asyncio.sleep(0)
+        followers.changed([Change(2, "key/big", {"secret": "x" * 5_000_000})])
+        await followers.have(2)
+        async with asyncio.timeout(20):
+            await link.lost
 
 
 async def test_without_a_line_calls_are_refused_and_casts_are_not_taken():

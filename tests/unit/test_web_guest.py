@@ -145,7 +145,7 @@ async def app(scope, receive, send):
         # A task that outlives its request says more and listens on: that is not the next request's business.
         await head(); await body(b"done")
         async def on():
-            await body(b"more", True)
+            await body(b"x" * 600_000, True)
             seen.append((await receive())["type"])
         asyncio.get_running_loop().create_task(on())
     elif path == "/seen":
