@@ -143,6 +143,8 @@ def test_every_right_is_given_up(inside):
     )
     assert {status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
+    inherited = 1 << signal.SIGHUP - 1 | 1 << signal.SIGQUIT - 1 | 1 << signal.SIGTERM - 1
+    assert int(status["SigIgn"], 16) & inherited == 0
     assert status["Uid"].split() == ["993"] * 4
     assert status["Groups"].split() in ([], ["65534"])  # an ordinary user's own groups cannot be left
 

@@ -235,5 +235,6 @@ def become_function_user() -> None:
 def quiet_signals() -> None:
     """What the interpreter, nohup or a shell chose to ignore is not for what we exec."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    hidden = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    for number in hidden:
         signal.signal(number, signal.SIG_DFL)

@@ -238,3 +238,11 @@ async def test_a_link_of_ones_own_making_is_none(api, link, spoil):
 async def test_an_archive_that_is_gone_is_a_404(api, link):
     (api.path / "abc.zip").unlink()
     assert (await api("GET", link, who=""))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 20_000, b'{"a":' * 20_000, b"[]", b"7", b"\xff", b'{"zip_base64":7}'], ids=lambda body: body[:8].hex()
+)
+def test_a_body_that_is_no_document_is_the_clients_mistake(body):
+    with pytest.raises(errors.InvalidPayload):
+        document.decode(body)

@@ -58,7 +58,7 @@ def decode(body: bytes) -> tuple[dict[str, Any], bytes]:
     """A PUT's JSON, and the archive out of it. Pure, so that a helper process can do it. Raises InvalidPayload."""
     try:
         document = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidPayload(f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidPayload("the body is no JSON object")
