@@ -66,6 +66,8 @@ class Server:
     connections_max: int = 10_000
     #: Uses CPU while nobody calls: it is made to stand still between its rounds.
     restless: bool = False
+    #: How long it takes until all its workers are up.
+    warm_s: int = 1
     _requests: list[bytes] = field(default_factory=list)
     _made_s: float = 0.0
 
@@ -220,7 +222,7 @@ def _ministack(cpus: set[int] | None) -> Iterator[Server]:
             bodies = [body(number) for number in range(DISTINCT)]
             sign = lambda: load.signed(url, bodies, key="test", secret="test", region="us-east-1", service="lambda")  # noqa: E731
             note = f"MiniStack {version(top, 'ministack')}, its local executor (no isolation); signatures sent, not checked; after a handler that logs nothing it waits 50 ms for log lines; stopped between its rounds, since it is busy when idle"
-            yield Server("MiniStack", pid, url, sign, note=note, restless=True)
+            yield Server("MiniStack", pid, url, sign, note=note, restless=True, warm_s=5)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,14 @@ Pinned means that a server with all its children and the load generator share on
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import load, processes
-from bench.servers import WANTED, Missing, Server, Start, answer
+from bench.servers import PEERS, WANTED, Server, Start, answer
 
 MODES = ("pinned", "free")
 CONNECTIONS = (1, 32)
@@ -24,7 +26,6 @@ class Round:
     server: str
     mode: str
     connections: int
-    number: int
     p50_us: int
     p99_us: int
     per_s: float
@@ -44,19 +45,12 @@ class Warm:
 
 def pin() -> int:
     """The CPU for pinned rounds: the last one we may use, since the first serves more interrupts."""
-    import os
-
     return max(os.sched_getaffinity(0))
 
 
-def one_round(server: Server, mode: str, connections: int, number: int, seconds: int) -> Round:
+def one_round(server: Server, mode: str, connections: int, seconds: int) -> Round:
     """Load for `seconds`, and what it cost."""
     requests = server.requests()
-    with processes.awake(server.pid) if server.restless else contextlib.nullcontext():
-        return _one_round(server, requests, mode, connections, number, seconds)
-
-
-def _one_round(server: Server, requests: list[bytes], mode: str, connections: int, number: int, seconds: int) -> Round:
     before = processes.cpu_us(server.pid, parts=server.parts)
     result = load.run(
         server.url, requests, connections=connections, seconds=seconds, pin=str(pin()) if mode == "pinned" else None
@@ -69,7 +63,6 @@ def _one_round(server: Server, requests: list[bytes], mode: str, connections: in
         server=server.name,
         mode=mode,
         connections=connections,
-        number=number,
         p50_us=result.p50_us,
         p99_us=result.p99_us,
         per_s=result.per_s,
@@ -85,45 +78,57 @@ def measure(
     seconds: int,
     connections: Sequence[int] = CONNECTIONS,
     modes: Sequence[str] = MODES,
-    verify: bool = True,
 ) -> Warm:
-    """Start all, warm all, then A B C A B C …"""
+    """Start all; for each number of connections warm all, then A B C A B C …"""
     found = Warm([], {}, {})
     for mode in modes:
         with contextlib.ExitStack() as stack:
-            servers = []
-            for name, start in starts.items():
-                if name in found.missing:
-                    continue
-                with contextlib.ExitStack() as own:
-                    try:
-                        server = own.enter_context(start({pin()} if mode == "pinned" else None))
-                        with processes.awake(server.pid) if server.restless else contextlib.nullcontext():
-                            _warm(server, max(connections), verify=verify)
-                    except (Missing, RuntimeError, OSError) as reason:
-                        if name == "Ondol":
-                            raise
-                        found.missing[name] = str(reason).strip().replace("\n", " ")[:300]
-                        continue
-                    stack.push(own.pop_all())
-                servers.append(server)
-                found.notes.update({server.name: server.note} if server.note else {})
+            servers = _start_all(stack, starts, {pin()} if mode == "pinned" else None, found)
             for many in connections:
-                for number in range(rounds):
-                    for server in servers:
-                        if many <= server.connections_max:
-                            found.rounds.append(one_round(server, mode, many, number, seconds))
+                where = f"{mode}, c={many}"
+                for server in servers:
+                    with _excused(server.name, where, found), _awake(server):
+                        _warm(server, many)
+                for _, server in itertools.product(range(rounds), servers):
+                    if many <= server.connections_max and f"{server.name}, {where}" not in found.missing:
+                        with _excused(server.name, where, found), _awake(server):
+                            found.rounds.append(one_round(server, mode, many, seconds))
                             _say(found.rounds[-1])
     return found
 
 
-def _warm(server: Server, connections: int, *, verify: bool) -> None:
+def _start_all(stack: contextlib.ExitStack, starts: Mapping[str, Start], cpus: set[int] | None, found: Warm) -> list[Server]:
+    servers = []
+    for name, start in starts.items():
+        if name not in found.missing:
+            with _excused(name, "", found):
+                servers.append(stack.enter_context(start(cpus)))
+                found.notes.update({name: servers[-1].note} if servers[-1].note else {})
+    return servers
+
+
+@contextlib.contextmanager
+def _excused(name: str, where: str, found: Warm) -> Iterator[None]:
+    """A peer's failure is written down and ends its part (`where`, or all of it); ours ends the run."""
+    try:
+        yield
+    except Exception as reason:
+        if name not in PEERS:
+            raise
+        found.missing[f"{name}, {where}" if where else name] = str(reason).strip().replace("\n", " ")[:300] or repr(reason)
+
+
+def _awake(server: Server) -> contextlib.AbstractContextManager[None]:
+    return processes.awake(server.pid) if server.restless else contextlib.nullcontext()
+
+
+def _warm(server: Server, connections: int) -> None:
     """As many environments as will be needed, and no wrong answer."""
     got = answer(server)
     if got != WANTED and not server.name.startswith("floor (a)"):
         raise RuntimeError(f"{server.name} answers {got}, not {WANTED}")
     many = min(connections, server.connections_max)
-    result = load.run(server.url, server.requests(), connections=many, seconds=1, verify=verify)
+    result = load.run(server.url, server.requests(), connections=many, seconds=server.warm_s, verify=True)
     if result.failed:
         raise RuntimeError(
             f"{server.name} failed {result.failed} of {result.requests} requests while it was warmed: {result.wrong}"

@@ -307,8 +307,8 @@ SPECS: Final[tuple[Spec, ...]] = (
         doc="Seconds that calls under way are given to end when the node stops.",
         form="SECONDS",
         parse=_number(0, 900, float, "seconds"),
-        default=lambda: 3.0,
-        default_text="3",
+        default=lambda: 2.5,
+        default_text="2.5",
     ),
     Spec(
         name="log_level",

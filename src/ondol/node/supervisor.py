@@ -24,7 +24,7 @@ PAUSE_S_MAX: Final = 10.0
 #: A child that lived this long is taken as healthy: its pause starts over.
 HEALTHY_S: Final = 10.0
 #: Of the time there is for an end, what is kept for putting away: the front is killed with LAST_S of it left, for the others.
-END_S: Final = 3.0
+END_S: Final = 2.0
 LAST_S: Final = 1.0
 
 
