@@ -15,7 +15,7 @@ import time
 
 from ondol_guest import frames
 from ondol_guest.guest import Gone
-from ondol_guest.web import Stream, finish
+from ondol_guest.web_stream import Stream, finish
 
 CONNECT_S_MAX = 60.0
 _HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"))

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from ondol_guest import frames
 from ondol_guest.guest import Gone
-from ondol_guest.web import finish, split_host
+from ondol_guest.web_stream import finish, split_host
 
 
 async def serve_asgi(wire, application):
