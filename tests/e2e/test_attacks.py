@@ -583,6 +583,42 @@ def test_a_path_means_what_was_signed(node, function, path):
     assert came[9:12] in (b"400", b"403", b"404"), came
 
 
+def test_no_key_of_the_node_reaches_a_web_function(node):
+    """However its client writes it."""
+    app = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [repr(environ).encode()]\n"
+    node.put_web("echoing", {"app.py": app}, "app:app")
+    secret = node.credentials["AWS_SECRET_ACCESS_KEY"]
+    host = node.endpoint.partition("//")[2]
+    for lines in (
+        "Bearer {}",
+        "bearer {}",
+        "BEARER {}",
+        "Bearer  {} ",
+        "bearer {}\r\nx-ondol-key:",
+        "Bearer {}\r\nx-ondol-key: {}",
+    ):
+        fields = "authorization: " + lines.replace("{}", node.key)
+        came = _raw(node, f"GET /fn/echoing HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n\r\n".encode())
+        assert came.startswith(b"HTTP/1.1 200"), came
+        assert secret not in came.decode(), lines
+    assert secret not in node.http("GET", "/fn/echoing").data.decode()
+
+
+def test_a_signed_call_of_a_web_function_covers_its_body(node):
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    app = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [environ['wsgi.input'].read()]\n"
+    node.put_web("returning", {"app.py": app}, "app:app")
+    keys = Credentials(node.credentials["AWS_ACCESS_KEY_ID"], node.credentials["AWS_SECRET_ACCESS_KEY"])
+    request = AWSRequest("POST", node.endpoint + "/fn/returning", data=b"signed")
+    SigV4Auth(keys, "ondol", "us-east-1").add_auth(request)
+    headers = {"x-ondol-key": "", **dict(request.headers.items())}
+    assert node.http("POST", "/fn/returning", b"signed", headers).data == b"signed"
+    assert node.http("POST", "/fn/returning", b"forged", headers).status == 403
+
+
 def test_strangers_bodies_are_not_kept(node):
     """Nobody without a key may make the node read 70 MB."""
     host, _, port = node.endpoint.partition("//")[2].partition(":")

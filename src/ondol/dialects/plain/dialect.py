@@ -6,6 +6,7 @@ key of this node, and X-Ondol-Key, end here. Bodies stream both ways.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -79,12 +80,13 @@ class PlainDialect:
         return response
 
     async def _call(self, request: Request, request_id: str) -> Response:
-        principal = self._gatekeeper.principal(request, None)
+        buffered = request.body.buffered
+        body_sha256 = hashlib.sha256(buffered).hexdigest() if buffered is not None and _is_signed(request) else None
+        principal = self._gatekeeper.principal(request, body_sha256)
         if principal.kind is Kind.ANONYMOUS:
             return unknown()
         name, qualifier, path = parts(request.path)
         function = self._find(principal, name)
-        buffered = request.body.buffered
         invocation = Invocation(
             id=request_id,
             function=function.id,
@@ -129,10 +131,14 @@ def unknown() -> Response:
     return Response(401, (("content-type", "application/json"), ("www-authenticate", 'Bearer realm="ondol"')), body)
 
 
+def _is_signed(request: Request) -> bool:
+    return request.header("authorization").startswith("AWS4-") or "X-Amz-Signature=" in request.query
+
+
 def _context(request: Request, root: str, path: str) -> dict[str, object]:
     scheme, _, rest = request.header("authorization").partition(" ")
-    # Next to an X-Ondol-Key, a bearer token is the application's own.
-    bearer = scheme.lower() == "bearer" and request.header("x-ondol-key", rest.strip()) == rest.strip()
+    # Next to an X-Ondol-Key (an empty one is none), a bearer token is the application's own.
+    bearer = scheme.lower() == "bearer" and (request.header("x-ondol-key") or rest.strip()) == rest.strip()
     own = _OWN_HEADERS | ({"authorization"} if bearer or scheme.upper() == "AWS4-HMAC-SHA256" else frozenset())
     return {
         "method": request.method,
