@@ -105,20 +105,6 @@ def on_cpus(cpus: set[int] | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-@contextlib.contextmanager
-def awake(root: int) -> Iterator[None]:
-    """Let a tree run inside, and stand still afterwards: one that is busy while it is idle must not slow the others."""
-    for stat in tree(root):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(stat.pid, signal.SIGCONT)
-    try:
-        yield
-    finally:
-        for stat in tree(root):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(stat.pid, signal.SIGSTOP)
-
-
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -167,9 +153,6 @@ def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ask the session to stop, then end what is left of its tree."""
     pids = [stat.pid for stat in tree(process.pid)]
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import load, processes
-from bench.servers import PEERS, WANTED, Server, Start, answer
+from bench.servers import PEERS, RESTLESS, WANTED, Server, Start, answer
 
 MODES = ("pinned", "free")
 CONNECTIONS = (1, 32)
@@ -79,22 +79,34 @@ def measure(
     connections: Sequence[int] = CONNECTIONS,
     modes: Sequence[str] = MODES,
 ) -> Warm:
-    """Start all; for each number of connections warm all, then A B C A B C …"""
+    """Start all; for each number of connections warm all, then A B C A B C …
+
+    A peer that uses CPU while nobody calls it would slow the others: it is started after them, and alone, for its rounds.
+    """
     found = Warm([], {}, {})
     for mode in modes:
+        cpus = {pin()} if mode == "pinned" else None
+        calm = {name: start for name, start in starts.items() if name not in RESTLESS}
         with contextlib.ExitStack() as stack:
-            servers = _start_all(stack, starts, {pin()} if mode == "pinned" else None, found)
+            servers = _start_all(stack, calm, cpus, found)
             for many in connections:
-                where = f"{mode}, c={many}"
-                for server in servers:
-                    with _excused(server.name, where, found), _awake(server):
-                        _warm(server, many)
-                for _, server in itertools.product(range(rounds), servers):
-                    if many <= server.connections_max and f"{server.name}, {where}" not in found.missing:
-                        with _excused(server.name, where, found), _awake(server):
-                            found.rounds.append(one_round(server, mode, many, seconds))
-                            _say(found.rounds[-1])
+                _rounds(servers, mode, many, rounds, seconds, found)
+        for name, many in itertools.product(starts.keys() & RESTLESS, connections):
+            with contextlib.ExitStack() as stack:
+                _rounds(_start_all(stack, {name: starts[name]}, cpus, found), mode, many, rounds, seconds, found)
     return found
+
+
+def _rounds(servers: Sequence[Server], mode: str, many: int, rounds: int, seconds: int, found: Warm) -> None:
+    where = f"{mode}, c={many}"
+    for server in servers:
+        with _excused(server.name, where, found):
+            _warm(server, many)
+    for _, server in itertools.product(range(rounds), servers):
+        if many <= server.connections_max and f"{server.name}, {where}" not in found.missing:
+            with _excused(server.name, where, found):
+                found.rounds.append(one_round(server, mode, many, seconds))
+                _say(found.rounds[-1])
 
 
 def _start_all(stack: contextlib.ExitStack, starts: Mapping[str, Start], cpus: set[int] | None, found: Warm) -> list[Server]:
@@ -116,10 +128,6 @@ def _excused(name: str, where: str, found: Warm) -> Iterator[None]:
         if name not in PEERS:
             raise
         found.missing[f"{name}, {where}" if where else name] = str(reason).strip().replace("\n", " ")[:300] or repr(reason)
-
-
-def _awake(server: Server) -> contextlib.AbstractContextManager[None]:
-    return processes.awake(server.pid) if server.restless else contextlib.nullcontext()
 
 
 def _warm(server: Server, connections: int) -> None:
