@@ -161,10 +161,12 @@ def _owner() -> tuple[int, int] | None:
 
 def _check_isolation() -> None:
     """Refuse to start where the isolation asked for cannot be had: never less, silently."""
-    missing = [found for found in probe.probe() if found.needed and not found.ok]
-    if missing:
-        first = missing[0]
-        raise Unavailable(f"{first.what}: {first.detail}. {first.mend} (`ondol doctor` says more)")
+    missing = [found for found in probe.probe() if not found.ok]
+    for found in missing:
+        sentence = f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)"
+        if found.needed:
+            raise Unavailable(sentence)
+        say(f"warning: {sentence}")
 
 
 # What the children use -------------------------------------------------------------------------------------------------
