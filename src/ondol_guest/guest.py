@@ -262,7 +262,8 @@ def forget_shadowed(directory):
         own = {entry.name.split(".")[0] for entry in os.scandir(directory)}
     except OSError:
         return
-    for name in own.intersection(sys.modules) - ALWAYS_LOADED - {"ondol_guest"}:
+    # Asked one by one: going through sys.modules would touch, and so copy, a page for nearly every name in it.
+    for name in {name for name in own if name in sys.modules} - ALWAYS_LOADED - {"ondol_guest"}:
         for loaded in list(sys.modules):
             if loaded == name or loaded.startswith(name + "."):
                 del sys.modules[loaded]

@@ -48,6 +48,7 @@ WARM = [
     "math",
     "random",
     "re",
+    "site",
     "socket",
     "string",
     "struct",
@@ -107,6 +108,7 @@ def warm():
             importlib.import_module(name)
         except ImportError:
             continue  # this interpreter, or this release, has none
+    sys.path_importer_cache.clear()
     gc.collect()
     gc.freeze()
 
