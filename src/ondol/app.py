@@ -6,6 +6,7 @@ imported, and no other module names an implementation.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -76,7 +77,11 @@ async def front(orders: Orders, line: socket.socket) -> None:
     credentials = Credentials(orders.secret)
     telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
     pool = Pool(
-        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        limits=PoolLimits(
+            memory_mib_max=settings.memory_mib_max,
+            idle_s_max=settings.idle_s_max,
+            quick_running_max=max(os.cpu_count() or 1, 2),
+        ),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=contracts,

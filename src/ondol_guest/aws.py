@@ -178,8 +178,8 @@ def trace_to_environment(trace):
     """Show the call's trace header where tracing libraries look for it."""
     if trace:
         os.environ["_X_AMZN_TRACE_ID"] = trace
-    else:
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    elif "_X_AMZN_TRACE_ID" in os.environ:
+        del os.environ["_X_AMZN_TRACE_ID"]
 
 
 def error_of(kind, value, trace, request):

@@ -7,6 +7,14 @@ import time
 
 #: What `w3c()` may show of the client context's "w3c".
 W3C_FIELDS = ("traceparent", "tracestate", "baggage")
+#: Attributes that say what the environment's variables say.
+VARIABLES = (
+    ("log_group_name", "AWS_LAMBDA_LOG_GROUP_NAME"),
+    ("log_stream_name", "AWS_LAMBDA_LOG_STREAM_NAME"),
+    ("function_name", "AWS_LAMBDA_FUNCTION_NAME"),
+    ("memory_limit_in_mb", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+    ("function_version", "AWS_LAMBDA_FUNCTION_VERSION"),
+)
 SHOWN = (
     "aws_request_id",
     "log_group_name",
@@ -21,17 +29,22 @@ SHOWN = (
 )
 
 
+#: What is the same for every call of this process.
+_facts = {}
+
+
+def read_facts():
+    """Take the environment's facts from its variables, once: five look-ups are a tenth of a small call."""
+    _facts.update((name, os.environ.get(variable)) for name, variable in VARIABLES)
+    return _facts
+
+
 class LambdaContext:
     """What the platform tells the handler about its invocation."""
 
     def __init__(self, request_id, client_context, identity, deadline_ms, arn=None, tenant_id=None):  # noqa: PLR0917
-        variable = os.environ.get
         self.aws_request_id = request_id
-        self.log_group_name = variable("AWS_LAMBDA_LOG_GROUP_NAME")
-        self.log_stream_name = variable("AWS_LAMBDA_LOG_STREAM_NAME")
-        self.function_name = variable("AWS_LAMBDA_FUNCTION_NAME")
-        self.memory_limit_in_mb = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-        self.function_version = variable("AWS_LAMBDA_FUNCTION_VERSION")
+        self.__dict__.update(_facts or read_facts())
         self.invoked_function_arn = arn
         self.tenant_id = tenant_id
         self._w3c = _take_w3c(client_context)

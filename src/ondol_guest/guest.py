@@ -25,7 +25,7 @@ import time
 
 from ondol_guest import frames
 
-READ_BYTES = 65_536
+READ_BYTES = 16_384
 #: A log record is cut into frames of this size: with its header it is one event of the node's.
 LOG_TEXT_BYTES_MAX = 262_144 - 26
 

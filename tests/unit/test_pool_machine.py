@@ -230,3 +230,35 @@ def test_who_is_overdue_behind_a_call_of_another_kind_gets_a_start_at_the_next_t
 def test_calls_that_take_long_get_a_start_each_at_once():
     table, _ = short_calls(call_s=2.0)
     assert [type(action) for n in (3, 4) for action in table.want(n)] == [Start, Start]
+
+
+def quick_calls(**limits):
+    """Three warm slots whose calls were quick, and room for two quick calls at a time."""
+    table = Table(quick_s=0.01, quick_running_max=2, quick_wait_s_max=0.005, **limits)
+    table.warm(3)
+    return table
+
+
+def test_more_quick_calls_than_processors_wait_for_a_busy_slot_though_one_is_idle():
+    table = quick_calls()
+    (first,), (second,) = table.want(1), table.want(2)
+    assert table.want(3) == []
+    assert table.tell(Done(second.slot, 2), after_s=0.001) == [Run(second.slot, 3)]
+    assert first.slot != second.slot
+
+
+def test_a_quick_call_that_waited_its_moment_takes_the_idle_slot():
+    table = quick_calls()
+    busy = {table.want(n)[0].slot for n in (1, 2)}
+    table.want(3)
+    assert table.machine.next_tick_s(table.now_s) == pytest.approx(table.now_s + 0.005)
+    (run,) = table.tell(Tick(), after_s=0.005)
+    assert run.invocation == 3 and run.slot not in busy
+
+
+def test_calls_that_are_not_quick_any_more_take_what_is_idle_at_once():
+    table = quick_calls()
+    for n in range(60):
+        (run,) = table.want(n)
+        table.tell(Done(run.slot, n), after_s=0.2)
+    assert [type(action) for n in (101, 102, 103) for action in table.want(n)] == [Run, Run, Run]

@@ -59,9 +59,9 @@ class Invoker:
             ran = await self._run(invocation, target, contract)
             streaming = ran.streaming
             outcome = contract.outcome(invocation, ran.report, ran.answer)
-            if ran.answer is not None and outcome.body is not ran.answer.body:
+            if ran.answer is not None and outcome.body is not ran.answer.body and not isinstance(ran.answer.body, bytes):
                 await _drop(ran.answer.body)
-            return replace(outcome, tail=ran.tail)
+            return replace(outcome, tail=ran.tail) if ran.tail else outcome
         finally:
             if streaming is None:
                 self.admission.leave(function)

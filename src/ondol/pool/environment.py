@@ -325,7 +325,7 @@ class Environment:
             if not run.fresh:
                 return await self._lost(run, answer)
             answer = replace(answer, started=True)  # it died while it loaded: the function's own doing
-        status = Status.TIMEOUT if answer is None else _STATUS[answer.ending]
+        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else _STATUS[answer.ending]
         exit_status = None
         if answer is None or answer.ending in _DEADLY:
             status, exit_status = await self._autopsy(run, status)

@@ -24,6 +24,12 @@ class PoolLimits:
     line_total_max: int = 4000
     #: What a start takes, roughly: a line that those who are up will have served by then needs no start.
     start_expected_s: float = 0.01
+    #: Calls shorter than this are quick: of those, this many of a revision run at a time (a processor each), and more wait in
+    #: the line, where they wait for a processor sooner than in one more process that needs its turn and its caches …
+    quick_s: float = 0.002
+    quick_running_max: int = 2
+    #: … but not longer than this: then they take what is idle.
+    quick_wait_s_max: float = 0.01
     #: How long an idle environment is kept, and one that never served anything.
     idle_s_max: float = 600.0
     idle_unused_s_max: float = 60.0
@@ -64,6 +70,11 @@ class Line:
 def keep_s(history: History, limits: PoolLimits) -> float:
     """How long an environment may stand idle. One that nobody needed after all goes earlier."""
     return limits.idle_s_max if history.calls else min(limits.idle_unused_s_max, limits.idle_s_max)
+
+
+def is_sooner_in_line(fastest_s: float | None, busy: int, limits: PoolLimits) -> bool:
+    """Whether a call does better to wait for one of the `busy` environments than to take an idle one."""
+    return fastest_s is not None and fastest_s < limits.quick_s and busy >= limits.quick_running_max
 
 
 def is_start_due(line: Line, limits: PoolLimits) -> bool:
