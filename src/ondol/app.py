@@ -1,7 +1,7 @@
 """The wiring of a node, on one page: which implementation stands behind which port, in which process.
 
-Three parts: what the front is made of, what the desk is made of, and what the supervisor starts. Nothing is registered by being
-imported, and no other module names an implementation.
+Two parts: what the front is made of, and what the desk is made of; the supervisor (`start.py`) starts one of each. Nothing is
+registered by being imported, and no other module names an implementation.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import random
 import socket
 import sys
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict
 
 import uvloop
 
@@ -20,7 +18,6 @@ from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import SystemClock
-from ondol.config import Settings
 from ondol.contracts.aws import AwsContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
@@ -210,11 +207,6 @@ def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verif
         region=settings.region,
         open=settings.open,
     )
-
-
-def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
-    """A node, until it is told to stop (SIGINT, SIGTERM); `ready(endpoint)` is called once it answers. The exit status."""
-    return children.supervise(settings, lambda kept: [asdict(each) for each in Interpreters.discover(kept).all()], ready)
 
 
 def main(role: str, line_fd: int) -> None:

@@ -35,7 +35,7 @@ def up(config_file: str | None, ready_fd: int | None, **flags: Any) -> None:
     """
     settings = settings_of(flags, config_file)
     # The node's code is heavy and the other commands do not need it.
-    from ondol.app import run
+    from ondol.start import run
 
     def ready(endpoint: str) -> None:
         if ready_fd is None:

@@ -37,6 +37,8 @@ MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 16
 #: How long after something was taken from the stock it is filled again.
 REFILL_AFTER_S = 0.03
+#: How often one who waits for the first shell looks.
+GLANCE_S = 0.005
 #: After a failed refill of the stock.
 STOCK_PAUSE_S = 0.5
 
@@ -271,13 +273,12 @@ class KeptSandboxes:
         return await self._unless_cancelled(self._prepare(account), self._stock[account, ""].append)
 
     async def stock(self, account: str, interpreter: str) -> None:
-        """Have the zygote up, and the stock of its shells full. Raises StartFailed, OutOfSpace."""
+        """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
         await self.zygote(account, interpreter)
         kind = account, interpreter
-        self._refill(kind)
-        filling = self._filling.get(kind)
-        if filling is not None:
-            await asyncio.wait([filling])
+        self._refill(kind, after_s=0.0)
+        while not self._stock[kind] and kind in self._filling:
+            await asyncio.sleep(GLANCE_S)  # noqa: ASYNC110  # once, at the start
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         await self._line.request(
@@ -378,15 +379,15 @@ class KeptSandboxes:
         except Unavailable as error:
             _log.warning("a shell of the stock could not be discarded: %s", error)
 
-    def _refill(self, kind: _Kind) -> None:
+    def _refill(self, kind: _Kind, after_s: float = REFILL_AFTER_S) -> None:
         if not self._closed and kind not in self._filling and len(self._stock[kind]) < self._stock_shells:
-            task = self._filling[kind] = self._keep(self._fill(kind))
+            task = self._filling[kind] = self._keep(self._fill(kind, after_s))
             task.add_done_callback(lambda _: self._filling.pop(kind, None))
 
-    async def _fill(self, kind: _Kind) -> None:
+    async def _fill(self, kind: _Kind, after_s: float) -> None:
         account, _interpreter = kind
         # Whoever took the last one is still being served by the keeper, who does one thing at a time.
-        await asyncio.sleep(REFILL_AFTER_S)
+        await asyncio.sleep(after_s)
         while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
                 shell = await self._prepare(account)
