@@ -277,8 +277,8 @@ class KeptSandboxes:
         await self.zygote(account, interpreter)
         kind = account, interpreter
         self._refill(kind, after_s=0.0)
-        while not self._stock[kind] and kind in self._filling:
-            await asyncio.sleep(GLANCE_S)  # noqa: ASYNC110  # once, at the start
+        while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
+            await asyncio.sleep(GLANCE_S)
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         await self._line.request(
