@@ -6,7 +6,6 @@ registered by being imported, and no other module names an implementation.
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import sys
@@ -74,11 +73,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     credentials = Credentials(orders.secret)
     telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
     pool = Pool(
-        limits=PoolLimits(
-            memory_mib_max=settings.memory_mib_max,
-            idle_s_max=settings.idle_s_max,
-            quick_running_max=max(os.cpu_count() or 1, 2),
-        ),
+        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=contracts,
@@ -94,7 +89,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     admission = Admission(concurrency_max=settings.concurrency_max)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, front_work.retiring(pool, index), warmer.listen]
+    index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,

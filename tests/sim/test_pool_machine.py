@@ -67,9 +67,6 @@ class World:
             "idle_unused_s_max": rng.choice([1.0, 30.0]),
             "patience_s_max": rng.choice([0.2, 1.0]),
             "backoff_s_max": 5.0,
-            "start_expected_s": rng.choice([0.0, 0.01, 0.3]),
-            "quick_s": rng.choice([0.0, 0.05, 10.0]),
-            "quick_wait_s_max": rng.choice([0.005, 0.2]),
         }
         self.limits = PoolLimits(**{**chosen, **limits})
         self.machine = Machine(self.limits)
@@ -199,7 +196,7 @@ class World:
         for numbers in self.waiting.values():
             for number in numbers:
                 self.asks[number].in_line = True
-        self.machine.check()
+        self.machine.check(self.now_s)
         self.look()
 
     def see_start(self, start: Start) -> None:
@@ -224,7 +221,7 @@ class World:
         line = self.waiting[ask.kind.revision]
         assert next(iter(line)) == run.invocation, "not the first of the line"
         if not ask.in_line:
-            leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}  # given up for others
+            leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}  # given up: they take nothing more
             roomy = [
                 b.used for slot, b in self.boxes.items() if b.kind is box.kind and self.has_room(b) and slot not in leaving
             ]
@@ -289,17 +286,10 @@ class World:
         for revision, numbers in lines.items():
             kind = kinds[revision]
             own = [(slot, box) for slot, box in self.boxes.items() if box.kind is kind]
-            first_waited_s = self.now_s - self.asks[next(iter(numbers))].since_s
-            if any(self.has_room(box) and slot not in leaving for slot, box in own):
-                assert first_waited_s <= self.limits.quick_wait_s_max, "waits while a slot has room"
-                continue
+            assert not any(self.has_room(box) and slot not in leaving for slot, box in own), "waits while a slot has room"
             coming = sum(box.state == "starting" for _, box in own)
             if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
                 continue
-            uncovered = list(numbers)[coming * kind.concurrency]
-            waited_s = self.now_s - self.asks[uncovered].since_s
-            if any(box.state != "starting" for _, box in own) and waited_s <= 2 * self.limits.start_expected_s:
-                continue  # those that are up may be sooner
             if kind.failed_in_a_row and (coming or self.now_s <= kind.quiet_until_s):
                 continue
             others_starve = any(

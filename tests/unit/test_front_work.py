@@ -24,7 +24,7 @@ class Pool:
 
 def following():
     index, pool = Index(), Pool()
-    index.listeners.append(retiring(pool, index))
+    index.listeners.append(retiring(pool))
     return index, pool
 
 

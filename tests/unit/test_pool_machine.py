@@ -1,7 +1,5 @@
 """The pool's rules, one at a time. All of them at once: tests/sim."""
 
-import pytest
-
 from ondol.pool.events import Done, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Tick, Wanted
 from ondol.pool.machine import Machine
 from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
@@ -11,13 +9,13 @@ class Table:
     """A machine, and a clock that a test moves."""
 
     def __init__(self, **limits):
-        self.machine = Machine(PoolLimits(**{"memory_mib_max": 4096, "start_expected_s": 0.0, **limits}))
+        self.machine = Machine(PoolLimits(**{"memory_mib_max": 4096, **limits}))
         self.now_s = 100.0
 
     def tell(self, event, after_s=0.0):
         self.now_s += after_s
         actions = self.machine.handle(event, self.now_s)
-        self.machine.check()
+        self.machine.check(self.now_s)
         return actions
 
     def want(self, invocation, revision="r", memory_mib=128, concurrency=1):
@@ -194,71 +192,3 @@ def test_pauses_double_up_to_their_bound():
 def test_the_unused_are_never_kept_longer_than_the_used():
     limits = PoolLimits(memory_mib_max=1, idle_s_max=5.0)
     assert keep_s(History(calls=0), limits) == keep_s(History(calls=9), limits) == 5.0
-
-
-def short_calls(call_s=0.001, **limits):
-    """A table with one slot that is up and busy, whose calls took `call_s` so far."""
-    table = Table(start_expected_s=0.01, **limits)
-    (slot,) = table.warm(1)
-    table.want(1)
-    table.tell(Done(slot, 1), after_s=call_s)
-    table.want(2)
-    return table, slot
-
-
-def test_a_line_that_is_served_sooner_than_a_start_takes_gets_no_start():
-    table, slot = short_calls()
-    assert [table.want(n) for n in (3, 4, 5)] == [[], [], []]
-    assert table.tell(Done(slot, 2), after_s=0.001) == [Run(slot, 3)]
-
-
-def test_a_line_longer_than_that_gets_starts_until_it_is_not():
-    table, slot = short_calls()
-    actions = [action for n in range(3, 31) for action in table.want(n)]
-    assert [type(action) for action in actions] == [Start, Start]  # 28 calls of 1 ms: three slots need less than 10 ms
-
-
-def test_who_is_overdue_behind_a_call_of_another_kind_gets_a_start_at_the_next_tick():
-    table, _ = short_calls()
-    assert table.want(3) == []
-    at_s = table.machine.next_tick_s(table.now_s)
-    assert at_s == pytest.approx(table.now_s + 0.02)
-    (start,) = table.tell(Tick(), after_s=at_s - table.now_s)
-    assert isinstance(start, Start)
-
-
-def test_calls_that_take_long_get_a_start_each_at_once():
-    table, _ = short_calls(call_s=2.0)
-    assert [type(action) for n in (3, 4) for action in table.want(n)] == [Start, Start]
-
-
-def quick_calls(**limits):
-    """Three warm slots whose calls were quick, and room for two quick calls at a time."""
-    table = Table(quick_s=0.01, quick_running_max=2, quick_wait_s_max=0.005, **limits)
-    table.warm(3)
-    return table
-
-
-def test_more_quick_calls_than_processors_wait_for_a_busy_slot_though_one_is_idle():
-    table = quick_calls()
-    (first,), (second,) = table.want(1), table.want(2)
-    assert table.want(3) == []
-    assert table.tell(Done(second.slot, 2), after_s=0.001) == [Run(second.slot, 3)]
-    assert first.slot != second.slot
-
-
-def test_a_quick_call_that_waited_its_moment_takes_the_idle_slot():
-    table = quick_calls()
-    busy = {table.want(n)[0].slot for n in (1, 2)}
-    table.want(3)
-    assert table.machine.next_tick_s(table.now_s) == pytest.approx(table.now_s + 0.005)
-    (run,) = table.tell(Tick(), after_s=0.005)
-    assert run.invocation == 3 and run.slot not in busy
-
-
-def test_calls_that_are_not_quick_any_more_take_what_is_idle_at_once():
-    table = quick_calls()
-    for n in range(60):
-        (run,) = table.want(n)
-        table.tell(Done(run.slot, n), after_s=0.2)
-    assert [type(action) for n in (101, 102, 103) for action in table.want(n)] == [Run, Run, Run]

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from ondol.clock import Clock
-from ondol.core.catalog import Index
 from ondol.model.errors import OndolError
 from ondol.model.functions import Function, Revision
 from ondol.model.principals import Kind, Principal
@@ -81,7 +80,7 @@ def interpreting(choice: Choosing) -> Callable[[Revision], str]:
     return path_of
 
 
-def retiring(pool: Pool, index: Index) -> Callable[[str, Any], None]:
+def retiring(pool: Pool) -> Callable[[str, Any], None]:
     """A listener of the catalog: revisions that nothing names any more leave the pool."""
     latest: dict[str, str] = {}
 
@@ -96,7 +95,6 @@ def retiring(pool: Pool, index: Index) -> Callable[[str, Any], None]:
         elif kind == "revision" and noun is None:
             pool.retire(parts[-1])
 
-    del index
     return listen
 
 

@@ -6,11 +6,9 @@ their news into events, and the simulator (`tests/sim`) replays a week in a seco
 
 A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is the slots and the waiting line of one revision.
 
-    warm first     the slot used last gets the next invocation, so that the others grow cold and can go; quick calls wait a
-                   moment for a busy slot where more of them would only share the processors (`policy.is_sooner_in_line`)
+    warm first     the slot used last gets the next invocation, so that the others grow cold and can go
     one line       who waits gets whatever comes free first: a slot that was started for another, or one that finished
-    one start      per waiting invocation that no coming slot covers, as far as starting is sooner than waiting for those
-                   that are up (`policy.is_start_due`); revisions take turns; at most `starts_max` at a time
+    one start      per waiting invocation that no coming slot covers; revisions take turns; at most `starts_max` at a time
     room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
                    than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
     failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
@@ -20,8 +18,7 @@ Slots are changed in place, not replaced: a warm invocation costs a few microsec
 Every handler asserts what it touches; `check()` asserts everything and is for tests, because it looks at every slot.
 
 Invariants: memory and slots stay in bounds; a slot runs at most its concurrency and one revision; nobody waits while a slot
-of its revision has room, but for the moment that quick calls wait; nobody waits without a start on its way unless starts,
-room or a pause forbid it or waiting is sooner; lines are bounded.
+of its revision has room; nobody waits without a start on its way unless starts, room or a pause forbid it; lines are bounded.
 """
 
 from __future__ import annotations
@@ -29,7 +26,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import islice
 from typing import assert_never
 
 from ondol.pool.events import (
@@ -49,12 +45,8 @@ from ondol.pool.events import (
     Tick,
     Wanted,
 )
-from ondol.pool.policy import History, Line, PoolLimits, backoff_s, is_sooner_in_line, is_start_due, keep_s, overdue_at_s
+from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
 
-#: Weight of the last call in what is known of a crew's calls.
-CALL_WEIGHT = 0.2
-#: What the fastest call counts for, more with each that is slower: after 50 calls of another kind it is forgotten.
-FASTEST_FADES = 1.1
 #: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
 LOOK_AHEAD = 8
 
@@ -76,8 +68,6 @@ class Slot:
     crew: Crew
     used_s: float
     state: State = State.STARTING
-    #: When it was last given something to run.
-    begun_s: float = 0.0
     running: set[Invocation] = field(default_factory=set)
     calls: int = 0
     #: Given up for others: takes nothing more and stops after what it runs.
@@ -103,50 +93,17 @@ class Crew:
     retry_at_s: float = 0.0
     #: When somebody of the line was last given a slot.
     served_s: float = 0.0
-    #: How long calls take, lately.
-    call_s: float | None = None
-    #: What the fastest of them took: where many share the processors, it tells quick calls from slow ones; `call_s` does not.
-    fastest_s: float | None = None
     retired: bool = False
 
     def uncovered(self) -> int:
         """How many wait that no coming slot will take."""
         return len(self.line) - len(self.coming) * self.concurrency
 
-    def is_sooner_in_line(self, limits: PoolLimits) -> bool:
-        """Whether a newcomer does better to wait for a busy slot than to take an idle one."""
-        if self.concurrency > 1:  # a slot with room is no idle process
-            return False
-        return is_sooner_in_line(self.fastest_s, self.slots - len(self.coming) - len(self.free), limits)
-
-    def hungry(self, now_s: float, limits: PoolLimits) -> bool:
+    def hungry(self, now_s: float) -> bool:
         """Whether one more start is due, as far as the crew itself is concerned."""
-        if self.free or self.uncovered() <= 0 or not self._is_start_due(now_s, limits):
+        if self.uncovered() <= 0:
             return False
         return not self.failures or (not self.coming and self.retry_at_s <= now_s)
-
-    def first_uncovered_s(self) -> float:
-        """Since when the first waits whom no coming slot will take."""
-        return next(islice(self.line.values(), len(self.coming) * self.concurrency, None))
-
-    def _is_start_due(self, now_s: float, limits: PoolLimits) -> bool:
-        coming = len(self.coming)
-        line = Line(
-            waiting=len(self.line),
-            up=self.slots - coming,
-            coming=coming,
-            call_s=self.call_s,
-            overdue=now_s >= overdue_at_s(self.first_uncovered_s(), limits),
-        )
-        return is_start_due(line, limits)
-
-    def took(self, seconds: float) -> None:
-        """A call took so long."""
-        if self.call_s is None or self.fastest_s is None:
-            self.call_s = self.fastest_s = seconds
-            return
-        self.call_s += CALL_WEIGHT * (seconds - self.call_s)
-        self.fastest_s = min(seconds, self.fastest_s * FASTEST_FADES)
 
 
 class Machine:
@@ -163,8 +120,6 @@ class Machine:
         #: Crews to start a slot for, in turn; and those with failed starts.
         self.hungry: OrderedDict[str, Crew] = OrderedDict()
         self.failing: dict[str, Crew] = {}
-        #: Crews whose line is served sooner by those that are up, as far as one knows: to be looked at again.
-        self.patient: dict[str, Crew] = {}
         #: Sums over slots that are not stopping; over idle ones; over leaving ones.
         self.used_mib = self.idle_mib = self.leaving_mib = 0
         self.live = self.leaving = self.starting = 0
@@ -199,7 +154,6 @@ class Machine:
     def next_tick_s(self, now_s: float) -> float | None:
         """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
         times = [crew.retry_at_s if crew.line else self._forgiven_at_s(crew) for crew in self.failing.values()]
-        times += [self._look_again_s(crew) for crew in self.patient.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
         times = [at_s for at_s in times if at_s > now_s]
@@ -213,9 +167,9 @@ class Machine:
     # What happened -----------------------------------------------------------------------------------------------------
     def _wanted(self, want: Wanted, now_s: float) -> list[Action]:
         crew = self.crews.get(want.revision)
-        if crew is not None and crew.free and not crew.is_sooner_in_line(self.limits):
+        if crew is not None and crew.free:
             slot = next(reversed(crew.free.values()))
-            self._occupy(slot, want.invocation, now_s)
+            self._occupy(slot, want.invocation)
             return [Run(slot.id, want.invocation)]
         if crew is None:
             if want.memory_mib > self.limits.memory_mib_max:
@@ -240,11 +194,7 @@ class Machine:
         slot.running.remove(done.invocation)
         slot.used_s = now_s
         slot.calls += 1
-        slot.crew.took(now_s - slot.begun_s)
         actions = self._hand_on(slot, now_s)
-        crew = slot.crew
-        if crew.line and crew.free:
-            actions += self._spread(crew, now_s)
         if self.hungry:
             actions += self._grow(now_s)
         return actions
@@ -273,7 +223,7 @@ class Machine:
         failed_to_start = slot.state is State.STARTING
         self._strike(slot)
         actions = self._start_failed(crew, now_s) if failed_to_start else []
-        actions += self._spread(crew, now_s)
+        self._queue_up(crew, now_s)
         self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
@@ -294,9 +244,7 @@ class Machine:
         going = [slot for slot in crew.free.values() if slot.state is State.IDLE]
         if not crew.line:
             going += crew.coming.values()
-        actions = self._spread(crew, now_s)
-        actions += [self._stop(slot, now_s) for slot in going if slot.state is not State.BUSY]
-        self._queue_up(crew, now_s)
+        actions = [self._stop(slot, now_s) for slot in going]
         self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
@@ -308,17 +256,14 @@ class Machine:
                 break  # the rest is warmer
             if now_s >= slot.used_s + keep_s(History(calls=slot.calls), self.limits):
                 actions.append(self._stop(slot, now_s))
-        for crew in list(self.patient.values()):
-            actions += self._spread(crew, now_s)
         for crew in list(self.failing.values()):
             self._queue_up(crew, now_s)
             self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
     # One slot ----------------------------------------------------------------------------------------------------------
-    def _occupy(self, slot: Slot, invocation: Invocation, now_s: float) -> None:
+    def _occupy(self, slot: Slot, invocation: Invocation) -> None:
         """A free slot takes an invocation."""
-        slot.begun_s = now_s
         if slot.state is State.IDLE:
             slot.state = State.BUSY
             del self.idle[slot.id]
@@ -337,7 +282,6 @@ class Machine:
             invocation, _ = crew.line.popitem(last=False)
             del self.waiting[invocation]
             slot.running.add(invocation)
-            slot.begun_s = now_s
             actions.append(Run(slot.id, invocation))
         if actions:
             crew.served_s = now_s
@@ -353,33 +297,10 @@ class Machine:
                 self.idle_mib += crew.memory_mib
         return actions
 
-    def _spread(self, crew: Crew, now_s: float) -> list[Action]:
-        """Idle slots for those in the line who do not do better to wait, or have waited long enough."""
-        actions: list[Action] = []
-        while crew.line and crew.free:
-            invocation, since_s = next(iter(crew.line.items()))
-            if crew.is_sooner_in_line(self.limits) and now_s < since_s + self.limits.quick_wait_s_max:
-                break
-            del crew.line[invocation], self.waiting[invocation]
-            slot = next(reversed(crew.free.values()))
-            self._occupy(slot, invocation, now_s)
-            crew.served_s = now_s
-            actions.append(Run(slot.id, invocation))
-        self._queue_up(crew, now_s)
-        return actions
-
-    def _look_again_s(self, crew: Crew) -> float:
-        """When a patient crew's line has waited long enough for something else to be done about it."""
-        if crew.free:
-            return next(iter(crew.line.values())) + self.limits.quick_wait_s_max
-        return overdue_at_s(crew.first_uncovered_s(), self.limits)
-
     def _stop(self, slot: Slot, now_s: float) -> Stop:
         assert not slot.running, "a slot that runs something is never stopped"
         self._strike(slot)
         slot.state = State.STOPPING
-        if slot.crew.line:
-            self._queue_up(slot.crew, now_s)
         self._forget(slot.crew, now_s)
         return Stop(slot.id)
 
@@ -403,15 +324,10 @@ class Machine:
     # One crew ----------------------------------------------------------------------------------------------------------
     def _queue_up(self, crew: Crew, now_s: float) -> None:
         """Take a turn, or leave the queue of those who want a start."""
-        if crew.hungry(now_s, self.limits):
+        if crew.hungry(now_s):
             self.hungry.setdefault(crew.revision, crew)
         else:
             self.hungry.pop(crew.revision, None)
-        waits = crew.free or (not crew.failures and crew.uncovered() > 0)
-        if crew.line and waits and crew.revision not in self.hungry:
-            self.patient[crew.revision] = crew
-        else:
-            self.patient.pop(crew.revision, None)
 
     def _is_broken(self, crew: Crew, now_s: float) -> bool:
         """Its starts fail, and the next try is not due."""
@@ -442,7 +358,6 @@ class Machine:
             return
         self.crews.pop(crew.revision, None)
         self.failing.pop(crew.revision, None)
-        self.patient.pop(crew.revision, None)
 
     def _forgiven_at_s(self, crew: Crew) -> float:
         return crew.retry_at_s + self.limits.backoff_s_max
@@ -524,7 +439,7 @@ class Machine:
                 self.leaving_mib += slot.crew.memory_mib
 
     # Tests -------------------------------------------------------------------------------------------------------------
-    def check(self) -> None:
+    def check(self, now_s: float) -> None:
         """Assert every invariant of the module's docstring. Looks at everything: not for the hot path."""
         alive = [slot for slot in self.slots.values() if slot.state is not State.STOPPING]
         idle = [slot for slot in alive if slot.state is State.IDLE]
@@ -540,7 +455,7 @@ class Machine:
         for slot in alive:
             self._check_slot(slot)
         for crew in self.crews.values():
-            self._check_crew(crew)
+            self._check_crew(crew, now_s)
         assert len(self.waiting) == sum(len(crew.line) for crew in self.crews.values()) <= self.limits.line_total_max
         if self.hungry and self.starting < self.limits.starts_max:
             head = next(iter(self.hungry.values()))
@@ -556,13 +471,12 @@ class Machine:
         assert (slot.id in crew.free) == (has_room and not slot.leaving)
         assert not (crew.retired and slot.state is State.IDLE), "a retired slot that idles"
 
-    def _check_crew(self, crew: Crew) -> None:
+    def _check_crew(self, crew: Crew, now_s: float) -> None:
         assert crew.slots == sum(s.crew is crew for s in self.slots.values() if s.state is not State.STOPPING)
-        assert not (crew.free and crew.line) or crew.revision in self.patient, "somebody waits while a slot has room"
+        assert not (crew.free and crew.line), "somebody waits while a slot has room"
         assert len(crew.line) <= self.limits.line_revision_max
         assert all(self.waiting.get(invocation) is crew for invocation in crew.line)
         assert crew.slots or crew.line or crew.failures, "an empty crew that is not forgotten"
         assert (crew.revision in self.failing) == bool(crew.failures)
         if crew.revision in self.hungry or not crew.failures:
-            needs = bool(crew.line) and (bool(crew.free) or crew.uncovered() > 0)
-            assert (crew.revision in self.hungry or crew.revision in self.patient) == needs, "its turn is not as its need"
+            assert (crew.revision in self.hungry) == crew.hungry(now_s), "its turn is not as its need"
