@@ -337,8 +337,13 @@ def body_of(body):
 
 def log_of(events):
     """Text, or data for a JSON record, and whether it came framed: frames have a time, raw lines have none."""
-    seen, in_runtime = [], False
+    seen, in_runtime, after_warning = [], False, False
     for text, at_ms in events:
+        # Printed by the interpreter when it frees a coroutine, which is after the answer in both: in this log or in none.
+        warning = at_ms is None and re.search(r"RuntimeWarning: (coroutine .* was never awaited|Enable tracemalloc)", text)
+        source, after_warning = after_warning and text.startswith("  "), bool(warning)
+        if warning or source:
+            continue
         if at_ms is None and re.match(" {4}", text) and in_runtime:
             continue  # the source line, or the marks below it, of a raw traceback's entry
         in_runtime = at_ms is None and re.match("  " + _RUNTIME_FILE, text) is not None
