@@ -1,12 +1,15 @@
 """Guest half of the web contract for programs: any command that listens on $PORT, reached over the sandbox's own loopback.
 
 The handler is the command line, run by /bin/sh. READY is said once the port answers. Requests are passed on over HTTP/1.1; both
-bodies stream.
+bodies stream. A command that ends takes the environment with it: whether it ended during a call or between two, no later call
+is given to it.
 """
 
+import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -18,28 +21,56 @@ from ondol_guest.guest import Gone
 from ondol_guest.web_stream import Stream, finish
 
 CONNECT_S_MAX = 60.0
+#: How long a command that broke off its answer is watched for its end: its connections close a moment before it is gone.
+DYING_S_MAX = 0.1
 _HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"))
 
 
 def serve(wire, settings):
     """Start the command, wait for its port, answer calls until the wire closes."""
     port = free_port()
+    ended = signs_of_children()
     program = start(settings["handler"], port)
     if not wait(program, port):
         print("[ondol] the command ended, or did not listen on 127.0.0.1:$PORT within %d s" % CONNECT_S_MAX, flush=True)
         wire.send_meta(frames.INIT_FAILED, 0, {"type": "NotListening", "message": settings["handler"]})
         raise SystemExit(1)
     wire.ready()
-    while True:
+    while lives_until_frame(program, wire, ended):
         kind, flags, invocation, payload = wire.recv()
         if kind == frames.STOP:
             program.send_signal(signal.SIGTERM)
             return
         if kind == frames.CALL:
-            answer(wire, port, invocation, flags, payload)
-        if program.poll() is not None:
-            print("[ondol] the command ended with status %s" % program.returncode, flush=True)
-            raise SystemExit(program.returncode if program.returncode > 0 else 1)
+            answer(wire, port, program, invocation, flags, payload)
+    print("[ondol] the command ended with status %s" % program.returncode, flush=True)
+    raise SystemExit(program.returncode if program.returncode > 0 else 1)
+
+
+def signs_of_children():
+    """A descriptor that becomes readable whenever a child of this process ends."""
+    ours, signals = os.pipe()
+    for end in (ours, signals):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
+    return ours
+
+
+def lives_until_frame(program, wire, ended):
+    """Wait for the node's next frame; False when the command ended first."""
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(wire.fd, select.POLLIN)
+    while program.poll() is None:
+        if wire.holds_bytes:
+            return True
+        ready = {fd for fd, _ in poll.poll()}
+        if ended in ready:
+            os.read(ended, 4096)  # what it says is asked of the program itself
+        elif wire.fd in ready:
+            return True
+    return False
 
 
 def free_port():
@@ -65,7 +96,7 @@ def wait(program, port):
     return False
 
 
-def answer(wire, port, invocation, flags, payload):
+def answer(wire, port, program, invocation, flags, payload):  # noqa: PLR0917
     """One request to the program and its response back."""
     meta, body = frames.split_meta(payload)
     request = json.loads(meta)
@@ -91,6 +122,8 @@ def answer(wire, port, invocation, flags, payload):
         if begun:
             finish(wire, invocation, cut=True)
         else:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # so that no call is given to one that is dying
+                program.wait(DYING_S_MAX)
             head = {"status": 502, "headers": [["content-type", "text/plain; charset=utf-8"]]}
             wire.send_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n", started=True)
     finally:

@@ -104,6 +104,11 @@ class Wire:
         os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=self._forget)
 
+    @property
+    def holds_bytes(self):
+        """Whether something was read that `recv` has not yet returned: its descriptor alone does not tell."""
+        return bool(self._pending)
+
     def recv(self):
         """(kind, flags, invocation, payload) of the next frame. Raises Gone at the end, BrokenFrame."""
         data = self._pending

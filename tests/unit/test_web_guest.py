@@ -173,7 +173,7 @@ async def without(scope, receive, send):
 """
 
 SERVER = """
-import os, sys, time
+import os, socket, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
@@ -188,6 +188,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if self.path == "/die":
+            os._exit(3)
+        if self.path == "/die-slowly":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            time.sleep(0.5)
             os._exit(3)
         size = 0
         if self.headers.get("transfer-encoding"):
@@ -207,6 +211,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.path == "/big":
             self.answer(b"x" * 3_000_000)
+        elif self.path == "/die-later":
+            self.answer(b"goodbye")
+            threading.Timer(0.3, os._exit, [3]).start()
         else:
             self.answer((self.path + " " + self.headers["x-forwarded-prefix"]).encode())
     do_HEAD = do_GET
@@ -473,9 +480,17 @@ async def test_a_command_that_refuses_before_it_has_read_all_is_heard(command):
     assert (await command.get("/x"))[0] == 200
 
 
-async def test_a_command_that_dies_is_a_bad_gateway_and_its_environment_ends(command):
-    status, _, body = await command.get("/die", "POST")
+@pytest.mark.parametrize("path", ["/die", "/die-slowly"])
+async def test_a_command_that_dies_is_a_bad_gateway_and_its_environment_ends(command, path):
+    status, _, body = await command.get(path, "POST")
     assert (status, body) == (502, b"the function's server did not answer\n")
+    async with asyncio.timeout(30):
+        assert await command.worker.ended() == 3
+    assert "[ondol] the command ended with status 3\n" in command.lines
+
+
+async def test_a_command_that_dies_between_two_calls_ends_its_environment_at_once(command):
+    assert (await command.get("/die-later"))[2] == b"goodbye"
     async with asyncio.timeout(30):
         assert await command.worker.ended() == 3
     assert "[ondol] the command ended with status 3\n" in command.lines
