@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from ondol.model.functions import Revision
 from ondol.sandbox import Shell
@@ -33,8 +35,7 @@ class Launch:
     timeout_s: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One invocation for a worker. `meta` (JSON bytes) is between the contract's two halves."""
 
     meta: bytes
@@ -42,8 +43,7 @@ class Call:
     body: AsyncIterator[bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What a worker answered. `body` streams for contracts whose answers do."""
 
     ending: Ending

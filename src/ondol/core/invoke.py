@@ -14,7 +14,9 @@ Nobody cancels this coroutine because a client went away: what was started is fi
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ondol.clock import Clock
 from ondol.contract import Contract

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from msgspec import Struct
+
 
 class Stage(Enum):
     """How far the last change of a function or version has come."""
@@ -121,8 +123,7 @@ class Handle:
     function: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """What a call resolved to."""
 
     function: Function

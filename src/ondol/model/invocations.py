@@ -1,20 +1,23 @@
 """What runs: an invocation, its outcome, and the facts the platform notes about it.
 
 The function's success or failure is a value (`Outcome`); only the platform's own failure raises.
+
+These, and what else is made anew for every call, are msgspec's structs: as frozen as a frozen dataclass, and made in C in a tenth
+of its time (docs/decisions/0006). What is deployed is made seldom and stays dataclasses.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct, field
 
 from ondol.model.principals import Principal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Invocation(Struct, frozen=True, kw_only=True):
     """One call of a function."""
 
     #: The request's id, shown to clients and handlers; the same on every attempt of a deferred call.
@@ -45,8 +48,7 @@ class Status(Enum):
     TOO_LARGE = "too_large"  #: its answer is larger than RESULT_BYTES_MAX
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """What the platform measured about one invocation: the neutral event that contracts render."""
 
     invocation: str
@@ -66,8 +68,7 @@ class Report:
     ended_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """What an invocation came to. `body` is what the contract renders for the caller."""
 
     status: Status
@@ -80,8 +81,7 @@ class Outcome:
     tail: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
+class LogEvent(Struct, frozen=True, gc=False):
     """One line or record of a log."""
 
     at_ms: int  #: milliseconds since the epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 #: Numbers the driver gives: one per attempt to get a place, never used again.
 Invocation = int
@@ -11,8 +11,7 @@ SlotId = int
 
 
 # What happened ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, gc=False):
     """An invocation needs a place."""
 
     invocation: Invocation
@@ -22,73 +21,63 @@ class Wanted:
     concurrency: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True, gc=False):
     """A slot came up."""
 
     slot: SlotId
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True, gc=False):
     """A slot's invocation ended, one way or another, and the slot can take more."""
 
     slot: SlotId
     invocation: Invocation
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True, gc=False):
     """A slot is no more: it failed to start, died (what it ran is answered elsewhere), or was stopped."""
 
     slot: SlotId
 
 
-@dataclass(frozen=True, slots=True)
-class Retired:
+class Retired(Struct, frozen=True, gc=False):
     """A revision is nobody's current one any more. Those who want it all the same are still served."""
 
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class GaveUp:
+class GaveUp(Struct, frozen=True, gc=False):
     """An invocation waited as long as it may."""
 
     invocation: Invocation
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True, gc=False):
     """Time passed: due at `next_tick_s`, harmless at any time."""
 
 
 # What to do ------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True, gc=False):
     """Bring a slot up; answered by Ready or Gone."""
 
     slot: SlotId
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True, gc=False):
     """Give a slot an invocation; answered by Done or Gone."""
 
     slot: SlotId
     invocation: Invocation
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True, gc=False):
     """End a slot, even one that is coming up; answered by Gone."""
 
     slot: SlotId
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True, gc=False):
     """Tell an invocation that there is no place for it.
 
     `why`: 'line' (too many wait), 'wait' (it waited too long), 'start' (environments of this revision cannot be started),

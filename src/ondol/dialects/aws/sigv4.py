@@ -2,6 +2,9 @@
 
 Pure: request parts, a key and the time come in, a `Claim` or a `ServiceError` comes out. Reading a claim and verifying it are
 two steps, since a large body's hash is only known at its end. Signatures are compared in constant time.
+
+A client's requests of one day differ in their signatures and little else: what an Authorization header says in front of the
+signature, the seconds of a time stamp and the state of a signing key's HMAC are worked out once and remembered (bounded).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import time
 from calendar import timegm
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from urllib.parse import unquote
 
 from ondol.dialects.aws import canonical
@@ -29,6 +32,11 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 _REGION = re.compile(r"(?:eusc-)?[a-z]{2}(?:-[a-z]+)+-\d{1,2}", re.ASCII)
 _STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_USUAL = re.compile(
+    rf"{ALGORITHM} Credential=([^/,=\s]+)/(\d{{8}})/([^/,=\s]+)/([^/,=\s]+)/aws4_request, ?SignedHeaders=([^,=\s]+), ?Signature=", re.ASCII
+)
+#: Longer ones are read without being remembered.
+USUAL_CHARS_MAX = 1024
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
     "and signing method. Consult the service documentation for details."
@@ -62,19 +70,24 @@ class Claim:
             f"{ALGORITHM}\n{self.stamp}\n{self.date}/{self.region}/{self.service}/aws4_request\n"
             f"{hashlib.sha256(request).hexdigest()}"
         )
-        key = signing_key(secret, self.date, self.region, self.service)
-        expected = hmac.digest(key, text.encode(), "sha256").hex()
-        if not hmac.compare_digest(expected.encode(), self.signature.encode("latin-1", "replace")):
+        expected = _keyed(secret, self.date, self.region, self.service).copy()
+        expected.update(text.encode())
+        if not hmac.compare_digest(expected.hexdigest().encode(), self.signature.encode("latin-1", "replace")):
             raise ServiceError("InvalidSignatureException", _MISMATCH, status=403)
 
 
-@lru_cache(maxsize=1024)
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """Derived once per key, day, region and service."""
+    """What signs everything of one key, day, region and service."""
     key = hmac.digest(b"AWS4" + secret.encode(), date.encode(), "sha256")
     for part in (region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
+
+
+@lru_cache(maxsize=1024)
+def _keyed(secret: str, date: str, region: str, service: str) -> hmac.HMAC:
+    """An HMAC that has taken in its signing key and nothing else: copied for each request, never changed."""
+    return hmac.new(signing_key(secret, date, region, service), digestmod="sha256")
 
 
 def region_of(target: str, headers: Headers) -> str:
@@ -94,7 +107,8 @@ def read(method: str, target: str, headers: Headers, now_s: float) -> Claim | No
     """The claim of a request, None where it makes none. Raises ServiceError for a broken or stale one."""
     for name, value in headers:
         if name == "authorization":
-            return _read_header(method, target, headers, value, now_s)
+            found = _read_usual(method, target, headers, value, now_s)
+            return found or _read_header(method, target, headers, value, now_s)
     if "X-Amz-Signature=" in target or "X-Amz-Algorithm=" in target:
         return _read_query(method, target, headers, now_s)
     return None
@@ -112,6 +126,58 @@ def unknown_key() -> ServiceError:
 
 
 # The two forms --------------------------------------------------------------------------------------------------------
+class _Usual(NamedTuple):
+    """What an Authorization header of the usual form says in front of its signature."""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+    #: The names of the signed headers, as text and one by one.
+    signed: str
+    names: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _usual(text: str) -> _Usual | None:
+    """The header up to "Signature=" in the order in which SDKs write it; None for what `_read_header` has to look at closely."""
+    found = _USUAL.fullmatch(text)
+    if found is None:
+        return None
+    access_key_id, date, region, service, signed = found.groups()
+    names = tuple(signed.split(";"))
+    if not _REGION.fullmatch(region) or len(region) > REGION_CHARS_MAX or len(names) > canonical.SIGNED_HEADERS_MAX:
+        return None
+    return _Usual(access_key_id, date, region, service, signed, names) if "host" in names else None
+
+
+def _read_usual(method: str, target: str, headers: Headers, value: str, now_s: float) -> Claim | None:
+    """The claim of a header in the usual form; None leaves it, and everything wrong with it, to `_read_header`."""
+    text, signature = value[:-64], value[-64:]
+    usual = _usual(text) if len(text) <= USUAL_CHARS_MAX else None
+    values = dict(headers)
+    stamp = values.get("x-amz-date", "")
+    if usual is None or len(values) != len(headers) or not _STAMP.fullmatch(stamp) or stamp[:8] != usual.date:
+        return None
+    lines = "".join([f"{name}:{values.get(name, '')}\n" for name in usual.names])
+    if "  " in lines or ": " in lines or " \n" in lines or "\t" in lines:
+        return None  # signers fold blanks
+    _check_skew(_seconds(stamp), now_s)
+    path, _, query = target.partition("?")
+    hashed = values.get("x-amz-content-sha256", "")
+    return Claim(
+        usual.access_key_id,
+        usual.date,
+        usual.region,
+        usual.service,
+        values.get("x-amz-security-token", ""),
+        stamp,
+        signature,
+        f"{method}\n{canonical.path_of(path, usual.service)}\n{canonical.query_of(query)}\n{lines}\n{usual.signed}\n",
+        _payload_hash(hashed, trusted="x-amz-content-sha256" in usual.names) if hashed else None,
+    )
+
+
 def _read_header(method: str, target: str, headers: Headers, value: str, now_s: float) -> Claim:
     path, _, query = target.partition("?")
     scheme, _, rest = value.partition(" ")
@@ -216,7 +282,9 @@ def _midnight_s(date: str) -> int:
     return timegm((int(date[:4]), int(date[4:6]), int(date[6:8]), 0, 0, 0))
 
 
+@lru_cache(maxsize=1024)
 def _seconds(stamp: str) -> int:
+    """Since the epoch. `stamp` has the form of _STAMP. Raises IncompleteSignatureException for a day that there is not."""
     try:
         midnight_s = _midnight_s(stamp[:8])
     except ValueError:
