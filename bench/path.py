@@ -82,8 +82,7 @@ class Echo(asyncio.Transport):
     def write(self, data: Any) -> None:
         kind, _, _, invocation = frames.unpack_header(data)
         if kind == frames.CALL:
-            answer = frames.pack(frames.STARTED, invocation)
-            answer += frames.pack_meta(frames.RESULT, invocation, b"", b'{"hello": "you"}')
+            answer = frames.pack_meta(frames.RESULT, invocation, b"", b'{"hello": "you"}')
             self._loop.call_soon(self._link.data_received, answer)
 
     def abort(self) -> None: ...

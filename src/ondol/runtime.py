@@ -78,7 +78,7 @@ class Worker(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of descriptors. The shell's owner kills the process."""
+        """Let go of descriptors: calls under way end as DEAD. The shell's owner kills the process."""
         ...
 
 

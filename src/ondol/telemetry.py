@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from ondol.model.functions import Target
 from ondol.model.invocations import LogEvent, Report
 
 
+class LogPlace(NamedTuple):
+    """Where an environment's log goes: the stream of one environment in its contract's group."""
+
+    account: str
+    region: str
+    group: str
+    stream: str
+
+
 class Telemetry(Protocol):
     """Never blocks and never fails: what cannot be kept is counted and dropped (bounded, marked in the log)."""
 
-    def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None: ...
+    def log(self, place: LogPlace, events: Sequence[LogEvent]) -> None: ...
 
     def settled(self, target: Target, report: Report) -> None: ...
 

@@ -111,9 +111,9 @@ class Guest:
         """Send the result, or how large it was when the node would not take it."""
         if len(body) > RESULT_BYTES_MAX:
             meta = {"too_large": len(body)}
-            self.wire.send_meta(frames.RESULT, invocation, meta, b"", frames.ERROR, started=True)
+            self.wire.send_meta(frames.RESULT, invocation, meta, b"", frames.ERROR)
         else:
-            self.wire.send_meta(frames.RESULT, invocation, b"", body, flags, started=True)
+            self.wire.send_meta(frames.RESULT, invocation, b"", body, flags)
 
 
 def find_handler(name):

@@ -106,7 +106,7 @@ def answer(wire, port, program, invocation, flags, payload):  # noqa: PLR0917
     try:
         response = ask(connection, request, stream)
         head = {"status": response.status, "headers": [[n, v] for n, v in response.getheaders() if n.lower() not in _HOP]}
-        wire.send_meta(frames.RESULT, invocation, head, b"", frames.MORE, started=True)
+        wire.send_meta(frames.RESULT, invocation, head, b"", frames.MORE)
         begun = True
         while True:
             chunk = response.read1(frames.CHUNK_BYTES)
@@ -125,7 +125,7 @@ def answer(wire, port, program, invocation, flags, payload):  # noqa: PLR0917
             with contextlib.suppress(subprocess.TimeoutExpired):  # so that no call is given to one that is dying
                 program.wait(DYING_S_MAX)
             head = {"status": 502, "headers": [["content-type", "text/plain; charset=utf-8"]]}
-            wire.send_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n", started=True)
+            wire.send_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n")
     finally:
         connection.close()
         stream.drop()

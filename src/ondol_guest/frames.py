@@ -27,6 +27,8 @@ VERSION = 1
 HEADER = struct.Struct("<BBHIQ")
 HEADER_BYTES = HEADER.size
 META = struct.Struct("<I")
+#: A header and the length of the meta object behind it.
+HEADER_META = struct.Struct("<BBHIQI")
 
 # node -> guest
 INIT = 1  #: JSON: see guest.py; sent once, first
@@ -37,7 +39,6 @@ BODY = 4  #: a chunk of a streamed body; flag LAST ends it
 CREDIT = 5  #: u32: the receiver took so many bytes of BODY
 # guest -> node
 READY = 16  #: JSON {"init_ms": float}: the handler is loaded
-STARTED = 17  #: the handler is about to be called; sent in front of, and together with, the call's first other frame
 RESULT = 18  #: meta + body; flag ERROR for the function's own failure; MORE when BODY frames follow
 END = 19  #: JSON; closes a RESULT with MORE, after the BODY frame with LAST
 INIT_FAILED = 20  #: meta + body: loading the handler failed; the guest exits afterwards
@@ -80,8 +81,8 @@ def pack_meta(kind: int, invocation: int, meta: object, body: bytes = b"", flags
     """One frame with a meta object (JSON bytes, or anything json.dumps takes) and a body."""
     if not isinstance(meta, bytes):
         meta = json.dumps(meta, separators=(",", ":")).encode()
-    length = 4 + len(meta) + len(body)
-    return b"".join((HEADER.pack(VERSION, kind, flags, length, invocation), META.pack(len(meta)), meta, body))
+    size = len(meta)
+    return b"".join((HEADER_META.pack(VERSION, kind, flags, 4 + size + len(body), invocation, size), meta, body))
 
 
 def split_meta(payload: bytes) -> tuple[bytes, bytes]:
@@ -150,6 +151,11 @@ class LogReader:
         self._frame_left = 0  # bytes of a log frame's text still to be made events of
         self._at_ms: int | None = None  # that frame's time
         self._plain = 0  # bytes at the buffer's start known to be text though they look like a frame
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether something is left that is no whole event."""
+        return bool(self._buffer) or self._frame_left > 0
 
     def feed(self, data: bytes) -> list[tuple[str | None, int | None]]:
         """The events that are whole now."""

@@ -157,14 +157,13 @@ class Wire:
         head = frames.HEADER.pack(frames.VERSION, kind, flags, len(payload), invocation)
         self.send_parts(head, payload)
 
-    def send_meta(self, kind, invocation, meta, body=b"", flags=0, started=False):  # noqa: PLR0917
-        """Send one frame with a meta object (JSON bytes or plain data) and a body; with `started`, STARTED in front of it."""
+    def send_meta(self, kind, invocation, meta, body=b"", flags=0):  # noqa: PLR0917
+        """Send one frame with a meta object (JSON bytes or plain data) and a body."""
         if not isinstance(meta, bytes):
             meta = json.dumps(meta, separators=(",", ":")).encode()
-        head = frames.HEADER.pack(frames.VERSION, kind, flags, 4 + len(meta) + len(body), invocation)
-        if started:
-            head = frames.HEADER.pack(frames.VERSION, frames.STARTED, 0, 0, invocation) + head
-        self.send_parts(head + frames.META.pack(len(meta)) + meta, body)
+        size = len(meta)
+        head = frames.HEADER_META.pack(frames.VERSION, kind, flags, 4 + size + len(body), invocation, size)
+        self.send_parts(head + meta, body)
 
     def send_parts(self, *parts):
         """Send bytes that are whole frames, in one system call where the socket takes them."""

@@ -191,7 +191,7 @@ class Response:
         return self._head
 
     def _result(self, meta, body, flags=0):
-        self._wire.send_meta(frames.RESULT, self._stream.invocation, meta, body, flags, started=True)
+        self._wire.send_meta(frames.RESULT, self._stream.invocation, meta, body, flags)
 
 
 def environ_of(request, stream):

@@ -157,7 +157,7 @@ class Call:
             finish(self._line.wire, self._invocation, cut=True)
 
     def _result(self, meta, body, flags=0):
-        self._line.wire.send_meta(frames.RESULT, self._invocation, meta, body, flags, started=True)
+        self._line.wire.send_meta(frames.RESULT, self._invocation, meta, body, flags)
 
     async def _take(self):
         """One frame of this call. Applications may read and write from two tasks: one of them takes at a time."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as altered
 
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
@@ -70,7 +71,7 @@ class Node:
         self.written.append(invocation)
 
     def call(self, name="i-1", **fields):
-        return self.invoker.invoke(replace(an_invocation(name, self.target, b'"hello"'), **fields))
+        return self.invoker.invoke(altered(an_invocation(name, self.target, b'"hello"'), **fields))
 
     def under_way(self):
         return self.admission.running(self.target.function.id)
@@ -102,7 +103,7 @@ def test_who_may_not_is_told_before_anything_starts(method):
         async with node() as here:
             stranger = Principal(kind=Kind.OWNER, account="other", region="here", name="stranger")
             with pytest.raises(Denied):
-                await getattr(here.invoker, method)(replace(an_invocation("i", here.target), principal=stranger))
+                await getattr(here.invoker, method)(altered(an_invocation("i", here.target), principal=stranger))
             assert (here.runtime.launches, here.written, here.under_way()) == ([], [], 0)
 
     story()
@@ -115,7 +116,7 @@ def test_what_is_not_there_is_said_before_anything_starts(method, fields):
     async def story():
         async with node() as here:
             with pytest.raises(NotFound):
-                await getattr(here.invoker, method)(replace(an_invocation("i", here.target), **fields))
+                await getattr(here.invoker, method)(altered(an_invocation("i", here.target), **fields))
             assert (here.runtime.launches, here.written, here.under_way()) == ([], [], 0)
 
     story()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ondol.model.errors import NotFound, Throttled, Unavailable
 from ondol.model.invocations import Outcome, Status

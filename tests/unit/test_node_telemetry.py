@@ -10,6 +10,7 @@ import pytest
 from ondol.model.invocations import LogEvent
 from ondol.node import telemetry as module
 from ondol.node.telemetry import BatchedTelemetry
+from ondol.telemetry import LogPlace
 from ondol.testing.pool import virtually
 
 
@@ -30,7 +31,7 @@ class Desk:
 
 def write(telemetry, *messages, stream="s"):
     for message in messages:
-        telemetry.log("1", "r", "g", stream, LogEvent(7, message))
+        telemetry.log(LogPlace("1", "r", "g", stream), [LogEvent(7, message)])
 
 
 @virtually

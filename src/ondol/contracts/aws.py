@@ -147,20 +147,21 @@ class AwsContract:
         return (f"START RequestId: {invocation.id} Version: {version_label(target.revision.version)}\n",)
 
     def settled(self, report: Report) -> Sequence[str]:
-        lines = [f"END RequestId: {report.invocation}\n", _report_line(report)]
-        if report.status is Status.TIMEOUT:
-            lines.insert(0, f"{_timestamp(report.ended_s)} {report.invocation} {_timed_out(report)}\n\n")
-        elif report.status in {Status.CRASHED, Status.OUT_OF_MEMORY}:
-            lines.insert(0, f"RequestId: {report.invocation} Error: {_exited(report)}\nRuntime.ExitError\n")
+        status = report.status
+        lines = (f"END RequestId: {report.invocation}\n", _report_line(report))
+        if status is Status.OK:
+            return lines
+        if status is Status.TIMEOUT:
+            return (f"{_timestamp(report.ended_s)} {report.invocation} {_timed_out(report)}\n\n", *lines)
+        if status is Status.CRASHED or status is Status.OUT_OF_MEMORY:
+            return (f"RequestId: {report.invocation} Error: {_exited(report)}\nRuntime.ExitError\n", *lines)
         return lines
 
     def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
-        body: Any = b"null"
-        message = self._message(invocation, report)
+        body: Any = b"null" if answer is None else answer.body
+        message = None if report.status is Status.OK else self._message(invocation, report)
         if message is not None:
             body = msgspec.json.encode({"errorType": _ERROR_TYPES[report.status], "errorMessage": message})
-        elif answer is not None:
-            body = answer.body
         return Outcome(status=report.status, body=body, target_version=report.version, report=report)
 
     def _message(self, invocation: Invocation, report: Report) -> str | None:
@@ -169,7 +170,7 @@ class AwsContract:
             return f"Response payload size exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
         if report.status is Status.TIMEOUT:
             return f"RequestId: {invocation.id} Error: {_timed_out(report)}"
-        if report.status in {Status.CRASHED, Status.OUT_OF_MEMORY}:
+        if report.status is Status.CRASHED or report.status is Status.OUT_OF_MEMORY:
             return f"RequestId: {invocation.id} Error: {_exited(report)}"
         return None
 
@@ -221,16 +222,13 @@ def _report_line(report: Report) -> str:
     # A call that ran out of time is shown, and billed, with its limit: what went on while it was being ended is not its.
     limit_ms = report.timeout_s * 1000
     duration_ms = limit_ms if report.status is Status.TIMEOUT else report.duration_ms
-    fields = [
-        f"REPORT RequestId: {report.invocation}",
-        f"Duration: {duration_ms:.2f} ms",
-        f"Billed Duration: {max(1, math.ceil(round(duration_ms + (report.init_ms or 0.0), 3)))} ms",
-        f"Memory Size: {report.memory_mib} MB",
-        f"Max Memory Used: {report.memory_peak_mib} MB",
-    ]
-    if report.init_ms is not None:
-        fields.append(f"Init Duration: {report.init_ms:.2f} ms")
-    return "\t".join(fields) + "\t" + _report_status(report.status) + "\n"
+    billed_ms = math.ceil(round(duration_ms + (report.init_ms or 0.0), 3)) or 1
+    init = "" if report.init_ms is None else f"Init Duration: {report.init_ms:.2f} ms\t"
+    status = "" if report.status is Status.OK else _report_status(report.status)
+    return (
+        f"REPORT RequestId: {report.invocation}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
+        f"Memory Size: {report.memory_mib} MB\tMax Memory Used: {report.memory_peak_mib} MB\t{init}{status}\n"
+    )
 
 
 def _report_status(status: Status) -> str:

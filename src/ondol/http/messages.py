@@ -56,10 +56,11 @@ class Request:
         """The value of the lower-case `name`; several are joined with ', '."""
         index = self._index
         if index is None:
-            index = {}
-            for key, value in self.headers:
-                index[key] = f"{index[key]}, {value}" if key in index else value
-            self._index = index
+            self._index = index = dict(self.headers)
+            if len(index) != len(self.headers):
+                index.clear()
+                for key, value in self.headers:
+                    index[key] = f"{index[key]}, {value}" if key in index else value
         return index.get(name, default)
 
 

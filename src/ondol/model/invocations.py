@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
@@ -81,7 +81,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     tail: bytes = b""
 
 
-class LogEvent(Struct, frozen=True, gc=False):
+class LogEvent(NamedTuple):
     """One line or record of a log."""
 
     at_ms: int  #: milliseconds since the epoch

@@ -7,11 +7,12 @@ written into the stream that lost them as soon as there is room again. A flush c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ondol.model.functions import Target
 from ondol.model.invocations import LogEvent, Report
+from ondol.telemetry import LogPlace
 
 FLUSH_S: Final = 0.05
 EVENTS_MAX: Final = 200_000
@@ -20,32 +21,31 @@ BYTES_MAX: Final = 32 * 1024 * 1024
 LOSERS_MAX: Final = 10_000
 AGAIN_S: Final = 1.0
 
-Place = tuple[str, str, str, str]
-
 
 class BatchedTelemetry:
     """Gathers; `send` (a cast to the desk) answers whether it could take the batch."""
 
     def __init__(self, send: Callable[[list[Any]], bool]) -> None:
         self._send = send
-        self._waiting: dict[Place, list[tuple[int, str]]] = {}
+        self._waiting: dict[LogPlace, list[LogEvent]] = {}
         self._events = 0
         self._bytes = 0
-        self._dropped: dict[Place, int] = {}
+        self._dropped: dict[LogPlace, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None:
-        place = (account, region, group, stream)
+    def log(self, place: LogPlace, events: Sequence[LogEvent]) -> None:
         if self._events >= EVENTS_MAX or self._bytes >= BYTES_MAX:
             if place in self._dropped or len(self._dropped) < LOSERS_MAX:
-                self._dropped[place] = self._dropped.get(place, 0) + 1
+                self._dropped[place] = self._dropped.get(place, 0) + len(events)
             return
-        events = self._waiting.get(place)
-        if events is None:
-            events = self._waiting[place] = []
-        events.append((event.at_ms, event.message))
-        self._events += 1
-        self._bytes += len(event.message)
+        waiting = self._waiting.get(place)
+        if waiting is None:
+            self._waiting[place] = list(events)
+        else:
+            waiting += events
+        self._events += len(events)
+        for event in events:
+            self._bytes += len(event[1])
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
@@ -75,7 +75,7 @@ class BatchedTelemetry:
         for place, count in self._dropped.items():
             events = batches.setdefault(place, [])
             at_ms = events[-1][0] if events else max(kept[-1][0] for kept in self._waiting.values())
-            events.append((at_ms, f"[ondol] {count} log events were dropped: more came than can be kept\n"))
+            events.append(LogEvent(at_ms, f"[ondol] {count} log events were dropped: more came than can be kept\n"))
         return [(*place, events) for place, events in batches.items()]
 
     def _sent(self, batches: list[Any]) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -35,7 +35,7 @@ from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
 from ondol.runtime import Answer, Call, Ending, Launch, Runtime, Worker
 from ondol.sandbox import Sandboxes, Shell
-from ondol.telemetry import Telemetry
+from ondol.telemetry import LogPlace, Telemetry
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -49,7 +49,6 @@ LAST_WORDS_POLL_S: Final = 0.005
 DEATH_S_MAX: Final = 2.0
 
 _LOST: Final = Answer(ending=Ending.DEAD, started=False)
-_DEADLY: Final = frozenset({Ending.DEAD, Ending.INIT_ERROR})
 _STATUS: Final[Mapping[Ending, Status]] = {
     Ending.OK: Status.OK,
     Ending.ERROR: Status.FAILED,
@@ -105,11 +104,7 @@ class Environment:
         self.calls = 0
         #: It cannot run anything any more: close it.
         self.broken = False
-        self._group, self._stream = self.contract.log_place(revision, self.place)
-        # Looked up once: two lines of log frame every call.
-        self._account, self._region = revision.account, revision.region
-        self._tell = makings.telemetry.log
-        self._wall_s = makings.clock.wall_s
+        self._log_place = LogPlace(revision.account, revision.region, *self.contract.log_place(revision, self.place))
         self._loop = asyncio.get_running_loop()
         self._on_death = on_death
         self._shell: Shell | None = None
@@ -241,7 +236,7 @@ class Environment:
             tail=tail,
             cold=not self.calls,
             clock=self.makings.clock,
-            log=self.log,
+            log=self._write,
         )
         self._running += 1
         try:
@@ -272,17 +267,7 @@ class Environment:
         if not run.fresh:
             run.open()
         run.timer = self._loop.call_later(run.timeout_s, self._due, run)
-        run.caller = asyncio.current_task()
-        try:
-            answer = await worker.call(call, run.log)
-        except asyncio.CancelledError:
-            if not run.abandoned:
-                raise
-            assert run.caller is not None
-            run.caller.uncancel()
-            return None
-        finally:
-            run.caller = None
+        answer = await worker.call(call, run.log)
         return None if run.timed_out else answer
 
     def _due(self, run: Run) -> None:
@@ -304,21 +289,13 @@ class Environment:
         run.killing = self._loop.create_task(self._kill(run))  # `close` must not cancel it
 
     async def _kill(self, run: Run) -> None:
-        """End a call that is out of time. Its worker's death ends it; if that does not, it is ended here."""
+        """End a call that is out of time. Its worker's death ends it, or the end of waiting for that."""
         assert run.worker is not None
         if run.stream is not None:
             run.stream.cut = True
         await self._bury(run.worker)
         if run.stream is not None:
             await run.stream.finish()
-        elif run.caller is not None:
-            self._loop.call_later(DEATH_S_MAX, self._abandon, run)
-
-    def _abandon(self, run: Run) -> None:
-        """Neither time nor death ended the call."""
-        if run.caller is not None:
-            self.broken = run.abandoned = True
-            run.caller.cancel()
 
     async def _settle(self, run: Run, answer: Answer | None) -> Ran:
         """Measure, bury the dead, write what belongs behind the call."""
@@ -329,7 +306,7 @@ class Environment:
             answer = replace(answer, started=True)  # it died while it loaded: the function's own doing
         status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else _STATUS[answer.ending]
         exit_status = None
-        if answer is None or answer.ending in _DEADLY:
+        if answer is None or answer.ending is Ending.DEAD or answer.ending is Ending.INIT_ERROR:
             status, exit_status = await self._autopsy(run, status)
         elif self._memory.is_old(run.begun_s):
             if self._memory.is_worth_waiting_for(duration_s):
@@ -337,9 +314,9 @@ class Environment:
             else:
                 self._spawn(self._memory.ask())
         run.open()
-        report = run.report(self.revision, status, memory_peak_mib=self._memory.peak_mib(), exit_status=exit_status)
-        for line in self.contract.settled(report):
-            run.write(line)
+        peak_mib = self._memory.peak_mib(duration_s)
+        report = run.report(self.revision, status, memory_peak_mib=peak_mib, exit_status=exit_status)
+        run.write(self.contract.settled(report), int(self.makings.clock.wall_s() * 1000))
         self.makings.telemetry.settled(run.target, report)
         return Ran(answer, report, bytes(run.tail or b""))
 
@@ -347,7 +324,7 @@ class Environment:
         """The worker was gone before the call reached it."""
         if run.worker is not None:
             await self._bury(run.worker)
-        return Ran(answer, run.report(self.revision, Status.CRASHED, memory_peak_mib=self._memory.peak_mib()))
+        return Ran(answer, run.report(self.revision, Status.CRASHED, memory_peak_mib=self._memory.peak_mib(0.0)))
 
     async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:
         """What the worker died of, and its exit status. It is buried afterwards."""
@@ -369,11 +346,14 @@ class Environment:
                 self._leave()
 
         run.stream = stream = Stream(body, settle)
-        report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib())
+        report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
         return Ran(replace(answer, body=stream), report, b"", stream.ended)
 
     def log(self, message: str, at_ms: int | None = None) -> None:
         """One event into this environment's stream."""
         if at_ms is None:
-            at_ms = int(self._wall_s() * 1000)
-        self._tell(self._account, self._region, self._group, self._stream, LogEvent(at_ms, message))
+            at_ms = int(self.makings.clock.wall_s() * 1000)
+        self._write((LogEvent(at_ms, message),))
+
+    def _write(self, events: Sequence[LogEvent]) -> None:
+        self.makings.telemetry.log(self._log_place, events)

@@ -16,6 +16,9 @@ from ondol.model.errors import OndolError
 from ondol.model.limits import MIB
 from ondol.sandbox import Sandboxes, Shell
 
+#: The kernel's file is read again once calls have run for so long: a page takes a microsecond to fault in, so that what is
+#: shown lags by a few MiB at most.
+READ_EVERY_RUN_S: Final = 0.002
 #: How often is often enough, and from which duration on a call does not notice that it waits for the answer.
 ASK_EVERY_S: Final = 1.0
 AWAITED_FROM_S: Final = 0.02
@@ -24,7 +27,7 @@ AWAITED_FROM_S: Final = 0.02
 class Memory:
     """The memory of one environment: what its worker inherited, and the peak of its cgroup."""
 
-    __slots__ = ("_asked_s", "_clock", "_oom_kills", "_peak_bytes", "_sandboxes", "inherited_bytes", "shell")
+    __slots__ = ("_asked_s", "_clock", "_oom_kills", "_peak_bytes", "_sandboxes", "_unread_s", "inherited_bytes", "shell")
 
     def __init__(self, sandboxes: Sandboxes, clock: Clock) -> None:
         self.shell: Shell | None = None
@@ -33,15 +36,23 @@ class Memory:
         self._clock = clock
         self._peak_bytes = 0
         self._oom_kills = 0
+        #: How long calls have run since the file was read; the first call always reads it.
+        self._unread_s = READ_EVERY_RUN_S
         self._asked_s: float | None = None
 
-    def peak_mib(self) -> int:
-        """The most it used so far, as far as read or asked."""
+    def peak_mib(self, ran_s: float) -> int:
+        """The most it used so far, as far as read or asked. `ran_s`: how long the call at hand ran."""
+        self._unread_s += ran_s
+        if self._unread_s >= READ_EVERY_RUN_S:
+            self._unread_s = 0.0
+            self._read()
+        return -(-(self.inherited_bytes + self._peak_bytes) // MIB)
+
+    def _read(self) -> None:
         file = -1 if self.shell is None else self.shell.files.get("memory_peak", -1)
         if file >= 0:
             with contextlib.suppress(OSError, ValueError):
                 self._peak_bytes = max(self._peak_bytes, int(os.pread(file, 32, 0)))
-        return -(-(self.inherited_bytes + self._peak_bytes) // MIB)
 
     def is_old(self, now_s: float) -> bool:
         """Never asked, or long ago, where it must be asked."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ondol.clock import Clock
 from ondol.model.errors import Unavailable
 from ondol.model.functions import Revision, Target
-from ondol.model.invocations import Invocation, Report, Status
+from ondol.model.invocations import Invocation, LogEvent, Report, Status
 from ondol.model.limits import LOG_TAIL_BYTES
-from ondol.runtime import Answer, LogSink, Worker
+from ondol.runtime import Answer, Worker
 
 
 class Ran(NamedTuple):
@@ -39,8 +39,8 @@ class Run:
     """One call. `lines` are what its contract writes in front of it."""
 
     __slots__ = (
-        "_clock", "_lines", "_log", "abandoned", "begun_s", "begun_wall_s", "caller", "cold", "ended_s", "fresh", "invocation",
-        "killing", "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
+        "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "ended_s", "fresh", "invocation", "killing", "stream",
+        "tail", "target", "timed_out", "timeout_s", "timer", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -53,7 +53,7 @@ class Run:
         tail: bool,
         cold: bool,
         clock: Clock,
-        log: LogSink,
+        log: Callable[[Sequence[LogEvent]], None],
     ) -> None:
         self._clock = clock
         self._log = log
@@ -68,12 +68,10 @@ class Run:
         #: The first call of its environment; and, of its worker, one that finds it still loading.
         self.cold = cold
         self.fresh = False
-        #: It ran out of time; and, whoever awaits it was cancelled because killing it did not help.
+        #: It ran out of time.
         self.timed_out = False
-        self.abandoned = False
         self.worker: Worker | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.caller: asyncio.Task[Any] | None = None
         self.stream: Stream | None = None
         self.killing: asyncio.Task[None] | None = None
 
@@ -86,25 +84,25 @@ class Run:
         return self.ended_s - self.begun_s
 
     def log(self, message: str, at_ms: int | None = None) -> None:
-        """The sink of what the function writes during this call."""
+        """The sink of what the function writes during this call; without a time it is now."""
         if self._lines:
             self.open()
-        self.write(message, at_ms)
+        self.write((message,), int(self._clock.wall_s() * 1000) if at_ms is None else at_ms)
 
     def open(self) -> None:
         """Write the lines in front of the call, once."""
         lines, self._lines = self._lines, ()
-        at_ms = int(self.begun_wall_s * 1000)
-        for line in lines:
-            self.write(line, at_ms)
+        if lines:
+            self.write(lines, int(self.begun_wall_s * 1000))
 
-    def write(self, message: str, at_ms: int | None = None) -> None:
-        """One event of this call."""
-        self._log(message, at_ms)
+    def write(self, messages: Sequence[str], at_ms: int) -> None:
+        """Events of this call, all of one moment (milliseconds since the epoch)."""
+        self._log([LogEvent(at_ms, message) for message in messages])
         if self.tail is not None:
-            self.tail += message.encode("utf-8", "replace")[-LOG_TAIL_BYTES:]
-            if not message.endswith("\n"):
-                self.tail += b"\n"  # a record is an event whatever it ends with; in the tail it is a line
+            for message in messages:
+                self.tail += message.encode("utf-8", "replace")[-LOG_TAIL_BYTES:]
+                if not message.endswith("\n"):
+                    self.tail += b"\n"  # a record is an event whatever it ends with; in the tail it is a line
             del self.tail[:-LOG_TAIL_BYTES]
 
     def report(self, revision: Revision, status: Status, *, memory_peak_mib: int, exit_status: int | None = None) -> Report:
@@ -122,7 +120,7 @@ class Run:
             status=status,
             duration_ms=duration_ms,
             memory_mib=configuration.memory_mib,
-            memory_peak_mib=min(memory_peak_mib, configuration.memory_mib),
+            memory_peak_mib=memory_peak_mib if memory_peak_mib < configuration.memory_mib else configuration.memory_mib,
             timeout_s=configuration.timeout_s,
             init_ms=init_ms,
             exit_status=exit_status,

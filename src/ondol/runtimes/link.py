@@ -21,8 +21,9 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
-from typing import Final, cast
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, cast
 
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Ending, LogSink
@@ -38,18 +39,19 @@ LAST_WORDS_S: Final = 0.05
 #: end of the last one on the wire.
 STRAY_FRAMES_MAX: Final = 16_384
 
+_NO_META: Final[Mapping[str, Any]] = MappingProxyType({})
+
 log = logging.getLogger(__name__)
 
 
 class _Pending:
     """One call under way."""
 
-    __slots__ = ("future", "incoming", "outgoing", "sink", "started")
+    __slots__ = ("future", "incoming", "outgoing", "sink")
 
     def __init__(self, future: asyncio.Future[Answer], sink: LogSink) -> None:
         self.future = future
         self.sink = sink
-        self.started = False
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
 
@@ -180,12 +182,6 @@ class Link(asyncio.Protocol):
     def _frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
         if kind == frames.RESULT:  # the usual one first
             self._result(flags, invocation, payload)
-        elif kind == frames.STARTED:
-            pending = self._calls.get(invocation)
-            if pending is None or pending.started:
-                self._stray()
-            else:
-                pending.started = True
         elif kind == frames.READY:
             self._ready(payload)
         elif kind == frames.INIT_FAILED:
@@ -217,7 +213,7 @@ class Link(asyncio.Protocol):
         if not flags & frames.MORE:
             self._log.flush()
         raw, body = frames.split_meta(payload)
-        meta = meta_of(raw)
+        meta = meta_of(raw) if raw else _NO_META
         ending = Ending.ERROR if flags & frames.ERROR else Ending.OK
         if "too_large" in meta or (len(body) > RESULT_BYTES_MAX and not flags & frames.MORE):
             ending, body = Ending.TOO_LARGE, b""
@@ -295,7 +291,7 @@ class Link(asyncio.Protocol):
     def _may_have_started(self, pending: _Pending) -> bool:
         """False when the guest cannot have read all of the call. Of a streamed call, some part is often left unread."""
         unread = self._reset and self._loaded and pending.outgoing is None and len(self._calls) == 1
-        return pending.started or not unread
+        return not unread
 
     # The log -----------------------------------------------------------------------------------------------------------
     def _mark_loaded(self) -> None:

@@ -53,7 +53,8 @@ class LogPipe:
 
     def flush(self) -> None:
         """An unfinished line is an event too: nothing more of it will come."""
-        self._pass_on(self._reader.flush())
+        if self._reader.holds_bytes:
+            self._pass_on(self._reader.flush())
 
     def close(self) -> None:
         """Take the last lines and let go of the pipe. Idempotent."""

@@ -22,6 +22,7 @@ from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
 from ondol.runtime import Answer, Call, Ending, Launch, LogSink
 from ondol.sandbox import Shell, Usage, Zygote
+from ondol.telemetry import LogPlace
 
 T = TypeVar("T")
 
@@ -154,6 +155,7 @@ class ScriptedWorker:
 
     def close(self) -> None:
         self.closed = True
+        self.die(-9)  # what nobody listens to any more is as good as dead: its calls end
 
 
 @dataclass(slots=True)
@@ -297,8 +299,8 @@ class Notebook:
     reports: list[Report] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
 
-    def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None:
-        self.events.append((stream, event))
+    def log(self, place: LogPlace, events: Sequence[LogEvent]) -> None:
+        self.events += [(place.stream, event) for event in events]
 
     def settled(self, target: Target, report: Report) -> None:
         self.reports.append(report)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from msgspec import Struct
+
 from ondol.clock import Clock
 from ondol.dialects.aws import sigv4
 from ondol.dialects.aws.credentials import Credentials
@@ -18,8 +20,7 @@ from ondol.http.messages import Request
 from ondol.model.principals import AccessKey, Kind, Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """A request's claim with the key it names. Nothing is proven until `verify` returns."""
 
     principal: Principal

@@ -116,7 +116,11 @@ class AwsFront:
         request_id = new_request_id()
         try:
             claimed = self._verifier.claim(request, "lambda")
-            body = await _verified_body(request, claimed, route.body_bytes_max)
+            body = request.body.buffered
+            if body is None or len(body) > route.body_bytes_max:
+                body = await _verified_body(request, claimed, route.body_bytes_max)
+            else:
+                claimed.verify(hashlib.sha256(body).hexdigest())
             return await self._invoke(request, body, claimed.principal, request_id)
         except ServiceError as error:
             return errors.render_known(error, request_id)

@@ -14,12 +14,12 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
+from msgspec import Struct
 
 from ondol.core.catalog import Index
 from ondol.dialects.aws import errors, jackson, names
@@ -60,8 +60,7 @@ class Invoker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """An Invoke request, parsed and validated."""
 
     kind: str

@@ -14,10 +14,11 @@ import hmac
 import re
 import time
 from calendar import timegm
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from ondol.dialects.aws import canonical
 from ondol.dialects.aws.canonical import Headers, incomplete
@@ -43,11 +44,8 @@ _MISMATCH = (
 )
 
 
-@dataclass(slots=True)
-class Claim:
-    """What a request says about its signer. Nothing of it is proven until `verify` returns. Treat as frozen: Python makes
-    a frozen dataclass of nine fields three times as slowly, and there is one per call.
-    """
+class Claim(Struct, frozen=True):
+    """What a request says about its signer. Nothing of it is proven until `verify` returns."""
 
     access_key_id: str
     date: str
