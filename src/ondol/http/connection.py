@@ -1,8 +1,9 @@
 """One client's connection: bytes in, requests in order, responses out.
 
-It must not know what an application does. Invariants: at most one request runs; what waits behind it is bounded and stops
-the reading; nothing is written out of order; after `_deaf` no byte is parsed; a task is only cancelled while it *streams
-a response* to a client that is gone (its generator is closed), never while the application runs.
+It must not know what an application does. One task serves all requests of a connection, since making one for each costs more
+than reading a request. Invariants: at most one request runs; what waits behind it is bounded and stops the reading; nothing is
+written out of order; after `_deaf` no byte is parsed; the task is only cancelled while it *streams a response* to a client that
+is gone (its generator is closed), never while the application runs.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         #: The exchange whose body is being parsed.
         self._incoming: Exchange | None = None
-        #: The exchange that runs, its task, and those behind it.
+        #: The exchange that runs, the task that serves, what it waits for between two exchanges, and those behind.
         self._current: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
         self._queue: deque[Exchange] = deque()
         #: Whether the parser gave us something since the last read, and how much it was fed while it gave nothing.
         self._progress = False
@@ -128,6 +130,7 @@ class Connection(asyncio.Protocol):
             if self._streaming:
                 task.cancel()
             self._server.adopt(task)
+            self._wake_server()
         self._server.leave(self)
 
     def pause_writing(self) -> None:
@@ -228,8 +231,27 @@ class Connection(asyncio.Protocol):
         if exchange.answer is not None:
             self._write_whole(exchange, exchange.answer)
             self._finish(exchange)
+        elif self._task is None:
+            self._task = self._loop.create_task(self._serve())
         else:
-            self._task = self._loop.create_task(self._run(exchange))
+            self._wake_server()  # or it has just finished another, and finds this one
+
+    async def _serve(self) -> None:
+        """One exchange after the other, until the connection is gone."""
+        while True:
+            exchange = self._current
+            if exchange is not None:
+                await self._run(exchange)
+            elif self._transport is None:
+                return
+            else:
+                self._idle = self._loop.create_future()
+                await self._idle
+
+    def _wake_server(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     async def _run(self, exchange: Exchange) -> None:
         """Calls the application and sends what it answers."""
@@ -241,7 +263,6 @@ class Connection(asyncio.Protocol):
                 self._write_whole(exchange, _failure(exchange.request))
         else:
             await self._stream(exchange, response)
-        self._task = None
         self._finish(exchange)
 
     async def _answer(self, exchange: Exchange) -> Response:
