@@ -174,7 +174,9 @@ def front() -> tuple[Server, Pool, EchoRuntime]:
         enqueue=None,
         wait_s_max=60.0,
     )
-    verifier = Verifier(keys=index.key, credentials=Credentials(b"x" * 32), clock=clock, account=function.account, region=REGION)
+    verifier = Verifier(
+        keys=index.key, credentials=Credentials(b"x" * 32), clock=clock, account=function.account, region=REGION
+    )
     ready = asyncio.Event()
     ready.set()
     door = FrontDoor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -61,8 +61,10 @@ LogSink = Callable[[str, int | None], None]
 class Worker(Protocol):
     """A process placed in a shell with one revision loaded, or loading."""
 
-    async def call(self, call: Call, sink: LogSink) -> Answer:
-        """Send one call and wait. At most the contract's concurrency at a time. Never raises for what the guest does."""
+    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """Send one call, and wait for its answer. Always await what this gives. At most the contract's concurrency at a time.
+        Never raises for what the guest does.
+        """
         ...
 
     async def ended(self) -> int:

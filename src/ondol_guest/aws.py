@@ -5,7 +5,8 @@ results become JSON, what an exception looks like to the caller and in the log, 
 both on the same functions. Deliberate differences: the warning after a failed load is short (the rest of AWS's speaks of its
 own runtime updates), and a result that is no UTF-8 is a Runtime.MarshalError instead of the end of the process.
 
-Meta of a CALL (JSON): id, deadline_ms, arn, trace, client_context, identity (JSON text or object, or null), tenant.
+Meta of a CALL (JSON): id, deadline_ms, arn, trace, and where the caller said so client_context,
+identity (both JSON text or an object), tenant.
 Meta of a RESULT: empty, or {"too_large": bytes} in place of a body that the node would not take.
 """
 
@@ -25,6 +26,10 @@ from ondol_guest.aws_logging import set_up_logging
 RESULT_BYTES_MAX = 6 * 1024 * 1024 + 100
 
 LOAD_WARNING = "LAMBDA_WARNING: Unhandled exception. The most likely cause is an issue in the function code.\r"
+
+
+#: The node's own JSON needs no look at its encoding.
+parse_meta = json.JSONDecoder().decode
 
 
 class Fault(Exception):  # noqa: N818  # AWS's word
@@ -77,7 +82,7 @@ class Guest:
     def call(self, invocation, payload):
         """Answer one CALL."""
         meta, event = frames.split_meta(payload)
-        meta = json.loads(meta)
+        meta = parse_meta(meta.decode())
         request = meta["id"]
         self.sink.request_id = request
         self.sink.tenant_id = meta.get("tenant")

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from ondol.http import rendering
+from ondol.http.answers import close, failure, write_chunk
 from ondol.http.bodies import EMPTY, Stream, Whole
 from ondol.http.exchange import NAMES, Exchange, Headers, Refused, check_size, check_upgrade, field_name, read_head
 from ondol.http.messages import Disconnected, Request, Response
@@ -260,7 +259,7 @@ class Connection(asyncio.Protocol):
             try:
                 self._write_whole(exchange, response)
             except Exception:
-                self._write_whole(exchange, _failure(exchange.request))
+                self._write_whole(exchange, failure(exchange.request))
         else:
             await self._stream(exchange, response)
         self._finish(exchange)
@@ -272,7 +271,7 @@ class Connection(asyncio.Protocol):
             exchange.keep_alive = False
             return refusal(400, str(error))
         except Exception:
-            return _failure(exchange.request)
+            return failure(exchange.request)
 
     def _finish(self, exchange: Exchange) -> None:
         """The response is written: go on with the next request, or end."""
@@ -339,7 +338,7 @@ class Connection(asyncio.Protocol):
         if not hasattr(body, "__aiter__"):
             if self._transport is not None:
                 log.error("the application answered a body of type %s", type(body).__name__)
-                self._write_whole(exchange, _failure(exchange.request))
+                self._write_whole(exchange, failure(exchange.request))
             return
         chunks = cast("AsyncIterator[bytes]", body)
         self._streaming = True
@@ -347,7 +346,7 @@ class Connection(asyncio.Protocol):
             if self._transport is not None and not self._eof:
                 await self._pump(exchange, response, chunks)
         except rendering.UnsafeHeader:
-            self._write_whole(exchange, _failure(exchange.request))
+            self._write_whole(exchange, failure(exchange.request))
         except asyncio.CancelledError:
             self.abort_transport()
             if self._server.draining:
@@ -358,7 +357,7 @@ class Connection(asyncio.Protocol):
             self.abort_transport()
         finally:
             self._streaming = False
-            await _close(chunks)
+            await close(chunks)
 
     async def _pump(self, exchange: Exchange, response: Response, chunks: AsyncIterator[bytes]) -> None:
         """Head, then chunk by chunk at the client's pace. The head goes ahead of the first chunk."""
@@ -374,7 +373,7 @@ class Connection(asyncio.Protocol):
             if length_bytes is not None and sent_bytes > length_bytes:
                 break
             if chunk:
-                _write_chunk(transport, chunk, chunked=chunked)
+                write_chunk(transport, chunk, chunked=chunked)
             if self._write_paused:
                 await self._writable()
         if length_bytes is not None and sent_bytes != length_bytes:
@@ -574,33 +573,3 @@ class Connection(asyncio.Protocol):
 
 class _Enough(Exception):  # noqa: N818  # a name that reads well where it is caught
     """Stops the parser: the connection takes no further request."""
-
-
-def _failure(request: Request) -> Response:
-    """500 for an exception being handled, which goes to the log under the same id."""
-    request_id = str(uuid.uuid4())
-    log.error("request %s failed: %s %s", request_id, request.method, request.path, exc_info=sys.exception())
-    sentence = "the server failed on this request; its log has the reason under this request id"
-    response = refusal(500, sentence, request_id=request_id)
-    response.headers = [*response.headers, ("x-request-id", request_id)]
-    return response
-
-
-def _write_chunk(transport: asyncio.WriteTransport, chunk: bytes, *, chunked: bool) -> None:
-    if not chunked:
-        transport.write(chunk)
-    elif len(chunk) <= _JOINED_BYTES_MAX:
-        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-    else:
-        transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
-
-
-async def _close(chunks: AsyncIterator[bytes]) -> None:
-    """Ends a generator whose chunks nobody takes any more."""
-    close = getattr(chunks, "aclose", None)
-    if close is None:
-        return
-    try:
-        await close()
-    except Exception:
-        log.exception("a response's generator failed while it was closed")

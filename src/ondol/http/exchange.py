@@ -12,7 +12,8 @@ from ondol.http.messages import Request, Response
 
 Headers = list[tuple[str, str]]
 
-_SPECIAL = frozenset({"content-length", "expect", "host", "transfer-encoding", "upgrade"})
+#: Headers that change how a request is read.
+_NOTED = ("content-length", "transfer-encoding", "upgrade", "expect")
 _SCHEMES = ("http://", "https://")
 
 #: Header names as clients send them -> lower-case text. Bounded, since clients choose them.
@@ -61,13 +62,18 @@ def read_head(method: str, version: str, url: bytes, headers: Headers, peer: str
     target = _text(url)
     if not target.startswith("/"):
         target = _origin_form(method, target, headers)
-    exchange = Exchange(Request(method, target, headers, EMPTY, peer), http10=version == "1.0")
-    hosts = 0
-    for name, value in headers:
-        if name in _SPECIAL:
-            if name == "host":
-                hosts += 1
-            else:
+    request = Request(method, target, headers, EMPTY, peer)
+    exchange = Exchange(request, http10=version == "1.0")
+    index = request.index()
+    if len(index) == len(headers):  # no name comes twice: five are looked up, instead of each looked at
+        hosts = 1 if "host" in index else 0
+        for name in _NOTED:
+            if name in index:
+                _note(exchange, name, index[name])
+    else:
+        hosts = sum(name == "host" for name, _ in headers)
+        for name, value in headers:
+            if name in _NOTED:
                 _note(exchange, name, value)
     if hosts != 1 and (hosts or version == "1.1"):
         raise Refused(400, f"a request has exactly one Host header, this one has {hosts}")

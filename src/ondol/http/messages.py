@@ -54,14 +54,17 @@ class Request:
 
     def header(self, name: str, default: str = "") -> str:
         """The value of the lower-case `name`; several are joined with ', '."""
-        index = self._index
-        if index is None:
+        return (self._index or self.index()).get(name, default)
+
+    def index(self) -> dict[str, str]:
+        """All values by name, made once. Read only."""
+        if self._index is None:
             self._index = index = dict(self.headers)
             if len(index) != len(self.headers):
                 index.clear()
                 for key, value in self.headers:
                     index[key] = f"{index[key]}, {value}" if key in index else value
-        return index.get(name, default)
+        return self._index
 
 
 class Response:

@@ -16,6 +16,11 @@ OWNED = frozenset({"connection", "content-length", "keep-alive", "transfer-encod
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _STATUS_LINES = {code: f"HTTP/1.1 {code} {reason}\r\n" for code, reason in _REASONS.items()}
 
+#: Kinds of header names, as applications write them.
+_PLAIN, _OWNED, _DATE = 1, 2, 3
+_KINDS: dict[str, int] = {}
+_KINDS_MAX = 1024
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -35,12 +40,11 @@ def head(response: Response, framing: str, date: str) -> bytes:
     line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
     parts = [line]
     for name, value in response.headers:
-        lower = name.lower()
-        if lower in OWNED:
-            continue
-        if lower == "date":
-            date = ""
-        parts.append(f"{name}: {value}\r\n")
+        kind = _KINDS.get(name) or _kind(name)
+        if kind != _OWNED:
+            if kind == _DATE:
+                date = ""
+            parts.append(f"{name}: {value}\r\n")
     lines = len(parts)
     text = "".join(parts)
     if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
@@ -66,6 +70,15 @@ def wants_close(response: Response) -> bool:
         if len(name) == 10 and name.lower() == "connection":
             return value.lower() == "close"
     return False
+
+
+def _kind(name: str) -> int:
+    """What a response header's name means to the server; remembered for short names, as many as there is room for."""
+    lower = name.lower()
+    kind = _OWNED if lower in OWNED else _DATE if lower == "date" else _PLAIN
+    if len(_KINDS) < _KINDS_MAX and len(name) <= 64:
+        _KINDS[name] = kind
+    return kind
 
 
 def stream_framing(response: Response, *, http10: bool, bodiless: bool) -> tuple[str, int | None]:

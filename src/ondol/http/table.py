@@ -20,6 +20,10 @@ from urllib.parse import unquote
 from ondol.http.guard import hostname
 from ondol.http.messages import Request
 
+#: How many found rows are remembered, for host and path up to which length together.
+_KNOWN_MAX = 4096
+_KNOWN_CHARS_MAX = 256
+
 
 class Plane(Enum):
     """Which process answers."""
@@ -65,34 +69,42 @@ class Table:
         self.routes = tuple(routes)
         self._dialects = frozenset(route.dialect for route in self.routes) | {route.host for route in self.routes if route.host}
         #: label -> first path segment -> rows, most specific first. "" stands for "any other label" and "any other segment".
+        #: Rows that were found, by host, method and path.
+        self._known: dict[tuple[str, str, str], Route] = {}
         self._rows = {label: _by_segment(_eligible(self.routes, label)) for label in (*self._dialects, "")}
 
     def match(self, request: Request) -> Route | None:
         """The most specific row, or None."""
-        host = hostname(request.header("host"))
+        key = (request.header("host"), request.method, request.path)
+        return self._known.get(key) or self._find(request, key)
+
+    def _find(self, request: Request, key: tuple[str, str, str]) -> Route | None:
+        """Walk through the rows. One found without a look at credentials is remembered for all requests like this one."""
+        method, path = request.method, request.path
+        found: Credential | None = None
+        for row in self._rows_of(hostname(key[0]), path):
+            if not row.fits(method, path):
+                continue
+            if row.auth or found is not None:
+                found = found or credential(request)
+                if not row.takes(found):
+                    continue
+            elif len(path) + len(key[0]) <= _KNOWN_CHARS_MAX:
+                self._remember(key, row.route)
+            return row.route
+        return None
+
+    def _rows_of(self, host: str, path: str) -> tuple[_Row, ...]:
         label = host[: -len(".localhost")] if host.endswith(".localhost") else ""
         by_segment = self._rows[label if label in self._dialects else ""]
-        path = request.path
         end = path.find("/", 1)
         rows = by_segment.get(path[1:] if end < 0 else path[1:end])
-        if rows is None:
-            rows = by_segment[""]
-        method = request.method
-        found: Credential | None = None
-        for route, prefix, path_end, auth in rows:
-            if route.methods and method not in route.methods:
-                continue
-            if prefix and not path.startswith(prefix) and path != prefix[:-1]:
-                continue
-            if path_end and not (path.endswith(path_end) and len(path) > len(prefix)):
-                continue
-            if auth:
-                if found is None:
-                    found = credential(request)
-                if found.auth != auth or (route.scope and found.scope != route.scope):
-                    continue
-            return route
-        return None
+        return by_segment[""] if rows is None else rows
+
+    def _remember(self, key: tuple[str, str, str], route: Route) -> None:
+        if len(self._known) >= _KNOWN_MAX:
+            self._known.clear()
+        self._known[key] = route
 
 
 def credential(request: Request) -> Credential:
@@ -137,6 +149,19 @@ class _Row(NamedTuple):
     #: "/" + path_end, or "".
     path_end: str
     auth: str
+
+    def fits(self, method: str, path: str) -> bool:
+        """Whether method and path are the row's."""
+        route, prefix, path_end, _ = self
+        if route.methods and method not in route.methods:
+            return False
+        if prefix and not path.startswith(prefix) and path != prefix[:-1]:
+            return False
+        return not path_end or (path.endswith(path_end) and len(path) > len(prefix))
+
+    def takes(self, given: Credential) -> bool:
+        """Whether a request with this credential is the row's, as far as that decides."""
+        return not self.auth or (given.auth == self.auth and (not self.route.scope or given.scope == self.route.scope))
 
 
 def _eligible(routes: tuple[Route, ...], label: str) -> list[Route]:

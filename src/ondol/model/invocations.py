@@ -2,8 +2,8 @@
 
 The function's success or failure is a value (`Outcome`); only the platform's own failure raises.
 
-These, and what else is made anew for every call, are msgspec's structs: as frozen as a frozen dataclass, and made in C in a tenth
-of its time (docs/decisions/0006). What is deployed is made seldom and stays dataclasses.
+These, and what else is made anew for every call, are msgspec's structs: as frozen as a frozen dataclass, and made in a
+tenth of its time (docs/decisions/0006). What is deployed is made seldom and stays dataclasses.
 """
 
 from __future__ import annotations

@@ -264,10 +264,11 @@ class Environment:
             return _LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
+        answering = worker.call(call, run.log)
         if not run.fresh:
             run.open()
         run.timer = self._loop.call_later(run.timeout_s, self._due, run)
-        answer = await worker.call(call, run.log)
+        answer = await answering
         return None if run.timed_out else answer
 
     def _due(self, run: Run) -> None:

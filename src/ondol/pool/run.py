@@ -120,7 +120,7 @@ class Run:
             status=status,
             duration_ms=duration_ms,
             memory_mib=configuration.memory_mib,
-            memory_peak_mib=memory_peak_mib if memory_peak_mib < configuration.memory_mib else configuration.memory_mib,
+            memory_peak_mib=min(configuration.memory_mib, memory_peak_mib),
             timeout_s=configuration.timeout_s,
             init_ms=init_ms,
             exit_status=exit_status,

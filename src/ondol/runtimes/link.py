@@ -21,7 +21,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -108,25 +108,30 @@ class Link(asyncio.Protocol):
     async def ended(self) -> int:
         return await asyncio.shield(self._exit)
 
-    async def call(self, call: Call, sink: LogSink) -> Answer:
-        if self._failed is not None:
-            return self._failed
-        if not self._alive or self._transport is None:
-            return Answer(ending=Ending.DEAD, started=False)
+    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """The call is on its way when this returns: what its caller has to do besides, it does while the guest works."""
         number = self._next
         self._next = number + 1
         pending = _Pending(self._loop.create_future(), sink)
-        self._calls[number] = pending
-        self._strays = 0
-        try:
+        if self._failed is not None:
+            pending.future.set_result(self._failed)
+        elif not self._alive or self._transport is None:
+            pending.future.set_result(Answer(ending=Ending.DEAD, started=False))
+        else:
+            self._calls[number] = pending
+            self._strays = 0
             if call.body is None and len(call.meta) + len(call.payload) <= frames.FRAME_BYTES_MAX - 4:
                 self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload))
             else:
                 pending.outgoing = Outgoing(self, number, call)
+        return self._answered(number, pending)
+
+    async def _answered(self, number: int, pending: _Pending) -> Answer:
+        try:
             return await pending.future
         finally:
             if pending.incoming is None:
-                self._settle(number)
+                self._settle(number, pending)
 
     def close(self) -> None:
         self._alive = False
@@ -220,7 +225,8 @@ class Link(asyncio.Protocol):
         whole: bytes | AsyncIterator[bytes] = body
         if flags & frames.MORE:
             whole = pending.incoming = Incoming(self, invocation, body)
-        self._answer(pending, Answer(ending=ending, meta=meta, body=whole, init_ms=self._first_init_ms()))
+        init_ms = None if self._init_told else self._first_init_ms()
+        pending.future.set_result(Answer(ending=ending, meta=meta, body=whole, init_ms=init_ms))
 
     def _init_failed(self, payload: bytes) -> None:
         if self._init_ms is not None or self._failed is not None:
@@ -249,7 +255,7 @@ class Link(asyncio.Protocol):
             self._log.drain()
             self._log.flush()
             pending.incoming.end(broken=bool(flags & frames.ERROR))
-            self._settle(invocation)
+            self._settle(invocation, pending)
         else:
             self._stray()
 
@@ -261,10 +267,10 @@ class Link(asyncio.Protocol):
         told, self._init_told = self._init_told, True
         return None if told else self._init_ms
 
-    def _settle(self, number: int) -> None:
+    def _settle(self, number: int, pending: _Pending) -> None:
         """A call is over, both ways."""
-        pending = self._calls.pop(number, None)
-        if pending is not None and pending.outgoing is not None:
+        self._calls.pop(number, None)
+        if pending.outgoing is not None:
             pending.outgoing.stop()
 
     # The end -----------------------------------------------------------------------------------------------------------
@@ -283,7 +289,7 @@ class Link(asyncio.Protocol):
         for number, pending in list(self._calls.items()):
             if pending.incoming is not None:
                 pending.incoming.end(broken=True)
-                self._settle(number)
+                self._settle(number, pending)
             self._answer(pending, self._failed or Answer(ending=Ending.DEAD, started=self._may_have_started(pending)))
         if self._writable is not None:
             self._writable.set()

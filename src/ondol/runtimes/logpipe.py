@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +25,9 @@ LOG_BYTES_PER_S: Final = 32 * MIB
 LOG_EVENTS_PER_S: Final = 20_000
 #: The rate is kept in slices of this length.
 SLICE_S: Final = 0.1
+
+#: What FIONREAD says of an empty pipe.
+_NOTHING: Final = bytes(4)
 
 
 class LogPipe:
@@ -44,6 +49,8 @@ class LogPipe:
 
     def drain(self) -> None:
         """Take all that is in the pipe now."""
+        if self._fd < 0 or fcntl.ioctl(self._fd, termios.FIONREAD, _NOTHING) == _NOTHING:
+            return  # asking costs less than the exception of a read that finds nothing, and most calls write nothing
         left, events_max = DRAIN_BYTES_MAX, self._events + DRAIN_EVENTS_MAX
         while left > 0 and self._events < events_max:
             size = self._read()

@@ -113,6 +113,18 @@ def test_whatever_botocore_signs_is_verified_and_a_changed_body_is_not(method, p
     assert refused(request, secret=SECRET + "x").code == "InvalidSignatureException"
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(METHODS, segments, fields, st.dictionaries(names, blanks, max_size=3), st.none() | plain.filter(bool))
+def test_a_claim_is_the_same_in_whatever_order_its_header_makes_it(method, path, query, headers, token):
+    """The usual order is read by a way of its own, the others by the one that knows everything that can be wrong."""
+    request = signed(method, "http://127.0.0.1:7979" + target_of(path, query), b"{}", headers, token=token)
+    usual = request.verify()
+    algorithm, credential, names_signed, signature = dict(request.headers)["authorization"].split(" ")
+    turned = f"{algorithm} {signature}, {names_signed} {credential.rstrip(',')}"
+    request.headers = [(name, turned if name == "authorization" else value) for name, value in request.headers]
+    assert request.verify() == usual
+
+
 @pytest.mark.parametrize("form", [botocore.auth.SigV4Auth, botocore.auth.SigV4QueryAuth])
 @pytest.mark.parametrize(
     "change",

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from ondol.core.permit import permit
 from ondol.dialects.aws import codec, errors, shapes
 from ondol.dialects.aws.auth import Claimed, Verifier
+from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
@@ -240,9 +240,3 @@ def _permit(principal: Principal, service: str, operation: str) -> None:
         permit(principal, action, principal.account)
     except Denied as error:
         raise errors.not_authorized(principal, action) from error
-
-
-def new_request_id() -> str:
-    """A random UUID's text; `uuid.uuid4` takes three times as long."""
-    drawn = os.urandom(16).hex()
-    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{'89ab'[int(drawn[16], 16) & 3]}{drawn[17:20]}-{drawn[20:]}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,6 +22,7 @@ from msgspec import Struct
 
 from ondol.core.catalog import Index
 from ondol.dialects.aws import errors, jackson, names
+from ondol.dialects.aws.ids import digits
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
 from ondol.model.errors import Denied, OndolError
@@ -259,5 +259,5 @@ def trace_of(given: str) -> str:
     """The trace header that the function sees: the caller's, or a fresh unsampled one."""
     if given and len(given) <= 1024 and given.isascii() and given.isprintable():
         return given
-    drawn = os.urandom(24).hex()
+    drawn = digits(48)
     return f"Root=1-{int(time.time()):08x}-{drawn[:24]};Parent={drawn[24:40]};Sampled=0;Lineage=1:{drawn[40:]}:0"

@@ -34,7 +34,9 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 _REGION = re.compile(r"(?:eusc-)?[a-z]{2}(?:-[a-z]+)+-\d{1,2}", re.ASCII)
 _STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _USUAL = re.compile(
-    rf"{ALGORITHM} Credential=([^/,=\s]+)/(\d{{8}})/([^/,=\s]+)/([^/,=\s]+)/aws4_request, ?SignedHeaders=([^,=\s]+), ?Signature=", re.ASCII
+    rf"{ALGORITHM} Credential=([^/,=\s]+)/(\d{{8}})/([^/,=\s]+)/([^/,=\s]+)/aws4_request, ?"
+    r"SignedHeaders=([^,=\s]+), ?Signature=",
+    re.ASCII,
 )
 #: Longer ones are read without being remembered.
 USUAL_CHARS_MAX = 1024
@@ -138,7 +140,7 @@ class _Usual(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _usual(text: str) -> _Usual | None:
-    """The header up to "Signature=" in the order in which SDKs write it; None for what `_read_header` has to look at closely."""
+    """The header up to "Signature=" as SDKs write it; None for what `_read_header` has to look at closely."""
     found = _USUAL.fullmatch(text)
     if found is None:
         return None
