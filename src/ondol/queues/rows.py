@@ -1,4 +1,4 @@
-"""Deferred calls as rows, and the moves of rows that several use cases share. On the writer's thread, inside its transaction."""
+"""Deferred calls as rows, and the moves of rows that use cases share. On the writer's thread, inside its transaction."""
 
 from __future__ import annotations
 
