@@ -41,6 +41,7 @@ from ondol.dialects.aws.sts import Sts
 from ondol.dialects.native import document
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.native.downloads import Downloads
+from ondol.dialects.native.events import EventRoutes
 from ondol.dialects.plain.dialect import PlainDialect
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
@@ -140,11 +141,12 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     """The control plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
+    steady = SteadyClock(clock)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers, dispatcher = dispatching(queue, index, {"log": desk_work.journaling(journal)}, clock, unobserved)
+    followers, dispatcher = dispatching(queue, index, {"log": desk_work.journaling(journal)}, steady, unobserved)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -152,7 +154,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
-    await queue.release(clock.wall_s(), pause_s_max=PAUSE_S_MAX)
+    await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
     verifier = verifier_of(orders, index, Credentials(orders.secret))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
@@ -175,6 +177,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
                 spool=lambda: data.tmp / uuid.uuid4().hex,
                 interpreter=choice.describe,
                 downloads=downloads,
+                events=EventRoutes(events=queue.events, index=index, clock=steady, woken=dispatcher.woken),
             ),
         },
     )
@@ -198,10 +201,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
 
 
 def dispatching(
-    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], clock: Clock, observe: Observe
+    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe
 ) -> tuple[Followers, Dispatcher]:
     """Deferred calls: fronts bring them, and run them when the dispatcher says. Timed by a clock that does not jump."""
-    steady = SteadyClock(clock)
     defer = taking(queue, lambda: dispatcher.woken(), steady, naming(index), observe)  # noqa: PLW0108  # made below
     followers = Followers({**handlers, "defer": defer})
     dispatcher = Dispatcher(
@@ -212,7 +214,7 @@ def dispatching(
         sequel=Outcomes(index, record, lambda: str(uuid.uuid4())).sequel,
         observe=observe,
         able=followers.followed,
-        shown_s=clock.wall_s,
+        shown_s=SystemClock.wall_s,
     )
     index.listeners.append(dispatcher.follow)
     return followers, dispatcher

@@ -72,8 +72,16 @@ class Queue(Protocol):
         """Make it visible again at `visible_s`; a `counted` attempt was the function's, any other is the platform's refusal."""
         ...
 
-    async def dead(self, id: str, reason: str, *, now_s: float, error: str = "") -> None:  # noqa: A002  # the field's name
-        """Give up; kept where its owner can find it. `error`: what the last attempt said; "" leaves what was known."""
+    async def dead(
+        self,
+        id: str,  # noqa: A002  # the field's name
+        reason: str,
+        *,
+        now_s: float,
+        counted: bool = False,
+        error: str = "",
+    ) -> None:
+        """Give up; kept where its owner can find it. `counted`: after one more attempt; `error`: what it said, "" for nothing."""
         ...
 
     async def next_visible_s(self, after_s: float) -> float | None:

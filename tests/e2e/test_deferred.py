@@ -151,3 +151,23 @@ def test_a_call_that_runs_while_front_and_desk_are_killed_is_run_again_soon(lone
     until(lambda: "slept" in ear.heard, SECONDS_MAX)
     assert len(heard(ear)) == 1  # the same word twice
     assert max(ear.heard.values()) == 2
+
+
+def test_what_was_given_up_is_seen_shown_replayed_and_purged_by_command(node, aws, deploy, ear):
+    name = deploy(SAYING.replace("PORT", str(ear.port)))
+    aws.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
+    request = sent(aws, name, fail=True)
+
+    def listed(*more):
+        return json.loads(node.ondol("events", "ls", "--function", name, "--json", *more, check=True).stdout)
+
+    until(lambda: listed("--state", "dead"), SECONDS_MAX)
+    (event,) = listed()
+    assert (event["id"], event["reason"], event["attempts"]) == (request, "retries exhausted", 1)
+    assert "as I was told" in event["error"]
+    assert json.loads(node.ondol("events", "show", request, "--json", check=True).stdout)["payload"] == {"fail": True}
+    node.ondol("events", "replay", request, check=True)
+    until(lambda: max(ear.heard.values()) == 2, SECONDS_MAX)
+    until(lambda: listed("--state", "dead"), SECONDS_MAX)
+    assert node.ondol("events", "purge", "--function", name, check=True).stderr == "1 removed\n"
+    assert listed() == []

@@ -74,7 +74,7 @@ class Memory:
         refusals = 0 if counted else was.refusals + 1
         self.waiting[id] = [visible_s, replace(was, attempts=was.attempts + counted, refusals=refusals, error=error)]
 
-    async def dead(self, id, reason, *, now_s, error=""):
+    async def dead(self, id, reason, *, now_s, counted=False, error=""):
         del self.waiting[id]
         self.buried[id] = reason
         self.errors = {**getattr(self, "errors", {}), id: error}

@@ -238,7 +238,8 @@ class Dispatcher:
         log.warning("deferred call %s ends: %s", item.id, ended.ending.value)
         # A chain that is too long is not made longer.
         if not await self._told(ended, None if too_long else rules.on_failure):
-            await self._queue.dead(item.id, ended.ending.value, now_s=ended.at_s, error=error)
+            counted = ended.tried is not None
+            await self._queue.dead(item.id, ended.ending.value, now_s=ended.at_s, counted=counted, error=error)
         self._note(item, DROPPED, 1)
         if too_long:
             self._note(item, CHAIN_DROPPED, 1)

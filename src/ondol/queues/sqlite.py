@@ -82,8 +82,16 @@ class SqliteQueue:
         row = {"id": id, "visible_s": visible_s, "counted": int(counted), "error": error}
         await self._database.write(lambda connection: _execute(connection, "retry", row))
 
-    async def dead(self, id: str, reason: str, *, now_s: float, error: str = "") -> None:  # noqa: A002 - the port's word
-        facts = {"reason": reason, "error": error, "now_s": now_s}
+    async def dead(
+        self,
+        id: str,  # noqa: A002 - the port's word
+        reason: str,
+        *,
+        now_s: float,
+        counted: bool = False,
+        error: str = "",
+    ) -> None:
+        facts = {"reason": reason, "error": error, "now_s": now_s, "counted": int(counted)}
         await self._database.write(lambda connection: bury(connection, id, facts, self._limits))
 
     async def next_visible_s(self, after_s: float) -> float | None:

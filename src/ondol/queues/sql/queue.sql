@@ -69,7 +69,7 @@ SELECT min(visible_s) FROM calls WHERE visible_s > :after_s
 -- name: bury
 INSERT INTO dead (id, account, region, function, name, qualifier, context, accepted_s, ended_s, attempts, chain, reason, error,
                   bytes)
-SELECT id, account, region, function, name, qualifier, context, accepted_s, :now_s, attempts, chain, :reason,
+SELECT id, account, region, function, name, qualifier, context, accepted_s, :now_s, attempts + :counted, chain, :reason,
        CASE WHEN :error = '' THEN error ELSE :error END, bytes
 FROM calls WHERE id = :id
 ON CONFLICT (id) DO NOTHING

@@ -85,8 +85,9 @@ class EventsSuite:
     async def test_what_the_last_attempt_said_is_what_is_kept(self, queue: Queue, events: Events) -> None:
         await queue.enqueue([named("1")])
         await queue.retry("1", visible_s=0.0, counted=True, error="first")
-        await queue.dead("1", "why", now_s=9.0, error="last")
-        assert (await events.found(OWNED, "1")).call.error == "last"
+        await queue.dead("1", "why", now_s=9.0, counted=True, error="last")
+        call = (await events.found(OWNED, "1")).call
+        assert (call.error, call.attempts) == ("last", 2)
 
     async def test_ending_it_twice_buries_it_once(self, queue: Queue, events: Events) -> None:
         await queue.enqueue([named("1")])
