@@ -81,7 +81,7 @@ class Queue(Protocol):
         counted: bool = False,
         error: str = "",
     ) -> None:
-        """Give up; kept where its owner can find it. `counted`: after one more attempt; `error`: what it said, "" for nothing."""
+        """Give up; kept where its owner finds it. `counted`: after one more attempt. `error`: what that said, if anything."""
         ...
 
     async def next_visible_s(self, after_s: float) -> float | None:

@@ -111,7 +111,8 @@ def accept(
         known.update(new)
         for row in new.values():
             position += 1
-            taken.append(row | {"position": position})
+            row["position"] = position  # ours: made by `row_of`, and set anew should this be run again
+            taken.append(row)
     connection.executemany(SQL["insert"], taken)
     connection.executemany(SQL["insert_payload"], taken)
     lines.write()

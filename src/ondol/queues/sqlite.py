@@ -114,6 +114,11 @@ class SqliteQueue:
 
         return await self._database.write(job)
 
+    @property
+    def commits(self) -> int:
+        """Transactions so far."""
+        return self._database.commits
+
     async def backup(self, path: Path) -> None:
         """A copy of this moment at `path`, while the node goes on."""
         await self._database.backup(path)
@@ -123,18 +128,16 @@ class SqliteQueue:
 
     async def _accepted(self, rows: list[dict[str, Any]]) -> Throttled | None:
         """With whoever else is waiting; alone when there was no room on the disk for all of them together."""
-        group = self._group
-        at = group.add(rows)
-        if at < 0:
-            group = self._group = _Group(self._limits)
-            at = group.add(rows)
-            group.begin(self._database)
+        answer = self._group.add(rows)
+        if answer is None:
+            self._group = _Group(self._limits)
+            answer = self._group.add(rows)
+            assert answer is not None
+            self._group.begin(self._database)
         try:
-            return (await group.answers())[at]
+            return await answer
         except OutOfSpace:
-            if group.size == 1:
-                raise
-        return (await self._database.write(lambda connection: accept(connection, [rows], self._limits)))[0]
+            return (await self._database.write(lambda connection: accept(connection, [rows], self._limits)))[0]
 
     # On the writer's thread --------------------------------------------------------------------------------------------
     def _advance(self, connection: sqlite3.Connection, ids: Sequence[str], then: Sequence[dict[str, Any]]) -> bool:
@@ -155,19 +158,17 @@ class _Group:
         self._lock = threading.Lock()
         self._open = True
         self._batches: list[list[dict[str, Any]]] = []
-        self._done: Any = None
+        self._answers: list[asyncio.Future[Throttled | None]] = []
 
-    @property
-    def size(self) -> int:
-        return len(self._batches)
-
-    def add(self, rows: list[dict[str, Any]]) -> int:
-        """Its place among the answers; -1 when it is too late for this group."""
+    def add(self, rows: list[dict[str, Any]]) -> asyncio.Future[Throttled | None] | None:
+        """Its answer: None, or why it was not taken. No answer at all when it is too late for this group."""
         with self._lock:
             if not self._open or len(self._batches) >= GROUP_MAX:
-                return -1
+                return None
             self._batches.append(rows)
-            return len(self._batches) - 1
+            answer: asyncio.Future[Throttled | None] = asyncio.get_running_loop().create_future()
+            self._answers.append(answer)
+            return answer
 
     def close(self) -> None:
         with self._lock:
@@ -175,11 +176,19 @@ class _Group:
 
     def begin(self, database: Database) -> None:
         self._done = asyncio.ensure_future(database.write(self._run))
+        self._done.add_done_callback(self._settle)
 
-    async def answers(self) -> list[Throttled | None]:
-        """For each batch None, or why it was not taken. Whoever is cancelled takes nobody along."""
-        found: list[Throttled | None] = await asyncio.shield(self._done)
-        return found
+    def _settle(self, done: asyncio.Future[list[Throttled | None]]) -> None:
+        """Whoever asked may have gone; what was accepted is accepted all the same."""
+        self.close()
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        for at, answer in enumerate(self._answers):
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(done.result()[at])
+            else:
+                answer.set_exception(error)
 
     def _run(self, connection: sqlite3.Connection) -> list[Throttled | None]:
         self.close()

@@ -64,7 +64,7 @@ DELETE FROM calls WHERE id = :id RETURNING position, function, bytes
 DELETE FROM payloads WHERE position = :position
 
 -- name: next_visible
-SELECT min(visible_s) FROM calls WHERE visible_s > :after_s
+SELECT min((SELECT min(visible_s) FROM calls WHERE calls.function = lines.function AND visible_s > :after_s)) FROM lines
 
 -- name: bury
 INSERT INTO dead (id, account, region, function, name, qualifier, context, accepted_s, ended_s, attempts, chain, reason, error,
