@@ -10,20 +10,24 @@ import random
 import socket
 import sys
 import uuid
+from functools import partial
 
 import uvloop
 
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
-from ondol.clock import SystemClock
+from ondol.clock import Clock, SteadyClock, SystemClock
 from ondol.contracts.aws import AwsContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
-from ondol.core.deferred import Dispatcher
+from ondol.core.deferrals import rules
+from ondol.core.deferred import Dispatcher, Observe, unobserved
 from ondol.core.deploy import Deployments
 from ondol.core.invoke import Invoker
+from ondol.core.outcomes import Outcomes
+from ondol.core.retry import PAUSE_S_MAX
 from ondol.dialects.aws import decoding
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
@@ -32,10 +36,12 @@ from ondol.dialects.aws.dialect import AwsDesk, AwsFront
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.records import record
 from ondol.dialects.aws.sts import Sts
 from ondol.dialects.native import document
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.native.downloads import Downloads
+from ondol.dialects.native.events import EventRoutes
 from ondol.dialects.plain.dialect import PlainDialect
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
@@ -44,9 +50,10 @@ from ondol.http.table import Table
 from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
 from ondol.node import children, desk_work, front_work
-from ondol.node.deferring import asking, deferring, running, taking
+from ondol.node.deferring import Runs, asking, deferring, naming, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
+from ondol.node.link import Handler
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
@@ -101,7 +108,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         enqueue=deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
     )
-    following = Following(children.dialling(data.run / "link.sock"), index, running(invoker.invoke))
+    following = Following(children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run)
     verifier = verifier_of(orders, index, credentials)
     door = FrontDoor(
         table=TABLE,
@@ -134,12 +141,12 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     """The control plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
+    steady = SteadyClock(clock)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
-    dispatcher = Dispatcher(queue, asking(followers.run), clock)
+    followers, dispatcher = dispatching(queue, index, {"log": desk_work.journaling(journal)}, steady, unobserved)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -147,7 +154,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
-    await desk_work.once_per_start(data.run / "boot", orders.boot, lambda: queue.release(clock.wall_s()))
+    await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
     verifier = verifier_of(orders, index, Credentials(orders.secret))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
@@ -170,6 +177,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
                 spool=lambda: data.tmp / uuid.uuid4().hex,
                 interpreter=choice.describe,
                 downloads=downloads,
+                events=EventRoutes(events=queue.events, index=index, clock=steady, woken=dispatcher.woken),
             ),
         },
     )
@@ -177,7 +185,8 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    tasks.start(desk_work.sweep(deployments), "sweeping")
+    tasks.start(desk_work.sweep("old code", deployments.collect_code), "sweeping code")
+    tasks.start(desk_work.sweep("dead events", lambda: queue.events.forget_outdated(clock.wall_s())), "sweeping events")
 
     async def stop(seconds: float) -> None:
         await server.drain(seconds)
@@ -189,6 +198,26 @@ async def desk(orders: Orders, line: socket.socket) -> None:
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
+
+
+def dispatching(
+    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe
+) -> tuple[Followers, Dispatcher]:
+    """Deferred calls: fronts bring them, and run them when the dispatcher says. Timed by a clock that does not jump."""
+    defer = taking(queue, lambda: dispatcher.woken(), steady, naming(index), observe)  # noqa: PLW0108  # made below
+    followers = Followers({**handlers, "defer": defer})
+    dispatcher = Dispatcher(
+        queue,
+        asking(followers.run),
+        steady,
+        rules=partial(rules, index),
+        sequel=Outcomes(index, record, lambda: str(uuid.uuid4())).sequel,
+        observe=observe,
+        able=followers.followed,
+        shown_s=SystemClock.wall_s,
+    )
+    index.listeners.append(dispatcher.follow)
+    return followers, dispatcher
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:

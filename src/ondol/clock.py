@@ -23,3 +23,17 @@ class SystemClock:
 
     wall_s = staticmethod(time.time)
     now_s = staticmethod(time.monotonic)
+
+
+class SteadyClock:
+    """Wall time as it was at the start and as it passed since: a jump of the machine's clock is not seen until a restart."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._begun_s = clock.wall_s() - clock.now_s()
+
+    def wall_s(self) -> float:
+        return self._begun_s + self._clock.now_s()
+
+    def now_s(self) -> float:
+        return self._clock.now_s()

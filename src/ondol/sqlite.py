@@ -94,6 +94,8 @@ class Database:
         self._on_commit = on_commit
         self._jobs: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
+        #: Transactions of the writer so far: the disk was synced as often.
+        self.commits = 0
         self._writing = _open(path, scripts, bytes_max)
         try:
             self._reading = _connect(path)
@@ -182,6 +184,7 @@ class Database:
             for work in batch:
                 self._run(work)
             connection.execute("COMMIT")
+            self.commits += 1
             return True
         except Exception as error:
             with suppress(sqlite3.Error):

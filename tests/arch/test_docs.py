@@ -11,7 +11,7 @@ from ondol import config
 from ondol.cli.main import ondol
 from ondol.cli.reference import pages
 from ondol.dialects.native import dialect as native
-from ondol.dialects.native import document, downloads
+from ondol.dialects.native import document, downloads, events
 from ondol.dialects.plain import dialect as plain
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +37,15 @@ def test_every_command_is_documented_with_examples():
         assert any(example.startswith("ondol ") or "ondol " in example for example in command.examples)
 
 
+def options_of(command):
+    """Its own, and those of the commands below it."""
+    below = getattr(command, "commands", {}).values()
+    return {opt for each in (command, *below) for parameter in each.params for opt in parameter.opts}
+
+
 def test_examples_in_the_help_use_options_that_exist():
     for command in ondol.commands.values():
-        known = {opt for parameter in command.params for opt in parameter.opts}
+        known = options_of(command)
         for example in command.examples:
             used = re.findall(r"(?<=\s)--[a-z-]+", re.split(r"[#']", example)[0])
             assert set(used) <= known, f"{example}: {set(used) - known}"
@@ -98,7 +104,7 @@ def test_commands_on_a_page_exist_with_their_options(page):
             assert name in {"--help", "--version"}, f"{page_name(page)}: {line}"
             continue
         assert name in ondol.commands, f"{page_name(page)}: {line}"
-        known = {"--help", *(opt for parameter in ondol.commands[name].params for opt in parameter.opts)}
+        known = {"--help", *options_of(ondol.commands[name])}
         assert set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", re.split(r"[#'|;&]|\$\(", line)[0])) <= known, (
             f"{page_name(page)}: {line}"
         )
@@ -134,6 +140,11 @@ def test_every_route_and_field_of_the_native_api_is_documented():
     for method, name in answered:
         assert f"`{method} {native.PREFIX}/functions{'/NAME' if name else ''}`" in page
     assert f"`GET {downloads.PATH}/SHA256.zip" in page
+    for operation in events.OPERATIONS:
+        row = f"| `{operation.method} {native.PREFIX}{operation.path.replace('{id}', 'ID')}"
+        assert row in page
+        for parameter in operation.query:
+            assert f"`{parameter}`" in page
     for field in (*document._KNOWN, "zip_base64"):
         assert f"| `{field}` |" in page
     assert f"{native.BODY_BYTES_MAX:,}" in page

@@ -92,7 +92,7 @@ async def test_accepted_calls_survive(tmp_path):
     queue = SqliteQueue(tmp_path / "queue.db")
     found = {item.id: item.payload for item in await queue.claim(1.0, limit=10**6, lease_s=60.0)}
     await queue.ack(list(found))
-    assert await queue.next_visible_s() is None
+    assert await queue.next_visible_s(0.0) is None
     await queue.close()
     for n in acknowledged:
         assert found[str(n)] == b"x" * (n % 3000)

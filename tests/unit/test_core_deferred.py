@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from ondol.clock import SteadyClock
 from ondol.core import deferred as module
-from ondol.core.deferred import LEASE_S, RUNNING_MAX, Dispatcher
-from ondol.model.errors import NotFound, OutOfSpace, Unavailable
-from ondol.queue import Deferred
+from ondol.core.deferrals import USUAL
+from ondol.core.deferred import (
+    AGE_MS,
+    CHAIN_DROPPED,
+    DROPPED,
+    LEASE_S,
+    RECEIVED,
+    REST_S,
+    RUNNING_MAX,
+    UNDELIVERED,
+    Dispatcher,
+)
+from ondol.core.outcomes import Tried
+from ondol.core.retry import before
+from ondol.model.deferrals import Destination, Ending
+from ondol.model.errors import NotFound, OutOfSpace, Throttled, TooLarge, Unavailable
+from ondol.model.functions import Function
+from ondol.queue import Deferred, share
+from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import LoopClock, virtually
 
 
@@ -28,45 +47,62 @@ class Memory:
         for each in items:
             self.waiting[each.id] = [each.visible_s, each]
 
-    async def claim(self, now_s, *, limit, lease_s):
+    async def claim(self, now_s, *, limit, lease_s, held=None, caps=None):
         self._check("claim")
         self.claims += 1
-        found = []
+        found, held = [], Counter(held)
         for entry in list(self.waiting.values()):
-            if entry[0] <= now_s and len(found) < limit:
+            function = entry[1].function
+            may = share(limit - len(found), held[function]) > 0 and held[function] < (caps or {}).get(function, limit)
+            if entry[0] <= now_s and may:
+                held[function] += 1
                 entry[0] = now_s + lease_s
                 found.append(entry[1])
         return found
 
-    async def ack(self, ids):
+    async def ack(self, ids, then=()):
         self._check("ack")
-        for each in ids:
-            del self.waiting[each]
+        if then:
+            self._check("then")
+        gone = [self.waiting.pop(each, None) for each in ids]
+        if any(gone):
+            await self.enqueue(then)
+        return any(gone)
 
-    async def retry(self, id, *, visible_s, counted):
-        _, was = self.waiting[id]
-        fields = {name: getattr(was, name) for name in was.__slots__}
-        self.waiting[id] = [visible_s, Deferred(**fields | {"attempts": was.attempts + counted})]
+    async def retry(self, id, *, visible_s, counted, error=""):
+        was = self.waiting[id][1]
+        refusals = 0 if counted else was.refusals + 1
+        self.waiting[id] = [visible_s, replace(was, attempts=was.attempts + counted, refusals=refusals, error=error)]
 
-    async def dead(self, id, reason):
+    async def dead(self, id, reason, *, now_s, counted=False, error=""):
         del self.waiting[id]
         self.buried[id] = reason
+        self.errors = {**getattr(self, "errors", {}), id: error}
 
-    async def next_visible_s(self):
-        return min((entry[0] for entry in self.waiting.values()), default=None)
+    async def next_visible_s(self, after_s):
+        return min((entry[0] for entry in self.waiting.values() if entry[0] > after_s), default=None)
 
 
-def item(name="i", function="f", visible_s=0.0):
+def item(name="i", function="f", visible_s=0.0, **more):
     return Deferred(
         id=name, account="1", region="r", function=function, qualifier=None, payload=b"", context={},
-        accepted_s=LoopClock().wall_s(), visible_s=visible_s,
+        accepted_s=LoopClock().wall_s(), visible_s=visible_s, **more,
     )  # fmt: skip
 
 
+OK, FAILED = Tried(succeeded=True, body=b"fine"), Tried(succeeded=False, body=b"it broke")
+
+
 @asynccontextmanager
-async def dispatching(run, queue=None):
+async def dispatching(run, queue=None, **more):
+    """`run` gets the item and says whether the function succeeded, or what came of it."""
     queue = queue or Memory(LoopClock())
-    dispatcher = Dispatcher(queue, run, LoopClock())
+
+    async def running(each, _bytes_max):
+        came = await run(each)
+        return {True: OK, False: FAILED}.get(came, came)
+
+    dispatcher = Dispatcher(queue, running, LoopClock(), **more)
     serving = asyncio.create_task(dispatcher.serve())
     try:
         yield queue, dispatcher
@@ -183,7 +219,7 @@ async def test_a_queue_that_fails_is_asked_again():
 
 
 @virtually
-async def test_a_success_that_cannot_be_written_down_is_run_again_after_its_lease():
+async def test_a_success_that_cannot_be_written_down_is_written_down_later_and_not_run_again():
     runs = []
 
     async def run(each):
@@ -193,10 +229,26 @@ async def test_a_success_that_cannot_be_written_down_is_run_again_after_its_leas
     async with dispatching(run) as (queue, dispatcher):
         queue.fails.add("ack")
         await put(queue, dispatcher, item())
+        await asyncio.sleep(LEASE_S / 2)
+        assert queue.waiting
         queue.fails.clear()
-        await asyncio.sleep(LEASE_S + 60)
+        await asyncio.sleep(LEASE_S)
         assert not queue.waiting
-    assert runs == ["i", "i"]
+    assert runs == ["i"]
+
+
+@virtually
+async def test_an_end_that_is_never_written_down_gives_its_slot_back_with_its_lease():
+    async def run(_each):
+        return True
+
+    async with dispatching(run) as (queue, dispatcher):
+        queue.fails.add("ack")
+        await put(queue, dispatcher, item())
+        await asyncio.sleep(LEASE_S * 1.5)
+        queue.fails.clear()
+        await asyncio.sleep(LEASE_S)
+        assert not queue.waiting
 
 
 @virtually
@@ -212,7 +264,7 @@ async def test_no_more_run_at_once_than_may():
         return True
 
     async with dispatching(run) as (queue, dispatcher):
-        await put(queue, dispatcher, *(item(str(number)) for number in range(3 * RUNNING_MAX)))
+        await put(queue, dispatcher, *(item(str(number), f"f{number % 300}") for number in range(3 * RUNNING_MAX)))
         await asyncio.sleep(60)
         assert not queue.waiting
     assert most == RUNNING_MAX
@@ -249,6 +301,307 @@ async def test_a_quiet_queue_is_looked_at_now_and_then_for_the_wall_clock_may_ju
     async with dispatching(run) as (queue, _):
         await asyncio.sleep(10 * module.LOOK_S_MAX)
         assert 9 <= queue.claims <= 12
+
+
+@virtually
+async def test_one_functions_long_calls_leave_slots_for_everybody_else():
+    running = Counter()
+
+    async def run(each):
+        running[each.function] += 1
+        if each.function != "quick":
+            await asyncio.sleep(800)
+        return True
+
+    async with dispatching(run) as (queue, dispatcher):
+        await put(queue, dispatcher, *(item(f"a{n}", "a") for n in range(1000)))
+        assert running["a"] == RUNNING_MAX // 2
+        await put(queue, dispatcher, *(item(f"b{n}", "b") for n in range(1000)))
+        assert running["b"] == RUNNING_MAX // 4
+        await put(queue, dispatcher, *(item(f"q{n}", "quick") for n in range(1000)))
+        assert running["quick"] == 1000
+
+
+@virtually
+async def test_what_waits_for_a_slot_is_not_asked_for_all_the_time():
+    async def run(_each):
+        await asyncio.sleep(800)
+        return True
+
+    async with dispatching(run) as (queue, dispatcher):
+        await put(queue, dispatcher, *(item(f"{n}") for n in range(1000)))
+        claims = queue.claims
+        await asyncio.sleep(600)
+        assert queue.claims - claims <= 25
+
+
+@virtually
+async def test_no_more_of_a_function_run_than_it_has_reserved():
+    running, most = 0, 0
+
+    async def run(_each):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(1)
+        running -= 1
+        return True
+
+    async with dispatching(run) as (queue, dispatcher):
+        reserving = Function(id="f", account="1", region="r", name="f", latest="", created_s=0, concurrency_reserved=3)
+        dispatcher.follow("function/1/r/f", reserving)
+        await put(queue, dispatcher, *(item(f"{n}") for n in range(9)))
+        await asyncio.sleep(5)
+        assert (most, len(queue.waiting)) == (3, 0)
+        dispatcher.follow("function/1/r/f", replace(reserving, concurrency_reserved=None))
+        await put(queue, dispatcher, *(item(f"{n}") for n in range(9)))
+        assert most == 9
+
+
+@virtually
+async def test_a_throttled_function_rests_and_the_others_do_not():
+    tries = Counter()
+
+    async def run(each):
+        tries[each.function] += 1
+        if each.function == "full":
+            raise Throttled("function")
+        return True
+
+    async with dispatching(run) as (queue, dispatcher):
+        await put(queue, dispatcher, *(item(f"{n}", "full") for n in range(5000)))
+        await put(queue, dispatcher, *(item(f"x{n}", "free") for n in range(500)))
+        assert tries["free"] == 500
+        await asyncio.sleep(10 * REST_S)
+        assert tries["full"] <= 12 * RUNNING_MAX / 2
+
+
+@virtually
+async def test_nothing_is_claimed_while_nobody_is_there_to_run_it():
+    there, ran = asyncio.Event(), []
+
+    async def run(each):
+        ran.append(each.id)
+        return True
+
+    async with dispatching(run, able=there.wait) as (queue, dispatcher):
+        await put(queue, dispatcher, item())
+        await asyncio.sleep(600)
+        assert (queue.claims, ran) == (0, [])
+        there.set()
+        await asyncio.sleep(1)
+        assert ran == ["i"]
+
+
+# What an owner says ------------------------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_it_is_tried_as_often_and_as_long_as_its_owner_says():
+    tries = Counter()
+
+    async def run(each):
+        tries[each.id] += 1
+        if each.function == "refused":
+            raise Unavailable("no room")
+        return False
+
+    said = {"once": replace(USUAL, retries_max=0), "refused": replace(USUAL, age_s_max=60)}
+    async with dispatching(run, rules=lambda function, _: said[function]) as (queue, dispatcher):
+        await put(queue, dispatcher, item("a", "once"), item("b", "refused"))
+        assert queue.buried == {"a": "retries exhausted"}
+        await asyncio.sleep(59)
+        assert "b" in queue.waiting
+        await asyncio.sleep(2)
+        assert queue.buried == {"a": "retries exhausted", "b": "event age exceeded"}
+        assert queue.errors == {"a": "it broke", "b": ""}
+    assert tries["a"] == 1
+    assert 5 <= tries["b"] <= 7
+
+
+@virtually
+async def test_without_any_concurrency_it_ends_at_once_and_untried():
+    async def run(_each):
+        raise AssertionError("it must not run")
+
+    async with dispatching(run, rules=lambda *_: replace(USUAL, concurrency_max=0)) as (queue, dispatcher):
+        await put(queue, dispatcher, item())
+        assert queue.buried == {"i": "no concurrency"}
+
+
+# Where outcomes go -------------------------------------------------------------------------------------------------------
+
+TOLD = Destination(dialect="d", account="1", region="r", name="told")
+
+
+class Telling:
+    """Destinations that take everything, unless `error` says why not."""
+
+    def __init__(self, **where):
+        self.where, self.ended, self.error, self.observed = where, [], None, []
+
+    def rules(self, function, _qualifier):
+        return replace(USUAL, retries_max=0, **self.where) if function != "told" else USUAL
+
+    def sequel(self, ended, destination, now_s):
+        if self.error is not None:
+            raise self.error
+        self.ended.append(ended)
+        return item(f"{ended.item.id} told", destination.name, visible_s=now_s, chain=ended.item.chain + 1)
+
+    def observe(self, _account, _region, function, what, value):
+        self.observed.append((function, what, value))
+
+    @property
+    def counted(self):
+        return Counter((function, what) for function, what, _ in self.observed if what != AGE_MS)
+
+    def options(self):
+        return {"rules": self.rules, "sequel": self.sequel, "observe": self.observe}
+
+
+@pytest.mark.parametrize(
+    ("came", "where", "ending"),
+    [(True, "on_success", Ending.SUCCEEDED), (False, "on_failure", Ending.RETRIES_EXHAUSTED)],
+)
+def test_the_outcome_goes_to_its_destination_and_nothing_is_left_behind(came, where, ending):
+    @virtually
+    async def story():
+        telling, ran = Telling(**{where: TOLD}), []
+
+        async def run(each):
+            ran.append(each.id)
+            return came if each.function == "f" else True
+
+        async with dispatching(run, **telling.options()) as (queue, dispatcher):
+            await put(queue, dispatcher, item())
+            assert (ran, queue.waiting, queue.buried) == (["i", "i told"], {}, {})
+        (ended,) = telling.ended
+        assert (ended.ending, ended.tries, ended.tried) == (ending, 1, OK if came else FAILED)
+        assert telling.counted[("told", RECEIVED)] == 1
+
+    story()
+
+
+@virtually
+async def test_an_outcome_that_nobody_asked_for_goes_nowhere():
+    telling = Telling(on_failure=TOLD)
+
+    async def run(_each):
+        return True
+
+    async with dispatching(run, **telling.options()) as (queue, dispatcher):
+        await put(queue, dispatcher, item())
+        assert (telling.ended, queue.waiting) == ([], {})
+
+
+@virtually
+async def test_what_ends_untried_is_told_too():
+    telling = Telling(on_failure=TOLD, concurrency_max=0)
+
+    async def run(each):
+        assert each.function == "told"
+        return True
+
+    async with dispatching(run, **telling.options()) as (queue, dispatcher):
+        await put(queue, dispatcher, item())
+        assert (queue.waiting, queue.buried) == ({}, {})
+    (ended,) = telling.ended
+    assert (ended.ending, ended.tries, ended.tried) == (Ending.NO_CONCURRENCY, 0, None)
+
+
+@pytest.mark.parametrize("error", [NotFound("destination", "told"), TooLarge("too large", limit_bytes=1), Throttled("line")])
+@pytest.mark.parametrize("came", [True, False])
+def test_an_outcome_that_cannot_be_delivered_is_counted_and_a_failure_is_kept(error, came):
+    @virtually
+    async def story():
+        telling = Telling(on_success=TOLD, on_failure=TOLD)
+        telling.error = error
+
+        async def run(_each):
+            return came
+
+        async with dispatching(run, **telling.options()) as (queue, dispatcher):
+            await put(queue, dispatcher, item())
+            assert queue.waiting == {}
+            assert queue.buried == ({} if came else {"i": "retries exhausted"})
+        assert telling.counted[("f", UNDELIVERED)] == 1
+
+    story()
+
+
+@virtually
+async def test_a_full_disk_delays_an_outcome_and_loses_none():
+    telling, ran = Telling(on_success=TOLD), []
+
+    async def run(each):
+        ran.append(each.id)
+        return True
+
+    async with dispatching(run, **telling.options()) as (queue, dispatcher):
+        queue.fails.add("then")
+        await put(queue, dispatcher, item())
+        await asyncio.sleep(100)
+        assert ran == ["i"]
+        queue.fails.clear()
+        await asyncio.sleep(5)
+    assert ran == ["i", "i told"]
+    assert telling.counted[("f", UNDELIVERED)] == 0
+
+
+@virtually
+async def test_functions_that_are_each_others_destinations_stop_after_sixteen_calls():
+    telling, ran = Telling(on_success=TOLD), []
+    rules = replace(USUAL, on_success=TOLD, on_failure=TOLD)
+
+    async def run(each):
+        ran.append(each.chain)
+        return True
+
+    options = telling.options() | {"rules": lambda *_: rules}
+    async with dispatching(run, **options) as (queue, dispatcher):
+        await put(queue, dispatcher, item())
+        assert queue.waiting == {}
+        assert list(queue.buried.values()) == ["chain too long"]
+    assert ran == list(range(16))
+    assert telling.counted[("told", CHAIN_DROPPED)] == telling.counted[("told", DROPPED)] == 1
+
+
+@virtually
+async def test_age_and_drops_are_observed():
+    telling = Telling()
+
+    async def run(each):
+        return each.id == "good"
+
+    async with dispatching(run, **telling.options()) as (queue, dispatcher):
+        await put(queue, dispatcher, item("good"), item("bad"))
+    ages = [value for _, what, value in telling.observed if what == AGE_MS]
+    assert len(ages) == 2 and all(0 <= age <= 1000 for age in ages)
+    assert telling.counted == {("f", DROPPED): 1}
+
+
+# Clocks ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_s", [7 * 3600.0, -7 * 3600.0])
+async def test_a_jump_of_the_clock_neither_ends_nor_delays_a_call(jump_s):
+    machine = VirtualClock()
+    steady = SteadyClock(machine)
+    accepted_s = steady.wall_s()
+    await machine.advance(30)
+    machine.jump_wall(jump_s)
+    await machine.advance(30)
+    call = replace(item_at(accepted_s), visible_s=accepted_s + 60)
+    assert steady.wall_s() == call.visible_s
+    assert before(call, replace(USUAL, age_s_max=61), steady.wall_s()) is None
+
+
+def item_at(accepted_s):
+    return Deferred(
+        id="i", account="1", region="r", function="f", qualifier=None, payload=b"", context={}, accepted_s=accepted_s,
+        visible_s=accepted_s,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("later_s", [5.0, 3600.0])

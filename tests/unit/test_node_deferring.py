@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 
 import msgspec
 import pytest
@@ -10,9 +11,11 @@ from msgspec.structs import replace
 from ondol.model.errors import NotFound, Throttled, Unavailable
 from ondol.model.invocations import Outcome, Status
 from ondol.model.principals import Kind
-from ondol.node.deferring import asking, deferred_of, deferring, invocation_of, running, taking
+from ondol.core.deferred import RECEIVED, unobserved
+from ondol.core.outcomes import Tried
+from ondol.node.deferring import UNHEARD_S_MAX, Runs, asking, deferred_of, deferring, invocation_of, taking
 from ondol.testing.clock import VirtualClock
-from ondol.testing.pool import an_invocation
+from ondol.testing.pool import an_invocation, virtually
 
 CALL = replace(an_invocation("i-1", payload=b"\0\xff"), qualifier="live", context={"client_context": "e30="}, trace="Root=1")
 
@@ -37,22 +40,41 @@ def over_the_line(handler):
     return call
 
 
+def taken(queue, woken=lambda: None, observe=unobserved):
+    return over_the_line(taking(queue, woken, VirtualClock(), {"f": "eff"}.get, observe))
+
+
+def run_of(invoke):
+    """What the desk runs an item with, over a front that invokes so."""
+    run = over_the_line(Runs(invoke).run)
+    return asking(lambda value: run("run", value))
+
+
+def outcome(status=Status.OK, body=b"", version=None):
+    async def invoke(_invocation):
+        return Outcome(status=status, body=body, target_version=version, report=None)
+
+    return invoke
+
+
 async def test_what_was_accepted_is_what_is_run():
-    queue, woken, ran = Queue(), [], []
-    await deferring(over_the_line(taking(queue, lambda: woken.append(len(queue.items)))), VirtualClock())(CALL)
+    queue, woken, ran, observed = Queue(), [], [], []
+    call = taken(queue, lambda: woken.append(len(queue.items)), lambda *what: observed.append(what))
+    # A front whose clock is wrong does no harm: the desk's says when.
+    await deferring(call, VirtualClock(wall_s=1e12))(replace(CALL, function="f"))
     assert woken == [1]  # told when it is on disk
+    assert [(function, what, value) for _, _, function, what, value in observed] == [("f", RECEIVED, 1)]
     [item] = queue.items
-    assert (item.id, item.function, item.qualifier, item.payload) == ("i-1", CALL.function, "live", b"\0\xff")
+    assert (item.id, item.function, item.name, item.qualifier, item.payload) == ("i-1", "f", "eff", "live", b"\0\xff")
     assert item.accepted_s == item.visible_s == VirtualClock().wall_s()
 
     async def invoke(invocation):
         ran.append(invocation)
-        return Outcome(status=Status.OK, body=b"", target_version=None, report=None)
+        return Outcome(status=Status.OK, body=b"fine", target_version=3, report=None)
 
-    run = running(invoke)
-    assert await asking(lambda value: over_the_line(run)("run", value))(item) is True
+    assert await run_of(invoke)(item, 100) == Tried(succeeded=True, body=b"fine", whole=True, version=3)
     [invocation] = ran
-    assert invocation == replace(CALL, principal=invocation.principal)
+    assert invocation == replace(CALL, function="f", principal=invocation.principal)
     assert (invocation.principal.kind, invocation.principal.account) == (Kind.NODE, CALL.principal.account)
 
 
@@ -61,54 +83,166 @@ async def test_what_could_not_be_written_down_is_not_accepted(error):
     queue, woken = Queue(), []
     queue.error = error
     with pytest.raises(type(error)):
-        await deferring(over_the_line(taking(queue, lambda: woken.append(1))), VirtualClock())(CALL)
+        await deferring(taken(queue, lambda: woken.append(1)), VirtualClock())(CALL)
     assert woken == []
+
+
+ITEM = deferred_of(CALL, 0.0)
 
 
 @pytest.mark.parametrize("status", list(Status))
 async def test_only_a_functions_success_is_one(status):
-    async def invoke(_invocation):
-        return Outcome(status=status, body=b"", target_version=None, report=None)
-
-    item = deferred_of(CALL, 0.0)
-    run = over_the_line(running(invoke))
-    assert await asking(lambda value: run("run", value))(item) is (status is Status.OK)
+    assert (await run_of(outcome(status))(ITEM, 9)).succeeded is (status is Status.OK)
 
 
 async def test_a_function_that_is_gone_is_said_to_be():
     async def invoke(_invocation):
         raise NotFound("function", "hello")
 
-    run = over_the_line(running(invoke))
     with pytest.raises(NotFound, match="hello"):
-        await asking(lambda value: run("run", value))(deferred_of(CALL, 0.0))
+        await run_of(invoke)(ITEM, 9)
 
 
 async def test_what_the_platform_could_not_do_is_no_failure_of_the_function():
     async def invoke(_invocation):
         raise Throttled("function")
 
-    run = over_the_line(running(invoke))
     with pytest.raises(Throttled):
-        await asking(lambda value: run("run", value))(deferred_of(CALL, 0.0))
+        await run_of(invoke)(ITEM, 9)
 
 
-async def test_a_streamed_answer_of_a_deferred_call_is_read_by_nobody_and_holds_nothing():
-    class Body:
-        closed = False
+class Body:
+    """An answer that streams; `breaks` after its last chunk."""
 
-        async def aclose(self):
-            self.closed = True
+    def __init__(self, *chunks, breaks=False):
+        self.chunks, self.breaks, self.closed = list(chunks), breaks, False
 
-    body = Body()
+    def __aiter__(self):
+        return self
 
-    async def invoke(_invocation):
-        return Outcome(status=Status.OK, body=body, target_version=None, report=None)
+    async def __anext__(self):
+        if self.chunks:
+            return self.chunks.pop(0)
+        if self.breaks:
+            raise Unavailable("the function's answer ended before it was complete")
+        raise StopAsyncIteration
 
-    run = over_the_line(running(invoke))
-    assert await asking(lambda value: run("run", value))(deferred_of(CALL, 0.0))
-    assert body.closed
+    async def aclose(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("body", "tried"),
+    [
+        (b"0123456789", Tried(succeeded=True, body=b"0123456789", whole=True)),
+        (b"0123456789!", Tried(succeeded=True, body=b"0123456789", whole=False)),
+        (Body(b"01234", b"56789"), Tried(succeeded=True, body=b"0123456789", whole=True)),
+        (Body(), Tried(succeeded=True)),
+    ],
+)
+async def test_as_much_of_an_answer_comes_over_as_is_wanted(body, tried):
+    assert await run_of(outcome(body=body))(ITEM, 10) == tried
+
+
+async def test_of_a_long_stream_no_more_is_read_and_nothing_is_held():
+    body = Body(b"01234", b"56789ABC", b"never read")
+    assert await run_of(outcome(body=body))(ITEM, 10) == Tried(succeeded=True, body=b"0123456789", whole=False)
+    assert body.closed and body.chunks == [b"never read"]
+
+
+async def test_a_stream_that_breaks_is_the_functions_failure():
+    tried = await run_of(outcome(body=Body(b"half", breaks=True)))(ITEM, 10)
+    assert not tried.succeeded and b"before it was complete" in tried.body
 
 
 def test_a_call_without_a_trace_comes_back_without_one():
     assert invocation_of(deferred_of(replace(CALL, trace=None), 0.0)).trace is None
+
+
+# A desk that is started again ----------------------------------------------------------------------------------------------
+
+
+class Asker:
+    """As much of a link as says whether somebody is still there."""
+
+    open = True
+
+
+class Front:
+    def __init__(self):
+        self.runs, self.invoked, self.over = Runs(self.invoke), 0, asyncio.Event()
+
+    async def invoke(self, _invocation):
+        self.invoked += 1
+        await self.over.wait()
+        return Outcome(status=Status.OK, body=b"done", target_version=None, report=None)
+
+    def ask(self, desk, attempts=0):
+        value = [msgspec.to_builtins(replace(ITEM, attempts=attempts), builtin_types=(bytes,)), 10]
+        return asyncio.create_task(self.runs.run(desk, value))
+
+
+async def turns():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_new_desk_that_asks_for_what_runs_already_gets_its_outcome():
+    front, old, new = Front(), Asker(), Asker()
+    front.ask(old)
+    await turns()
+    old.open = False
+    asked = front.ask(new)
+    await turns()
+    front.over.set()
+    assert (await asked)["body"] == b"done"
+    assert front.invoked == 1
+
+
+async def test_what_ended_while_no_desk_was_there_is_kept_for_the_next_and_given_once():
+    front, old = Front(), Asker()
+    front.ask(old)
+    await turns()
+    old.open = False
+    front.over.set()
+    await turns()
+    assert (await front.ask(Asker()))["body"] == b"done"
+    assert front.invoked == 1
+    await front.ask(Asker())
+    assert front.invoked == 2
+
+
+def test_what_nobody_asks_for_is_kept_for_so_long_only():
+    @virtually
+    async def story():
+        front, old = Front(), Asker()
+        front.ask(old)
+        await turns()
+        old.open = False
+        front.over.set()
+        await asyncio.sleep(UNHEARD_S_MAX + 1)
+        await front.ask(Asker())
+        assert front.invoked == 2
+
+    story()
+
+
+async def test_a_desk_that_heard_gets_a_fresh_try_and_each_attempt_is_its_own():
+    front, desk = Front(), Asker()
+    front.over.set()
+    await front.ask(desk)
+    await front.ask(desk)
+    await asyncio.gather(front.ask(desk, 1), front.ask(desk, 2))
+    assert front.invoked == 4
+
+
+async def test_a_desk_that_gives_up_asking_takes_no_try_with_it():
+    front = Front()
+    asked = front.ask(Asker())
+    await turns()
+    asked.cancel()
+    again = front.ask(Asker())
+    await turns()
+    front.over.set()
+    assert (await again)["body"] == b"done"
+    assert front.invoked == 1

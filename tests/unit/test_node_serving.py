@@ -172,7 +172,7 @@ def test_a_message_and_its_descriptors_come_together(pair):
 def test_orders_arrive_as_they_were_given(tmp_path):
     settings = load(environ={"ONDOL_DATA": str(tmp_path)})
     orders = Orders(
-        settings=settings, key=AccessKey(id="AKIA", secret="s", account="1", created_s=1.5), secret=b"\0\xff", boot="b",
+        settings=settings, key=AccessKey(id="AKIA", secret="s", account="1", created_s=1.5), secret=b"\0\xff",
         endpoint="http://127.0.0.1:1", sockets={"public": 3}, interpreters=[{"path": "/usr/bin/python3", "minor": 11}],
     )  # fmt: skip
     sent = json.loads(json.dumps(orders.message()))

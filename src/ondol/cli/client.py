@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ondol.cli.node import CONNECT_S_MAX, Node, unreachable
 from ondol.cli.shape import Exit, Failure
@@ -123,6 +123,23 @@ class Native:
     def remove(self, name: str) -> None:
         self._json("DELETE", f"/ondol/v1/functions/{quote(name, safe='')}")
 
+    def events(self, **query: Any) -> dict[str, Any]:
+        """A page of deferred calls: `function`, `state`, `limit`, `after`."""
+        return self._json("GET", "/ondol/v1/events" + _query(query))
+
+    def event(self, identity: str) -> dict[str, Any]:
+        return self._json("GET", f"/ondol/v1/events/{quote(identity, safe='')}")
+
+    def replay_event(self, identity: str) -> None:
+        self._json("POST", f"/ondol/v1/events/{quote(identity, safe='')}/replay")
+
+    def remove_event(self, identity: str) -> None:
+        self._json("DELETE", f"/ondol/v1/events/{quote(identity, safe='')}")
+
+    def purge_events(self, **query: Any) -> int:
+        """How many are gone."""
+        return int(self._json("DELETE", "/ondol/v1/events" + _query(query)).get("removed", 0))
+
     def fetch(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, str, bytes]:
@@ -167,6 +184,12 @@ class Native:
             raise unreachable(node) from None
         except urllib3.exceptions.HTTPError as error:
             raise Failure(Exit.UNREACHABLE, f"the node at {node.endpoint} cannot be talked to: {error}.") from None
+
+
+def _query(given: Mapping[str, Any]) -> str:
+    """What is given of a query, with its question mark."""
+    text = urlencode({name: value for name, value in given.items() if value is not None})
+    return f"?{text}" if text else ""
 
 
 def _text(value: str | bytes) -> str:

@@ -7,6 +7,7 @@ import click
 from ondol import __version__
 from ondol.cli.deploy import deploy
 from ondol.cli.doctor import doctor
+from ondol.cli.events import events
 from ondol.cli.functions import ls, rm, show
 from ondol.cli.invoke import invoke, logs
 from ondol.cli.shape import EXIT_MEANING, Exit, Root
@@ -40,7 +41,7 @@ def ondol(ctx: click.Context) -> None:
         ctx.exit(Exit.USAGE)
 
 
-for command in (up, env, deploy, invoke, logs, ls, show, rm, doctor, tour):
+for command in (up, env, deploy, invoke, logs, ls, show, rm, events, doctor, tour):
     ondol.add_command(command)
 
 

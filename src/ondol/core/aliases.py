@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from ondol.core.catalog import Index, alias_key, key_of, put
+from ondol.core.catalog import Index, alias_key, deferral_key, key_of, put
 from ondol.core.commits import Commits, Operations
 from ondol.model.errors import AlreadyExists, InvalidSetting, NotFound, RevisionMismatch
 from ondol.model.functions import Alias
@@ -57,10 +57,12 @@ class Aliases:
         return made[0]
 
     async def delete(self, function: str, name: str) -> None:
-        """None of that name is no error."""
+        """None of that name is no error. What was said about its deferred calls goes with it."""
 
         def build() -> Operations:
-            return [Delete(alias_key(function, name))] if self._index.alias(function, name) else []
+            if self._index.alias(function, name) is None:
+                return []
+            return [Delete(alias_key(function, name)), Delete(deferral_key(function, name))]
 
         await self._commits.everywhere(await self._commits.retrying(build))
 

@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ondol.model.deferrals import Deferral
 from ondol.model.functions import Alias, Function, Handle, Revision, Version
 from ondol.model.principals import AccessKey
 from ondol.store import Change, Delete, Document, Put
 
 Noun = TypeVar("Noun")
+#: What is written into the catalog.
+Written = Function | Revision | Version | Alias | Deferral | Handle | AccessKey
 
 
 def function_key(account: str, region: str, function: str) -> str:
@@ -35,6 +38,11 @@ def alias_key(function: str, name: str) -> str:
     return f"alias/{function}/{name}"
 
 
+def deferral_key(function: str, qualifier: str | None) -> str:
+    """No alias can be called "$latest"."""
+    return f"deferral/{function}/{qualifier or '$latest'}"
+
+
 def handle_key(dialect: str, account: str, region: str, name: str) -> str:
     return f"handle/{dialect}/{account}/{region}/{name}"
 
@@ -43,16 +51,16 @@ def key_key(access_key_id: str) -> str:
     return f"key/{access_key_id}"
 
 
-def put(noun: Function | Revision | Version | Alias | Handle | AccessKey, if_revision: int | None = None) -> Put:
+def put(noun: Written, if_revision: int | None = None) -> Put:
     """The operation that writes `noun` where it belongs."""
     return Put(key_of(noun), msgspec.to_builtins(noun), if_revision)
 
 
-def delete(noun: Function | Revision | Version | Alias | Handle | AccessKey) -> Delete:
+def delete(noun: Written) -> Delete:
     return Delete(key_of(noun))
 
 
-def key_of(noun: Function | Revision | Version | Alias | Handle | AccessKey) -> str:
+def key_of(noun: Written) -> str:  # noqa: PLR0911  one line per noun
     match noun:
         case Function():
             return function_key(noun.account, noun.region, noun.id)
@@ -62,6 +70,8 @@ def key_of(noun: Function | Revision | Version | Alias | Handle | AccessKey) -> 
             return version_key(noun.function, noun.number)
         case Alias():
             return alias_key(noun.function, noun.name)
+        case Deferral():
+            return deferral_key(noun.function, noun.qualifier)
         case Handle():
             return handle_key(noun.dialect, noun.account, noun.region, noun.name)
         case AccessKey():
@@ -85,6 +95,7 @@ class Index:
         self._revisions: dict[tuple[str, str], Revision] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._aliases: dict[str, dict[str, Alias]] = {}
+        self._deferrals: dict[str, dict[str, Deferral]] = {}
         self._handles: dict[tuple[str, str, str, str], str] = {}
         self._names: dict[tuple[str, str, str], list[str]] = {}
         self._keys: dict[str, AccessKey] = {}
@@ -170,6 +181,14 @@ class Index:
         """By name."""
         return [a for _, a in sorted(self._aliases.get(function, {}).items())]
 
+    def deferral(self, function: str, qualifier: str | None) -> Deferral | None:
+        """What is said about deferred calls that come with exactly this qualifier."""
+        return self._deferrals.get(function, {}).get(qualifier or "$latest")
+
+    def deferrals(self, function: str) -> list[Deferral]:
+        """By qualifier; first that of calls without one."""
+        return [d for _, d in sorted(self._deferrals.get(function, {}).items())]
+
     def key(self, access_key_id: str) -> AccessKey | None:
         return self._keys.get(access_key_id)
 
@@ -188,6 +207,9 @@ class Index:
 
     def _apply_alias(self, parts: list[str], value: dict[str, Any] | None) -> Alias | None:
         return _keep_under(self._aliases, parts[0], parts[1], value, Alias)
+
+    def _apply_deferral(self, parts: list[str], value: dict[str, Any] | None) -> Deferral | None:
+        return _keep_under(self._deferrals, parts[0], parts[1], value, Deferral)
 
     def _apply_key(self, parts: list[str], value: dict[str, Any] | None) -> AccessKey | None:
         return _keep(self._keys, parts[0], value, AccessKey)

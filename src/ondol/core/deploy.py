@@ -24,6 +24,7 @@ from ondol.core import removal, versions
 from ondol.core.aliases import Aliases
 from ondol.core.catalog import Index, key_of, put, revision_key
 from ondol.core.commits import FRONTS_S_MAX, Commits, Operations
+from ondol.core.deferrals import Deferrals
 from ondol.core.settling import Settling
 from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
@@ -94,6 +95,7 @@ class Deployments:
         self._commits = Commits(store, index, fronts_have)
         self.settling = Settling(index, self._commits)
         self.aliases = Aliases(index, self._commits)
+        self.deferrals = Deferrals(index, self._commits, clock)
         self._reserving = asyncio.Lock()
         #: Code that nothing names any more, or not yet, and when that began (monotonic).
         self._retired: dict[str, float] = {}

@@ -14,6 +14,10 @@ CODE_ENTRIES_MAX: Final = 100_000
 
 SYNC_PAYLOAD_BYTES_MAX: Final = 6 * MIB
 DEFERRED_PAYLOAD_BYTES_MAX: Final = 1 * MIB
+#: Tries after the first, and how old a deferred call may get; both are what holds where an owner says nothing.
+DEFERRED_RETRIES_MAX: Final = 2
+DEFERRED_AGE_S_MIN: Final = 60
+DEFERRED_AGE_S_MAX: Final = 21_600
 #: 6 MiB and room for an envelope.
 RESULT_BYTES_MAX: Final = 6 * MIB + 100
 

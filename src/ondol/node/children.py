@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import importlib.util
 import os
-import secrets
 import socket
 import sys
 import time
@@ -68,7 +67,6 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             settings=settings,
             key=key,
             secret=keys.master_secret(data.root),
-            boot=secrets.token_hex(16),
             endpoint=endpoint,
             sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
             # Not before the directory is known to be ours: what was found is kept in it.

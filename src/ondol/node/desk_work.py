@@ -6,12 +6,9 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 from ondol.core.catalog import Index
-from ondol.core.deploy import Deployments
-from ondol.disk import write_whole
 from ondol.journal import Batch, Journal
 from ondol.model.errors import OndolError
 from ondol.model.invocations import LogEvent
@@ -55,35 +52,16 @@ def journaling(journal: Journal) -> Handler:
     return take
 
 
-async def once_per_start(mark: Path, boot: str, work: Callable[[], Awaitable[int]]) -> int:
-    """Do `work` unless this start of the node has done it: a desk that is started again finds `boot` in the file `mark`.
-
-    What the work gives, or 0. A kill in its middle has it done again, so it must bear that.
-    """
-    if _read(mark) == boot:
-        return 0
-    done = await work()
-    try:
-        write_whole(mark, boot.encode())
-    except OSError as error:
-        log.warning("that this start's work is done could not be written down; a restarted desk does it again: %s", error)
-    return done
-
-
 async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.Server:
     """Take the fronts' connections."""
     return await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
 
 
-async def sweep(deployments: Deployments) -> None:
-    """Remove code that nothing names, now and then."""
+async def sweep(what: str, work: Callable[[], Awaitable[int]]) -> None:
+    """Remove what is no longer needed, now and then."""
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
-            await deployments.collect_code()
+            await work()
         except OndolError as error:
-            log.warning("old code could not be swept: %s", error)
-
-
-def _read(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+            log.warning("%s could not be swept: %s", what, error)

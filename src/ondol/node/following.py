@@ -149,6 +149,12 @@ class Followers:
                 again = False
                 end_s += self._seconds_max
 
+    async def followed(self) -> None:
+        """Return when there is a front."""
+        while not self._links:
+            self._moved.clear()
+            await self._moved.wait()
+
     async def run(self, value: Any) -> Any:
         """Have a front run a deferred invocation. Raises Unavailable while there is none."""
         for link in self._links:
@@ -170,6 +176,7 @@ class Followers:
     async def _follow(self, link: Link, since: int) -> Any:
         del since  # a whole snapshot is cheap; asking for the difference is left for when it is not
         self._links[link] = 0
+        self._moved.set()
         return self._number, [(d.key, d.value, d.revision) for d in self._documents.values()]
 
     async def _have(self, link: Link, number: int) -> None:

@@ -35,8 +35,6 @@ class Orders:
     #: The owner's key, and the bytes that session credentials are derived from.
     key: AccessKey
     secret: bytes
-    #: Random, the same for all processes that this start of the node starts: tells a restarted child from a new start.
-    boot: str
     #: Where functions and clients of this machine reach the node.
     endpoint: str
     #: Inherited listening sockets, by name.

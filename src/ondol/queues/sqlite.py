@@ -3,54 +3,34 @@
 It must not know what a call does, nor when it should be tried again: that is the caller's to say.
 
 Invariants
-- A call leaves by `ack` or `dead` only; a claim hides it until its lease ends.
+- A call leaves by `ack` or `dead` only (or because its owner takes it away); a claim hides it until its lease ends.
 - Claims take turns between functions: one function's million calls delay another's by one claim at most, and no function
   may fill more than its share of the queue.
 - Enqueueing an id that is still waiting changes nothing, so a caller unsure of the answer may ask again.
+- Calls that are accepted at the same time share statements and a sync of the disk; each caller has its own answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import msgspec
+from ondol.model.errors import OutOfSpace, Throttled
+from ondol.queue import Deferred, share
+from ondol.queues.events import SqliteEvents
+from ondol.queues.rows import SQL, QueueLimits, accept, bury, call_of, remove, row_of
+from ondol.sqlite import Database, migrations
 
-from ondol.model.errors import Throttled
-from ondol.queue import Deferred
-from ondol.sqlite import Database, migrations, statements
+__all__ = ["QueueLimits", "SqliteQueue"]
 
-_SQL = statements("ondol.queues", "queue.sql")
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
-#: What a waiting call costs besides its payload and context: its rows, and theirs in the indexes.
-_ROW_BYTES = 512
-#: Empty pages given back to the disk after an `ack`, at most: bounds what one acknowledgement waits for.
-_PAGES_FREED_MAX = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLimits:
-    """What may wait. A function's share leaves room for the others."""
-
-    items_max: int = 1_000_000
-    bytes_max: int = 8 * 1024**3
-    function_items_max: int = 500_000
-    function_bytes_max: int = 4 * 1024**3
-    #: Given-up calls kept; the oldest go first.
-    dead_items_max: int = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dead:
-    """A call that was given up."""
-
-    call: Deferred
-    reason: str
+#: Batches that share one set of statements; bounds how long the first waits for the last.
+GROUP_MAX: Final = 1000
+#: Batches that wait to be written; more are refused as Throttled.
+WAITING_MAX: Final = 20_000
 
 
 class SqliteQueue:
@@ -61,47 +41,83 @@ class SqliteQueue:
         #: Whose turn it was last. In memory only: a restart begins a new round.
         self._last = ""
         self._database = Database(path, migrations("ondol.queues", "queue"), bytes_max=file_bytes_max)
+        self._group = _Group(self._limits)
+        self._group.close()
+        self._waiting = 0
+        self.events = SqliteEvents(self._database, self._limits)
 
     async def enqueue(self, items: Sequence[Deferred]) -> None:
-        rows = [_row(item) for item in items]
-        await self._database.write(lambda connection: self._insert(connection, rows))
+        if self._waiting >= WAITING_MAX:
+            raise Throttled("line")
+        rows = [row_of(item) for item in items]
+        self._waiting += 1
+        try:
+            refusal = await self._accepted(rows)
+        finally:
+            self._waiting -= 1
+        if refusal is not None:
+            raise refusal
 
-    async def claim(self, now_s: float, *, limit: int, lease_s: float) -> Sequence[Deferred]:
+    async def claim(
+        self,
+        now_s: float,
+        *,
+        limit: int,
+        lease_s: float,
+        held: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None,
+    ) -> Sequence[Deferred]:
         if limit <= 0:
             return []
-        found, last = await self._database.write(
-            lambda connection: _claim(connection, self._last, now_s, limit, now_s + lease_s)
-        )
+        round_ = _Round(now_s, limit, now_s + lease_s, held, caps or {})
+        found, last = await self._database.write(lambda connection: round_.run(connection, self._last))
         self._last = last
-        return [_deferred(row) for row in found]
+        return [call_of(row) for row in found]
 
-    async def ack(self, ids: Sequence[str]) -> None:
-        gone = list(ids)
-        await self._database.write(lambda connection: _remove(connection, gone))
+    async def ack(self, ids: Sequence[str], then: Sequence[Deferred] = ()) -> bool:
+        gone, rows = list(ids), [row_of(item) for item in then]
+        return await self._database.write(lambda connection: self._advance(connection, gone, rows))
 
-    async def retry(self, id: str, *, visible_s: float, counted: bool) -> None:  # noqa: A002 - the port's word
-        row = {"id": id, "visible_s": visible_s, "counted": int(counted)}
-        await self._database.write(lambda connection: _retry(connection, row))
+    async def retry(self, id: str, *, visible_s: float, counted: bool, error: str = "") -> None:  # noqa: A002 - the port's word
+        row = {"id": id, "visible_s": visible_s, "counted": int(counted), "error": error}
+        await self._database.write(lambda connection: _execute(connection, "retry", row))
 
-    async def dead(self, id: str, reason: str) -> None:  # noqa: A002 - the port's word
-        await self._database.write(lambda connection: self._bury(connection, id, reason))
+    async def dead(
+        self,
+        id: str,  # noqa: A002 - the port's word
+        reason: str,
+        *,
+        now_s: float,
+        counted: bool = False,
+        error: str = "",
+    ) -> None:
+        facts = {"reason": reason, "error": error, "now_s": now_s, "counted": int(counted)}
+        await self._database.write(lambda connection: bury(connection, id, facts, self._limits))
 
-    async def next_visible_s(self) -> float | None:
-        row = await self._database.read(lambda connection: connection.execute(_SQL["next_visible"]).fetchone())
+    async def next_visible_s(self, after_s: float) -> float | None:
+        row = await self._database.read(
+            lambda connection: connection.execute(SQL["next_visible"], {"after_s": after_s}).fetchone()
+        )
         return None if row[0] is None else float(row[0])
 
-    async def release(self, now_s: float) -> int:
-        """Ends every lease: for the start of a node, when nobody can be working on anything. How many there were."""
-        return await self._database.write(lambda connection: connection.execute(_SQL["release"], {"now_s": now_s}).rowcount)
+    async def release(self, now_s: float, *, pause_s_max: float) -> int:
+        """At the start: nobody waits for the outcome of anything, so every lease ends; how many there were.
 
-    async def dead_letters(self, function: str, *, limit: int = 100) -> Sequence[Dead]:
-        """What was given up of `function`, oldest first."""
-        bounds = {"function": function, "limit": limit}
-        rows = await self._database.read(lambda connection: connection.execute(_SQL["dead"], bounds).fetchall())
-        return [
-            Dead(call=_deferred((*row[:8], row[7], row[8])), reason=row[9])  # what is dead waits for no time
-            for row in rows
-        ]
+        What lies further ahead than `pause_s_max`, the longest pause between two tries, was put there by a wrong clock: it is
+        brought near.
+        """
+
+        def job(connection: sqlite3.Connection) -> int:
+            released = _execute(connection, "release", {"now_s": now_s})
+            _execute(connection, "hasten", {"latest_s": now_s + pause_s_max})
+            return released
+
+        return await self._database.write(job)
+
+    @property
+    def commits(self) -> int:
+        """Transactions so far."""
+        return self._database.commits
 
     async def backup(self, path: Path) -> None:
         """A copy of this moment at `path`, while the node goes on."""
@@ -110,105 +126,120 @@ class SqliteQueue:
     async def close(self) -> None:
         await self._database.close()
 
+    async def _accepted(self, rows: list[dict[str, Any]]) -> Throttled | None:
+        """With whoever else is waiting; alone when there was no room on the disk for all of them together."""
+        answer = self._group.add(rows)
+        if answer is None:
+            self._group = _Group(self._limits)
+            answer = self._group.add(rows)
+            assert answer is not None
+            self._group.begin(self._database)
+        try:
+            return await answer
+        except OutOfSpace:
+            return (await self._database.write(lambda connection: accept(connection, [rows], self._limits)))[0]
+
     # On the writer's thread --------------------------------------------------------------------------------------------
-    def _insert(self, connection: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> None:
-        items: Counter[str] = Counter()
-        sizes: Counter[str] = Counter()
-        for row in rows:
-            if connection.execute(_SQL["insert"], row).rowcount:
-                connection.execute(_SQL["insert_payload"], row)
-                items[row["function"]] += 1
-                sizes[row["function"]] += row["bytes"]
-        for function, count in items.items():
-            _lengthen(connection, function, count, sizes[function])
-            waiting, size = connection.execute(_SQL["line"], {"function": function}).fetchone()
-            if waiting > self._limits.function_items_max or size > self._limits.function_bytes_max:
-                raise Throttled("line")
-        waiting, size = connection.execute(_SQL["total"]).fetchone()
-        if items and (waiting > self._limits.items_max or size > self._limits.bytes_max):
-            raise Throttled("line")
-
-    def _bury(self, connection: sqlite3.Connection, call: str, reason: str) -> None:
-        connection.execute(_SQL["bury"], {"id": call, "reason": reason})
-        _remove(connection, [call])
-        surplus = connection.execute(_SQL["count_dead"]).fetchone()[0] - self._limits.dead_items_max
-        if surplus > 0:
-            connection.execute(_SQL["forget_dead"], {"count": surplus})
+    def _advance(self, connection: sqlite3.Connection, ids: Sequence[str], then: Sequence[dict[str, Any]]) -> bool:
+        """Whoever has ended this already has said what follows, too."""
+        gone = remove(connection, ids)
+        if gone and then:
+            (refusal,) = accept(connection, [then], self._limits)
+            if refusal is not None:
+                raise refusal
+        return gone > 0
 
 
-def _claim(
-    connection: sqlite3.Connection, last: str, now_s: float, limit: int, until_s: float
-) -> tuple[Sequence[tuple[Any, ...]], str]:
-    """Visible calls, the same number of each function's as far as there are any; and whose turn it was last."""
-    ready = [row[0] for row in connection.execute(_SQL["ready"], {"now_s": now_s, "after": last})]
-    found: list[tuple[Any, ...]] = []
-    while ready and len(found) < limit:
-        share = max(1, (limit - len(found)) // len(ready))
-        more = []
-        for function in ready[: limit - len(found)]:
-            bounds = {"function": function, "now_s": now_s, "limit": share}
-            rows = connection.execute(_SQL["heads"], bounds).fetchall()
-            connection.executemany(_SQL["lease"], [{"id": row[0], "until_s": until_s} for row in rows])
-            found += rows
-            last = function
-            if len(rows) == share:
-                more.append(function)
-        ready = more
-    return found, last
+class _Group:
+    """Batches that are accepted by one job of the writer. Open until the writer takes it up, or it is full."""
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._open = True
+        self._batches: list[list[dict[str, Any]]] = []
+        self._answers: list[asyncio.Future[Throttled | None]] = []
+
+    def add(self, rows: list[dict[str, Any]]) -> asyncio.Future[Throttled | None] | None:
+        """Its answer: None, or why it was not taken. No answer at all when it is too late for this group."""
+        with self._lock:
+            if not self._open or len(self._batches) >= GROUP_MAX:
+                return None
+            self._batches.append(rows)
+            answer: asyncio.Future[Throttled | None] = asyncio.get_running_loop().create_future()
+            self._answers.append(answer)
+            return answer
+
+    def close(self) -> None:
+        with self._lock:
+            self._open = False
+
+    def begin(self, database: Database) -> None:
+        self._done = asyncio.ensure_future(database.write(self._run))
+        self._done.add_done_callback(self._settle)
+
+    def _settle(self, done: asyncio.Future[list[Throttled | None]]) -> None:
+        """Whoever asked may have gone; what was accepted is accepted all the same."""
+        self.close()
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        for at, answer in enumerate(self._answers):
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(done.result()[at])
+            else:
+                answer.set_exception(error)
+
+    def _run(self, connection: sqlite3.Connection) -> list[Throttled | None]:
+        self.close()
+        return accept(connection, self._batches, self._limits)
 
 
-def _retry(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
-    connection.execute(_SQL["retry"], row)
+class _Round:
+    """One claim: visible calls of all functions in turn, the same number of each as far as there are any and it may."""
+
+    def __init__(
+        self, now_s: float, limit: int, until_s: float, held: Mapping[str, int] | None, caps: Mapping[str, int]
+    ) -> None:
+        self._now_s = now_s
+        self._limit = limit
+        self._until_s = until_s
+        self._held = held
+        self._caps = caps
+
+    def run(self, connection: sqlite3.Connection, last: str) -> tuple[list[tuple[Any, ...]], str]:
+        """What was claimed, and whose turn it was last."""
+        found: list[tuple[Any, ...]] = []
+        given: dict[str, int] = {}
+        ready = [row[0] for row in connection.execute(SQL["ready"], {"now_s": self._now_s, "after": last})]
+        while ready and len(found) < self._limit:
+            turn = max(1, (self._limit - len(found)) // len(ready))
+            more = []
+            for function in ready:
+                most = min(turn, self._may(function, given.get(function, 0), self._limit - len(found)))
+                if most <= 0:
+                    continue
+                rows = self._take(connection, function, most)
+                found += rows
+                given[function] = given.get(function, 0) + len(rows)
+                last = function
+                if len(rows) == most:
+                    more.append(function)
+            ready = more
+        return found, last
+
+    def _may(self, function: str, given: int, free: int) -> int:
+        under_way = given + (self._held.get(function, 0) if self._held is not None else 0)
+        most = free if self._held is None else share(free, under_way)
+        cap = self._caps.get(function)
+        return most if cap is None else min(most, cap - under_way)
+
+    def _take(self, connection: sqlite3.Connection, function: str, most: int) -> list[tuple[Any, ...]]:
+        bounds = {"function": function, "now_s": self._now_s, "limit": most}
+        rows = connection.execute(SQL["heads"], bounds).fetchall()
+        connection.executemany(SQL["lease"], [{"id": row[0], "until_s": self._until_s} for row in rows])
+        return rows
 
 
-def _remove(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
-    items: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for call in ids:
-        row = connection.execute(_SQL["remove"], {"id": call}).fetchone()
-        if row is not None:
-            connection.execute(_SQL["remove_payload"], {"id": call})
-            items[row[0]] += 1
-            sizes[row[0]] += row[1]
-    for function, count in items.items():
-        _lengthen(connection, function, -count, -sizes[function])
-        connection.execute(_SQL["forget_line"], {"function": function})
-    if connection.execute("PRAGMA freelist_count").fetchone()[0] > _PAGES_FREED_MAX:
-        connection.execute(f"PRAGMA incremental_vacuum({_PAGES_FREED_MAX})").fetchall()
-
-
-def _lengthen(connection: sqlite3.Connection, function: str, items: int, size: int) -> None:
-    connection.execute(_SQL["lengthen"], {"function": function, "items": items, "bytes": size})
-
-
-def _row(item: Deferred) -> dict[str, Any]:
-    context = _encode(item.context)
-    return {
-        "id": item.id,
-        "account": item.account,
-        "region": item.region,
-        "function": item.function,
-        "qualifier": item.qualifier,
-        "payload": item.payload,
-        "context": context,
-        "accepted_s": item.accepted_s,
-        "visible_s": item.visible_s,
-        "attempts": item.attempts,
-        "bytes": len(item.payload) + len(context) + _ROW_BYTES,
-    }
-
-
-def _deferred(row: tuple[Any, ...]) -> Deferred:
-    identity, account, region, function, qualifier, payload, context, accepted_s, visible_s, attempts = row
-    return Deferred(
-        id=identity,
-        account=account,
-        region=region,
-        function=function,
-        qualifier=qualifier,
-        payload=payload,
-        context=_decode(context),
-        accepted_s=accepted_s,
-        visible_s=visible_s,
-        attempts=attempts,
-    )
+def _execute(connection: sqlite3.Connection, name: str, bound: Mapping[str, Any]) -> int:
+    return connection.execute(SQL[name], bound).rowcount

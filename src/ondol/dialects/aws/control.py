@@ -7,6 +7,7 @@ from pathlib import Path
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws.account import Account
 from ondol.dialects.aws.aliases import Aliases
+from ondol.dialects.aws.event_invoke import EventInvoke
 from ondol.dialects.aws.functions import CodeUrl, Functions
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.service import Operations
@@ -24,4 +25,5 @@ def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl) -
         **Aliases(deployments, lookup).operations(),
         **Tags(deployments, lookup).operations(),
         **Account(deployments, lookup).operations(),
+        **EventInvoke(deployments, lookup).operations(),
     }

@@ -22,6 +22,7 @@ from ondol.dialect import Gatekeeper
 from ondol.dialects.native.document import NAME_FORM, Wanted, document_of, wanted_of
 from ondol.dialects.native.downloads import PATH as CODE_PATH
 from ondol.dialects.native.downloads import Downloads
+from ondol.dialects.native.events import EventRoutes
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
 from ondol.model import errors
@@ -73,6 +74,7 @@ class NativeDialect:
         spool: Callable[[], Path],
         interpreter: Callable[[str], str],
         downloads: Downloads,
+        events: EventRoutes | None = None,
     ) -> None:
         self._index = index
         self._deployments = deployments
@@ -84,6 +86,7 @@ class NativeDialect:
         #: What runs a runtime here, for people.
         self._interpreter = interpreter
         self._downloads = downloads
+        self._events = events
         self._large = asyncio.Semaphore(LARGE_BODIES_MAX)
 
     async def serve(self, request: Request, route: Route) -> Response:
@@ -114,6 +117,10 @@ class NativeDialect:
         principal = self._gatekeeper.principal(request, await asyncio.to_thread(_sha256, body))
         if principal.kind is Kind.ANONYMOUS:
             return _unauthenticated()
+        events = await self._events.serve(request, principal) if self._events is not None else None
+        return events or await self._functions(request, principal, body)
+
+    async def _functions(self, request: Request, principal: Principal, body: bytes) -> Response:
         match request.method, request.path.removeprefix(PREFIX).strip("/").split("/"):
             case "GET", ["functions"]:
                 permit(principal, "function:list", principal.account)
@@ -127,7 +134,7 @@ class NativeDialect:
                 function = self._find(principal, unquote(name), "function:delete")
                 await self._deployments.delete(function.id)
                 return Response(204)
-        there_is = f"there are GET {PREFIX}/functions and GET, PUT, DELETE {PREFIX}/functions/NAME"
+        there_is = f"there are GET {PREFIX}/functions, GET, PUT, DELETE {PREFIX}/functions/NAME, and {PREFIX}/events"
         return _error(404, "NotFound", f"nothing answers {request.method} {request.path}; {there_is}")
 
     # Looking ---------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class QueueSuite:
         await queue.claim(1.0, limit=5, lease_s=1.0)
         await queue.ack(["1", "2", "never was"])
         assert not await queue.claim(100.0, limit=5, lease_s=1.0)
-        assert await queue.next_visible_s() is None
+        assert await queue.next_visible_s(0.0) is None
 
     async def test_a_retry_waits_and_counts_if_asked(self, queue: Queue) -> None:
         await queue.enqueue([call("1")])
@@ -70,10 +70,26 @@ class QueueSuite:
         (item,) = await queue.claim(60.0, limit=1, lease_s=60.0)
         assert item.attempts == 1
 
+    async def test_refusals_are_counted_until_the_function_was_tried_and_the_last_error_is_kept(self, queue: Queue) -> None:
+        await queue.enqueue([call("1")])
+        for counted, then in [(False, (0, 1, "no room")), (False, (0, 2, "no room")), (True, (1, 0, "it failed"))]:
+            await queue.claim(1.0, limit=1, lease_s=0.0)
+            await queue.retry("1", visible_s=1.0, counted=counted, error=then[2])
+            (item,) = await queue.claim(1.0, limit=1, lease_s=0.0)
+            assert (item.attempts, item.refusals, item.error) == then
+
+    async def test_what_follows_is_accepted_in_one_step_with_the_end_and_only_once(self, queue: Queue) -> None:
+        await queue.enqueue([call("1")])
+        await queue.claim(1.0, limit=1, lease_s=60.0)
+        assert await queue.ack(["1"], then=[call("told", "other", chain=1)]) is True
+        assert await queue.ack(["1"], then=[call("told again", "other")]) is False
+        (item,) = await queue.claim(1.0, limit=5, lease_s=60.0)
+        assert (item.id, item.function, item.chain) == ("told", "other", 1)
+
     async def test_what_is_dead_is_not_claimed(self, queue: Queue) -> None:
         await queue.enqueue([call("1")])
         await queue.claim(1.0, limit=1, lease_s=1.0)
-        await queue.dead("1", "it failed three times")
+        await queue.dead("1", "it failed three times", now_s=5.0)
         assert not await queue.claim(100.0, limit=1, lease_s=1.0)
 
     async def test_one_functions_thousands_do_not_delay_anothers(self, queue: Queue) -> None:
@@ -88,6 +104,32 @@ class QueueSuite:
         claimed = [(await queue.claim(1.0, limit=1, lease_s=60.0))[0].function for _ in range(6)]
         assert Counter(claimed) == {"a": 2, "b": 2, "c": 2}
 
+    async def test_a_function_alone_leaves_as_many_slots_as_it_takes(self, queue: Queue) -> None:
+        await queue.enqueue([call(str(n)) for n in range(30)])
+        assert len(await queue.claim(1.0, limit=10, lease_s=60.0, held={})) == 5
+        assert len(await queue.claim(1.0, limit=5, lease_s=60.0, held={"f": 5})) == 0
+        assert len(await queue.claim(1.0, limit=8, lease_s=60.0, held={"f": 2})) == 3
+
+    async def test_whoever_has_nothing_under_way_gets_the_last_slot(self, queue: Queue) -> None:
+        await queue.enqueue([call(f"busy{n}", "busy") for n in range(30)])
+        await queue.enqueue([call("quiet", "quiet")])
+        claimed = await queue.claim(1.0, limit=1, lease_s=60.0, held={"busy": 9})
+        assert [item.function for item in claimed] == ["quiet"]
+
+    async def test_no_more_of_a_function_than_its_cap_is_given(self, queue: Queue) -> None:
+        await queue.enqueue([call(f"a{n}", "a") for n in range(9)] + [call(f"b{n}", "b") for n in range(9)])
+        counts = Counter(
+            item.function
+            for item in await queue.claim(1.0, limit=12, lease_s=60.0, held={"a": 1}, caps={"a": 3, "b": 0, "c": 1})
+        )
+        assert counts == {"a": 2}
+
+    async def test_batches_that_come_together_are_each_accepted_or_refused(self, queue: Queue) -> None:
+        batches = [[call(f"{n}"), call(f"{n} too", "g")] for n in range(50)]
+        await asyncio.gather(*(queue.enqueue(batch) for batch in batches))
+        claimed = await queue.claim(1.0, limit=200, lease_s=60.0)
+        assert sorted(item.id for item in claimed) == sorted(item.id for batch in batches for item in batch)
+
     async def test_accepting_the_same_call_again_changes_nothing(self, queue: Queue) -> None:
         await queue.enqueue([call("1", payload=b"first")])
         await queue.enqueue([call("1", payload=b"again"), call("2")])
@@ -95,11 +137,13 @@ class QueueSuite:
         assert sorted((item.id, item.payload) for item in claimed) == [("1", b"first"), ("2", b"{}")]
 
     async def test_the_next_time_something_is_visible_is_known(self, queue: Queue) -> None:
-        assert await queue.next_visible_s() is None
+        assert await queue.next_visible_s(0.0) is None
         await queue.enqueue([call("1", visible_s=30.0), call("2", visible_s=20.0)])
-        assert await queue.next_visible_s() == 20.0
+        assert await queue.next_visible_s(0.0) == 20.0
+        assert await queue.next_visible_s(20.0) == 30.0
         await queue.claim(25.0, limit=5, lease_s=100.0)
-        assert await queue.next_visible_s() == 30.0
+        assert await queue.next_visible_s(25.0) == 30.0
+        assert await queue.next_visible_s(30.0) == 125.0
 
     async def test_everything_waiting_is_there_after_a_restart(
         self, queue: Queue, reopen: Callable[[], Awaitable[Queue]]
