@@ -24,6 +24,7 @@ from ondol.core.catalog import Index, put
 from ondol.core.deferred import Dispatcher
 from ondol.core.deploy import Deployments
 from ondol.core.invoke import Invoker
+from ondol.core.totals import Totals
 from ondol.dialects.aws import decoding
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
@@ -43,15 +44,18 @@ from ondol.http.server import Server
 from ondol.http.table import Table
 from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
+from ondol.meters.sqlite import SqliteMeter
 from ondol.node import children, desk_work, front_work
 from ondol.node.deferring import asking, deferring, running, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
+from ondol.node.measuring import Measures, Measuring
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.queues.sqlite import SqliteQueue
+from ondol.recorders.sqlite import SqliteRecorder
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
@@ -71,7 +75,15 @@ async def front(orders: Orders, line: socket.socket) -> None:
     contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
-    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
+    admission = Admission(concurrency_max=settings.concurrency_max)
+    measuring = Measuring(
+        lambda measured: following.cast("measured", measured),
+        levels=admission.levels,
+        index=index,
+        clock=clock,
+        gauges=lambda: front_work.gauges(pool),
+    )
+    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches), measuring)
     pool = Pool(
         limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
@@ -86,7 +98,6 @@ async def front(orders: Orders, line: socket.socket) -> None:
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
     )
-    admission = Admission(concurrency_max=settings.concurrency_max)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
     index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
@@ -116,6 +127,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     server = Server(door)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(measuring.serve(), "measuring")
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:
@@ -124,6 +136,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
         telemetry.flush()
+        measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
         await sandboxes.close()
 
@@ -135,10 +148,18 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
+    meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
+    measures = Measures(meter=meter, recorder=recorder, totals=totals, index=index, clock=clock)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
+    followers = Followers(
+        {
+            "log": desk_work.journaling(journal),
+            "measured": measures.handler,
+            "defer": taking(queue, lambda: dispatcher.woken()),  # noqa: PLW0108  # made below
+        }
+    )
     dispatcher = Dispatcher(queue, asking(followers.run), clock)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -177,7 +198,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    tasks.start(desk_work.sweep(deployments), "sweeping")
+    tasks.start(desk_work.sweep(deployments.collect_code, meter.sweep, recorder.sweep), "sweeping")
 
     async def stop(seconds: float) -> None:
         await server.drain(seconds)
@@ -185,7 +206,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for room in (helper, journal, queue, store):
+        for room in (helper, journal, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)

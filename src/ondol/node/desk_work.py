@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.core.catalog import Index
-from ondol.core.deploy import Deployments
 from ondol.disk import write_whole
 from ondol.journal import Batch, Journal
 from ondol.model.errors import OndolError
@@ -75,14 +74,15 @@ async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.
     return await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
 
 
-async def sweep(deployments: Deployments) -> None:
-    """Remove code that nothing names, now and then."""
+async def sweep(*works: Callable[[], Awaitable[object]]) -> None:
+    """Now and then, have every room remove what it need not keep."""
     while True:
         await asyncio.sleep(SWEEP_S)
-        try:
-            await deployments.collect_code()
-        except OndolError as error:
-            log.warning("old code could not be swept: %s", error)
+        for work in works:
+            try:
+                await work()
+            except OndolError as error:
+                log.warning("something old could not be swept: %s", error)
 
 
 def _read(path: Path) -> str:
