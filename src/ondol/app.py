@@ -30,9 +30,11 @@ from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsDesk, AwsFront
+from ondol.dialects.aws.embedded import embedding
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.sts import Sts
 from ondol.dialects.native import document
 from ondol.dialects.native.dialect import NativeDialect
@@ -155,7 +157,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     data.empty_tmp()
     followers = Followers(
         {
-            "log": desk_work.journaling(journal),
+            "log": desk_work.journaling(journal, embedding(meter, totals, clock)),
             "measured": measures.handler,
             "defer": taking(queue, lambda: dispatcher.woken()),  # noqa: PLW0108  # made below
         }
@@ -177,6 +179,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
             deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
         ),
         "logs": Logs(journal).operations,
+        "monitoring": Monitoring(meter, clock).operations,
         "sts": Sts(index).operations,
     }
     door = DeskDoor(

@@ -307,7 +307,7 @@ def _packed(summary: Summary) -> bytes:
         return b""
     flat: list[float] = []
     for number, count in summary.bins.items():
-        flat += (number, int(count) if count.is_integer() else count)
+        flat += (number, int(count) if count == int(count) else count)
     return _encode(flat)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,8 +38,8 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -
     tasks.start(follow(), "following the store")
 
 
-def journaling(journal: Journal) -> Handler:
-    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]."""
+def journaling(journal: Journal, *readers: Callable[[Sequence[Batch]], None]) -> Handler:
+    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]. `readers` see them, too."""
 
     async def take(_link: Link, value: Any) -> None:
         batches = [
@@ -50,6 +50,8 @@ def journaling(journal: Journal) -> Handler:
             await journal.append(batches)
         except OndolError as error:
             log.warning("%d log batches could not be kept: %s", len(batches), error)
+        for read in readers:
+            read(batches)
 
     return take
 

@@ -123,7 +123,7 @@ class _Reader:
         while not self.ends() if left is None else len(made) < left:
             key = self.item(depth)
             if not isinstance(key, str):
-                raise ValueError("a map's key is no text")
+                raise ValueError("a map's key is no text")  # noqa: TRY004  # all that is wrong with bytes looks alike
             if key in made:
                 raise ValueError(f"a map has the key {key!r} twice")
             made[key] = self.item(depth)

@@ -1,7 +1,7 @@
 """The codec: requests of any AWS service to (operation, parameters), and results and errors back, driven by the service models.
 
-Four protocols: REST-JSON, JSON 1.0/1.1, Query and RPC v2 CBOR. `decode` is a pure function of picklable values, so that a large body can be
-decoded in a helper process. Knows nothing of functions, keys or handlers.
+Four protocols: REST-JSON, JSON 1.0/1.1, Query and RPC v2 CBOR. `decode` is a pure function of picklable values, so that a large
+body can be decoded in a helper process. Knows nothing of functions, keys or handlers.
 """
 
 from __future__ import annotations
