@@ -40,6 +40,7 @@ from ondol.dialects.native import document
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.native.downloads import Downloads
 from ondol.dialects.plain.dialect import PlainDialect
+from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
 from ondol.http.server import Server
@@ -64,7 +65,7 @@ from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.stores.sqlite import SqliteStore
 
-DIALECTS = (AwsFront, PlainDialect, NativeDialect)
+DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
 
 
@@ -195,6 +196,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
                 interpreter=choice.describe,
                 downloads=downloads,
             ),
+            "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },
     )
     server = Server(door)
