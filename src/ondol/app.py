@@ -79,13 +79,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
     admission = Admission(concurrency_max=settings.concurrency_max)
-    measuring = Measuring(
-        lambda measured: following.cast("measured", measured),
-        levels=admission.levels,
-        index=index,
-        clock=clock,
-        gauges=lambda: front_work.gauges(pool),
-    )
+    measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
     telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches), measuring)
     pool = Pool(
         limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
@@ -130,7 +124,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     server = Server(door)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
-    tasks.start(measuring.serve(), "measuring")
+    tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:

@@ -148,8 +148,8 @@ def index_of(*targets):
     return index
 
 
-def front(desk, *targets, **more):
-    return Measuring(desk, levels=lambda function: (1, 1, 1), index=index_of(*targets), clock=LoopClock(), **more)
+def front(desk, *targets):
+    return Measuring(desk, lambda function: (1, 1, 1), index_of(*targets), LoopClock())
 
 
 @virtually
@@ -259,8 +259,7 @@ async def test_throttles_are_counted_by_the_functions_name():
 @virtually
 async def test_how_the_node_is_is_said_now_and_then():
     desk = Desk()
-    measuring = front(desk, gauges=lambda: {"idle": 2.0})
-    serving = asyncio.create_task(measuring.serve())
+    serving = asyncio.create_task(front(desk).serve(lambda: {"idle": 2.0}))
     await asyncio.sleep(module.GAUGES_S * 1.5)
     serving.cancel()
     assert [measured.gauges for measured in desk.came] == [{"idle": 2.0}, {"idle": 2.0}]

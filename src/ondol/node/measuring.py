@@ -58,17 +58,14 @@ class Measuring:
     def __init__(
         self,
         send: Callable[[Measured], bool],
-        *,
         levels: Callable[[Function], Levels],
         index: Index,
         clock: Clock,
-        gauges: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         self._send = send
         self._levels = levels
         self._index = index
         self._clock = clock
-        self._gauges = gauges
         self._calls: list[tuple[Target, Report, Levels]] = []
         self._throttled: Counter[tuple[str, str, str]] = Counter()
         self._tally = Tally()
@@ -95,11 +92,10 @@ class Measuring:
         if self._timer is None:
             self._arm(FLUSH_S)
 
-    async def serve(self) -> None:
+    async def serve(self, gauges: Callable[[], dict[str, float]]) -> None:
         """Say how the node is, now and then; until cancelled."""
         while True:
-            if self._gauges is not None:
-                self._send(Measured(gauges=self._gauges()))
+            self._send(Measured(gauges=gauges()))
             await asyncio.sleep(GAUGES_S)
 
     def flush(self) -> None:
