@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,9 +16,14 @@ from ondol.testing.node import ended, running_node, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
+W3C = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AMAZON = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+
 CODE = """
-import json, time
+import json, os, time
 def handler(event, context):
+    if event == "trace":
+        return os.environ["_X_AMZN_TRACE_ID"]
     if event == "fail":
         raise ValueError("as asked")
     if event == "metric":
@@ -116,6 +123,19 @@ def test_prometheus_finds_the_calls_and_the_node_and_nobody_else_does(node, aws,
     assert node.http("GET", "/metrics", headers={"x-ondol-key": ""}).status == 401
 
 
+def test_a_callers_trace_reaches_the_function_and_its_record(node, aws, deploy):
+    function = deploy(CODE)
+    traced = node.client("lambda")
+    traced.meta.events.register("before-sign", lambda request, **_: request.headers.add_header("traceparent", W3C))
+    answer = traced.invoke(FunctionName=function, Payload=b'"trace"')
+    assert json.loads(answer["Payload"].read()) == AMAZON
+    request_id = answer["ResponseMetadata"]["RequestId"]
+    with contextlib.closing(sqlite3.connect(f"file:{node.data}/records.db?mode=ro", uri=True)) as records:
+        found = "SELECT rest FROM records WHERE invocation = ?"
+        (rest,) = until(lambda: records.execute(found, (request_id,)).fetchone())
+    assert AMAZON in msgspec.msgpack.decode(rest)
+
+
 def test_metrics_and_records_outlive_the_node(possible):
     with running_node() as node:
         function = node.data.name
@@ -128,7 +148,6 @@ def test_metrics_and_records_outlive_the_node(possible):
             assert summed(again, "Invocations", FunctionName=function) == 3
         finally:
             ended(again)
-        with sqlite3.connect(f"file:{node.data}/records.db?mode=ro", uri=True) as records:
+        with contextlib.closing(sqlite3.connect(f"file:{node.data}/records.db?mode=ro", uri=True)) as records:
             kept = records.execute("SELECT status, count(DISTINCT invocation) FROM records GROUP BY status").fetchall()
-        records.close()
         assert kept == [("ok", 3)]
