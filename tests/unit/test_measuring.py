@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-
 import msgspec
 import pytest
 
@@ -13,6 +11,7 @@ from ondol.core.catalog import Index, put
 from ondol.core.measuring import LATEST, UNITS, Tally, dimensions_of, points_of, points_of_level
 from ondol.core.totals import OTHERS, Totals, cumulated
 from ondol.meter import Series
+from ondol.model.functions import Target
 from ondol.model.invocations import Report, Status
 from ondol.node import measuring as module
 from ondol.node.measuring import Measured, Measures, Measuring, record_of, record_row
@@ -169,9 +168,11 @@ async def test_a_record_comes_at_once_and_the_sums_of_a_second_together():
 @virtually
 async def test_a_record_is_what_the_report_was():
     desk = Desk()
-    target = replace(a_target(), qualifier="live")
-    report = a_report(Status.CRASHED, init_ms=100.0, version=7, exit_status=-11, trace="Root=1", queue_ms=2.5)
+    target = Target(function=a_target().function, revision=a_target().revision, qualifier="live")
+    report = a_report(Status.CRASHED, init_ms=100.0, version=7, exit_status=-11, trace="Root=1")
     measuring = front(desk)
+    measuring.waited("i", 0.0015)
+    measuring.waited("i", 0.001)  # its first environment was lost
     measuring.settled(target, report)
     measuring.flush()
     (record,) = desk.records()
@@ -180,7 +181,10 @@ async def test_a_record_is_what_the_report_was():
     assert (record.queue_ms, record.start_ms, record.handler_ms) == (2.5, 100.0, 10.0)
     assert record.started_ms == (MINUTE_S + 5) * 1000 - 110
     assert record.ended_ms == (MINUTE_S + 5) * 1000
-    assert record_of(record_row(target, report)) == record
+    assert record_of(record_row(target, report, 2.5)) == record
+    measuring.settled(target, report)
+    measuring.flush()
+    assert desk.records()[-1].queue_ms == 0
 
 
 @virtually
@@ -257,6 +261,14 @@ async def test_throttles_are_counted_by_the_functions_name():
 
 
 @virtually
+async def test_waits_of_calls_that_never_end_take_a_bounded_memory():
+    measuring = front(Desk())
+    for number in range(module.WAITED_MAX * 2 + 5):
+        measuring.waited(str(number), 1.0)
+    assert len(measuring._waited) <= module.WAITED_MAX
+
+
+@virtually
 async def test_how_the_node_is_is_said_now_and_then():
     desk = Desk()
     serving = asyncio.create_task(front(desk).serve(lambda: {"idle": 2.0}))
@@ -289,7 +301,9 @@ def test_what_a_front_sends_becomes_points_totals_and_records():
     taken = tally.take()
     seen = []
     desk.listeners.append(seen.extend)
-    desk.take(Measured(sums=taken.sums, levels=taken.levels, records=[record_row(a_target(), a_report())], lost={"calls": 2}))
+    desk.take(
+        Measured(sums=taken.sums, levels=taken.levels, records=[record_row(a_target(), a_report(), 0.0)], lost={"calls": 2})
+    )
     assert Series(*HOME, "", "concurrency_unreserved", (), "count") in {p.series for p in kept.points}
     assert [each.invocation for each in kept.records] == ["i"]
     assert seen == kept.records

@@ -64,8 +64,6 @@ class Report:
     trace: str | None = None
     #: Wall time at which it was over.
     ended_s: float = 0.0
-    #: How long it waited for its environment; None: not measured.
-    queue_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,8 @@ class Record:
     status: Status
     #: When the handler was handed the event (or its environment began to load): milliseconds since the epoch.
     started_ms: int
-    #: Where the time went, in milliseconds: waiting for a place (None: not measured), loading (None: it was warm), the handler.
+    #: Where the time went, in milliseconds: until an environment was there (None: not measured), loading (None: it was warm),
+    #: the handler.
     queue_ms: float | None
     start_ms: float | None
     handler_ms: float

@@ -35,6 +35,8 @@ GAUGES_S: Final = 5.0
 CHUNK: Final = 500
 CALLS_MAX: Final = 100_000
 RECORDS_MAX: Final = 50_000
+#: Calls under way whose waits are remembered.
+WAITED_MAX: Final = 20_000
 #: Functions that throttles are counted for between two flushes.
 THROTTLED_MAX: Final = 10_000
 
@@ -68,11 +70,18 @@ class Measuring:
         self._clock = clock
         self._calls: list[tuple[Target, Report, Levels]] = []
         self._throttled: Counter[tuple[str, str, str]] = Counter()
+        #: Milliseconds that invocations under way had to wait, by their ids.
+        self._waited: dict[str, float] = {}
         self._tally = Tally()
         self._records: list[Any] = []
         self._lost: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._sums_at_s = 0.0
+
+    def waited(self, invocation: str, seconds: float) -> None:
+        if len(self._waited) >= WAITED_MAX:
+            self._waited.clear()  # of calls that never ended; those under way lose their waits with them
+        self._waited[invocation] = self._waited.get(invocation, 0.0) + seconds * 1000
 
     def settled(self, target: Target, report: Report) -> None:
         """On the hot path: nothing but an append."""
@@ -135,8 +144,14 @@ class Measuring:
         room = RECORDS_MAX - len(records)
         for target, report, levels in calls:
             tally.add(target, report, levels)
-        records += [record_row(target, report) for target, report, _ in calls[: max(room, 0)]]
-        self._lost["records"] += max(len(calls) - max(room, 0), 0)
+        waited_ms = self._waited.pop
+        for target, report, _ in calls:
+            queue_ms = waited_ms(report.invocation, 0.0)
+            if room > 0:
+                room -= 1
+                records.append(record_row(target, report, queue_ms))
+            else:
+                self._lost["records"] += 1
         if self._throttled:
             at_s = self._clock.wall_s()
             throttled, self._throttled = self._throttled, Counter()
@@ -162,13 +177,13 @@ class Measuring:
         return False
 
 
-def record_row(target: Target, report: Report) -> tuple[Any, ...]:
+def record_row(target: Target, report: Report, queue_ms: float) -> tuple[Any, ...]:
     """A record as it travels: as cheap to make as can be."""
     function = target.function
     return (
         report.invocation, function.account, function.region, function.id, function.name, report.revision, report.version,
         target.qualifier, report.status.value, report.ended_s, report.init_ms, counted_ms(report), report.memory_mib,
-        report.memory_peak_mib, report.exit_status, report.trace, report.queue_ms,
+        report.memory_peak_mib, report.exit_status, report.trace, queue_ms,
     )  # fmt: skip
 
 

@@ -51,6 +51,10 @@ class BatchedTelemetry:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
+    def waited(self, invocation: str, seconds: float) -> None:
+        if self._measuring is not None:
+            self._measuring.waited(invocation, seconds)
+
     def settled(self, target: Target, report: Report) -> None:
         """Metrics and the record; the log lines have been written by the environment."""
         if self._measuring is not None:

@@ -296,9 +296,13 @@ class Notebook:
     events: list[tuple[str, LogEvent]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
+    waits: list[tuple[str, float]] = field(default_factory=list)
 
     def log(self, account: str, region: str, group: str, stream: str, event: LogEvent) -> None:
         self.events.append((stream, event))
+
+    def waited(self, invocation: str, seconds: float) -> None:
+        self.waits.append((invocation, seconds))
 
     def settled(self, target: Target, report: Report) -> None:
         self.reports.append(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -14,6 +15,7 @@ from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.service import ServiceError
 from ondol.meter import Point, Series
 from ondol.meters.sqlite import SqliteMeter
+from ondol.model.functions import Target
 from ondol.model.invocations import Report, Status
 from ondol.model.summaries import of_values
 from ondol.testing import boto
@@ -94,11 +96,9 @@ def calls(
     meter, name="hello", *, qualifier=None, version=None, durations=(10.0,), status=Status.OK, at_s=NOW_S, levels=(1, 1, 1)
 ):
     """What a front would have sent about calls of a function of the account that tests use."""
-    from dataclasses import replace
-
     target = a_target(name)
     function = replace(target.function, account=boto.ACCOUNT, region=boto.REGION)
-    target = replace(target, function=function, qualifier=qualifier)
+    target = Target(function=function, revision=target.revision, qualifier=qualifier)
     tally = Tally()
     for duration_ms in durations:
         report = Report(
