@@ -23,19 +23,22 @@ from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.deferrals import rules
-from ondol.core.deferred import Dispatcher, Observe, unobserved
+from ondol.core.deferred import Dispatcher, Observe
 from ondol.core.deploy import Deployments
 from ondol.core.invoke import Invoker
 from ondol.core.outcomes import Outcomes
 from ondol.core.retry import PAUSE_S_MAX
+from ondol.core.totals import Totals
 from ondol.dialects.aws import decoding
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsDesk, AwsFront
+from ondol.dialects.aws.embedded import embedding
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.records import record
 from ondol.dialects.aws.sts import Sts
 from ondol.dialects.native import document
@@ -43,29 +46,33 @@ from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.native.downloads import Downloads
 from ondol.dialects.native.events import EventRoutes
 from ondol.dialects.plain.dialect import PlainDialect
+from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.table import Table
 from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
+from ondol.meters.sqlite import SqliteMeter
 from ondol.node import children, desk_work, front_work
 from ondol.node.deferring import Runs, asking, deferring, naming, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
 from ondol.node.link import Handler
+from ondol.node.measuring import Measures, Measuring
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.queues.sqlite import SqliteQueue
+from ondol.recorders.sqlite import SqliteRecorder
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.stores.sqlite import SqliteStore
 
-DIALECTS = (AwsFront, PlainDialect, NativeDialect)
+DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
 
 
@@ -78,7 +85,9 @@ async def front(orders: Orders, line: socket.socket) -> None:
     contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
-    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
+    admission = Admission(concurrency_max=settings.concurrency_max)
+    measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
+    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches), measuring)
     pool = Pool(
         limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
@@ -93,7 +102,6 @@ async def front(orders: Orders, line: socket.socket) -> None:
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
     )
-    admission = Admission(concurrency_max=settings.concurrency_max)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
     index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
@@ -123,6 +131,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     server = Server(door)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:
@@ -131,6 +140,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
         telemetry.flush()
+        measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
         await sandboxes.close()
 
@@ -143,10 +153,16 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     data = children.places(settings.data)
     steady = SteadyClock(clock)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
+    meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
+    measures = Measures(meter=meter, recorder=recorder, totals=totals, index=index, clock=clock)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers, dispatcher = dispatching(queue, index, {"log": desk_work.journaling(journal)}, steady, unobserved)
+    handlers = {
+        "log": desk_work.journaling(journal, embedding(meter, totals, clock)),
+        "measured": measures.handler,
+    }
+    followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -163,6 +179,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
             deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
         ),
         "logs": Logs(journal).operations,
+        "monitoring": Monitoring(meter, clock).operations,
         "sts": Sts(index).operations,
     }
     door = DeskDoor(
@@ -179,14 +196,15 @@ async def desk(orders: Orders, line: socket.socket) -> None:
                 downloads=downloads,
                 events=EventRoutes(events=queue.events, index=index, clock=steady, woken=dispatcher.woken),
             ),
+            "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },
     )
     server = Server(door)
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    tasks.start(desk_work.sweep("old code", deployments.collect_code), "sweeping code")
-    tasks.start(desk_work.sweep("dead events", lambda: queue.events.forget_outdated(clock.wall_s())), "sweeping events")
+    works = (deployments.collect_code, lambda: queue.events.forget_outdated(clock.wall_s()), meter.sweep, recorder.sweep)
+    tasks.start(desk_work.sweep(*works), "sweeping")
 
     async def stop(seconds: float) -> None:
         await server.drain(seconds)
@@ -194,7 +212,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for room in (helper, journal, queue, store):
+        for room in (helper, journal, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-from ondol.dialects.aws import errors
+from ondol.dialects.aws import errors, metric_math, metric_names
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.dialect import SERVICES
 from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.shapes import model
 from ondol.dialects.aws.sts import Sts
 
@@ -32,9 +33,20 @@ def listed(service):
 def test_the_operations_that_are_listed_are_the_ones_that_are_built():
     assert listed("lambda") - INVOKING == control_plane(None, spool=Path(), code_url=None).keys()
     assert listed("logs") == Logs(None).operations.keys()
+    assert listed("monitoring") == Monitoring(None, None).operations.keys()
     built = Sts(None).operations.keys()
     assert {name for name in built if name in section("sts")} == built
     assert all(f"\n## {service}\n" in TEXT for service in SERVICES)
+
+
+def test_every_metric_of_functions_is_named():
+    for name in metric_names.NAMES.values():
+        assert re.search(rf"\b{name}\b", section("monitoring")), name
+
+
+def test_every_function_of_metric_math_is_named():
+    for name in (*metric_math._FUNCTIONS, "METRICS"):
+        assert f"`{name}" in section("monitoring"), name
 
 
 def test_every_code_that_the_platforms_errors_get_is_in_the_table():

@@ -12,17 +12,8 @@ import pytest
 from ondol.clock import SteadyClock
 from ondol.core import deferred as module
 from ondol.core.deferrals import USUAL
-from ondol.core.deferred import (
-    AGE_MS,
-    CHAIN_DROPPED,
-    DROPPED,
-    LEASE_S,
-    RECEIVED,
-    REST_S,
-    RUNNING_MAX,
-    UNDELIVERED,
-    Dispatcher,
-)
+from ondol.core.deferred import LEASE_S, REST_S, RUNNING_MAX, Dispatcher
+from ondol.core.measuring import DEFERRED_AGE, DEFERRED_DROPPED, DEFERRED_RECEIVED, DESTINATION_FAILURES, RECURSIONS_DROPPED
 from ondol.core.outcomes import Tried
 from ondol.core.retry import before
 from ondol.model.deferrals import Destination, Ending
@@ -454,7 +445,7 @@ class Telling:
 
     @property
     def counted(self):
-        return Counter((function, what) for function, what, _ in self.observed if what != AGE_MS)
+        return Counter((function, what) for function, what, _ in self.observed if what != DEFERRED_AGE)
 
     def options(self):
         return {"rules": self.rules, "sequel": self.sequel, "observe": self.observe}
@@ -478,7 +469,7 @@ def test_the_outcome_goes_to_its_destination_and_nothing_is_left_behind(came, wh
             assert (ran, queue.waiting, queue.buried) == (["i", "i told"], {}, {})
         (ended,) = telling.ended
         assert (ended.ending, ended.tries, ended.tried) == (ending, 1, OK if came else FAILED)
-        assert telling.counted[("told", RECEIVED)] == 1
+        assert telling.counted[("told", DEFERRED_RECEIVED)] == 1
 
     story()
 
@@ -525,7 +516,7 @@ def test_an_outcome_that_cannot_be_delivered_is_counted_and_a_failure_is_kept(er
             await put(queue, dispatcher, item())
             assert queue.waiting == {}
             assert queue.buried == ({} if came else {"i": "retries exhausted"})
-        assert telling.counted[("f", UNDELIVERED)] == 1
+        assert telling.counted[("f", DESTINATION_FAILURES)] == 1
 
     story()
 
@@ -546,7 +537,7 @@ async def test_a_full_disk_delays_an_outcome_and_loses_none():
         queue.fails.clear()
         await asyncio.sleep(5)
     assert ran == ["i", "i told"]
-    assert telling.counted[("f", UNDELIVERED)] == 0
+    assert telling.counted[("f", DESTINATION_FAILURES)] == 0
 
 
 @virtually
@@ -564,7 +555,7 @@ async def test_functions_that_are_each_others_destinations_stop_after_sixteen_ca
         assert queue.waiting == {}
         assert list(queue.buried.values()) == ["chain too long"]
     assert ran == list(range(16))
-    assert telling.counted[("told", CHAIN_DROPPED)] == telling.counted[("told", DROPPED)] == 1
+    assert telling.counted[("told", RECURSIONS_DROPPED)] == telling.counted[("told", DEFERRED_DROPPED)] == 1
 
 
 @virtually
@@ -576,9 +567,9 @@ async def test_age_and_drops_are_observed():
 
     async with dispatching(run, **telling.options()) as (queue, dispatcher):
         await put(queue, dispatcher, item("good"), item("bad"))
-    ages = [value for _, what, value in telling.observed if what == AGE_MS]
+    ages = [value for _, what, value in telling.observed if what == DEFERRED_AGE]
     assert len(ages) == 2 and all(0 <= age <= 1000 for age in ages)
-    assert telling.counted == {("f", DROPPED): 1}
+    assert telling.counted == {("f", DEFERRED_DROPPED): 1}
 
 
 # Clocks ------------------------------------------------------------------------------------------------------------------

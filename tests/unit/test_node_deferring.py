@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import replace as altered
 
 from ondol.model.errors import NotFound, Throttled, Unavailable
 from ondol.model.invocations import Outcome, Status
 from ondol.model.principals import Kind
-from ondol.core.deferred import RECEIVED, unobserved
+from ondol.core.deferred import unobserved
+from ondol.core.measuring import DEFERRED_RECEIVED
 from ondol.core.outcomes import Tried
 from ondol.node.deferring import UNHEARD_S_MAX, Runs, asking, deferred_of, deferring, invocation_of, taking
 from ondol.testing.clock import VirtualClock
@@ -61,9 +63,9 @@ async def test_what_was_accepted_is_what_is_run():
     queue, woken, ran, observed = Queue(), [], [], []
     call = taken(queue, lambda: woken.append(len(queue.items)), lambda *what: observed.append(what))
     # A front whose clock is wrong does no harm: the desk's says when.
-    await deferring(call, VirtualClock(wall_s=1e12))(replace(CALL, function="f"))
+    await deferring(call, VirtualClock(wall_s=1e12))(altered(CALL, function="f"))
     assert woken == [1]  # told when it is on disk
-    assert [(function, what, value) for _, _, function, what, value in observed] == [("f", RECEIVED, 1)]
+    assert [(function, what, value) for _, _, function, what, value in observed] == [("f", DEFERRED_RECEIVED, 1)]
     [item] = queue.items
     assert (item.id, item.function, item.name, item.qualifier, item.payload) == ("i-1", "f", "eff", "live", b"\0\xff")
     assert item.accepted_s == item.visible_s == VirtualClock().wall_s()
@@ -74,7 +76,7 @@ async def test_what_was_accepted_is_what_is_run():
 
     assert await run_of(invoke)(item, 100) == Tried(succeeded=True, body=b"fine", whole=True, version=3)
     [invocation] = ran
-    assert invocation == replace(CALL, function="f", principal=invocation.principal)
+    assert invocation == altered(CALL, function="f", principal=invocation.principal)
     assert (invocation.principal.kind, invocation.principal.account) == (Kind.NODE, CALL.principal.account)
 
 
@@ -156,7 +158,7 @@ async def test_a_stream_that_breaks_is_the_functions_failure():
 
 
 def test_a_call_without_a_trace_comes_back_without_one():
-    assert invocation_of(deferred_of(replace(CALL, trace=None), 0.0)).trace is None
+    assert invocation_of(deferred_of(altered(CALL, trace=None), 0.0)).trace is None
 
 
 # A desk that is started again ----------------------------------------------------------------------------------------------

@@ -117,6 +117,16 @@ async def test_who_waits_for_memory_gets_the_environment_that_comes_free():
 
 
 @virtually
+async def test_how_long_who_waits_has_waited_is_told_and_of_others_nothing():
+    async with Node(memory_mib_max=128) as node:
+        node.takes(2)
+        await node.call(a_target())  # its environment had to be started
+        node.telemetry.waits.clear()
+        await asyncio.gather(*(node.call(a_target()) for _ in range(3)))
+        assert [round(seconds) for _, seconds in node.telemetry.waits] == [2, 4]
+
+
+@virtually
 async def test_who_waits_too_long_is_throttled():
     async with Node(memory_mib_max=128) as node:
         node.takes(100)

@@ -27,6 +27,8 @@ class Admission:
         self._functions: dict[str, int] = {}
         #: Under way in functions without a reservation.
         self._shared: dict[Region, int] = {}
+        #: Under way in functions with one.
+        self._reserved: dict[Region, int] = {}
         #: What is set aside: each function's document and their sum.
         self._reservations: dict[str, tuple[Region, int]] = {}
         self._set_aside: dict[Region, int] = {}
@@ -37,6 +39,8 @@ class Admission:
         if function.concurrency_reserved is not None:
             if running >= function.concurrency_reserved:
                 raise Throttled("function")
+            region = (function.account, function.region)
+            self._reserved[region] = self._reserved.get(region, 0) + 1
         else:
             region = (function.account, function.region)
             shared = self._shared.get(region, 0)
@@ -48,8 +52,13 @@ class Admission:
     def leave(self, function: Function) -> None:
         """Count one less: once for each `enter` that did not raise."""
         _less(self._functions, function.id)
-        if function.concurrency_reserved is None:
-            _less(self._shared, (function.account, function.region))
+        _less(self._shared if function.concurrency_reserved is None else self._reserved, (function.account, function.region))
+
+    def levels(self, function: Function) -> tuple[int, int, int]:
+        """Under way now: of this function, of its account in its region, and there of functions without a reservation."""
+        region = (function.account, function.region)
+        shared = self._shared.get(region, 0)
+        return self._functions.get(function.id, 0), shared + self._reserved.get(region, 0), shared
 
     def running(self, function: str) -> int:
         """How many of this function are under way."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ondol.clock import Clock
 from ondol.core import retry
 from ondol.core.deferrals import USUAL, Rules
+from ondol.core.measuring import DEFERRED_AGE, DEFERRED_DROPPED, DEFERRED_RECEIVED, DESTINATION_FAILURES, RECURSIONS_DROPPED
 from ondol.core.outcomes import Ended, Tried
 from ondol.model.deferrals import Destination, Ending
 from ondol.model.errors import NotFound, OndolError, Throttled, TooLarge
@@ -34,13 +35,6 @@ AGAIN_S: Final = 1.0
 REST_S: Final = 1.0
 #: As much of an error as is kept.
 ERROR_BYTES_MAX: Final = 2048
-
-# What is observed of a function's deferred calls.
-RECEIVED: Final = "deferred_received"  #: 1 for each that was accepted
-AGE_MS: Final = "deferred_age_ms"  #: how old it was when it was tried
-DROPPED: Final = "deferred_dropped"  #: 1 for each that ended without success
-CHAIN_DROPPED: Final = "deferred_chain_dropped"  #: 1 for each of those whose chain was too long
-UNDELIVERED: Final = "destination_failures"  #: 1 for each outcome that its destination could not be told
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +179,7 @@ class Dispatcher:
         tried: Tried | None = None
         error = ""
         if decision is None:
-            self._note(item, AGE_MS, max(now_s - item.accepted_s, 0.0) * 1000)
+            self._note(item, DEFERRED_AGE, max(now_s - item.accepted_s, 0.0) * 1000)
             decision, tried, error = await self._try(item, rules)
         while not await self._recorded(item, rules, decision, tried, error):
             if self._clock.now_s() >= ends_s:
@@ -240,9 +234,9 @@ class Dispatcher:
         if not await self._told(ended, None if too_long else rules.on_failure):
             counted = ended.tried is not None
             await self._queue.dead(item.id, ended.ending.value, now_s=ended.at_s, counted=counted, error=error)
-        self._note(item, DROPPED, 1)
+        self._note(item, DEFERRED_DROPPED, 1)
         if too_long:
-            self._note(item, CHAIN_DROPPED, 1)
+            self._note(item, RECURSIONS_DROPPED, 1)
 
     async def _told(self, ended: Ended, destination: Destination | None) -> bool:
         """End it together with telling the destination; False when there is none, or it cannot be told."""
@@ -254,10 +248,10 @@ class Dispatcher:
             first = await self._queue.ack([item.id], then=[sequel])
         except (NotFound, TooLarge, Throttled) as error:  # anything else of the queue's passes: the end is written down later
             log.warning("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
-            self._note(item, UNDELIVERED, 1)
+            self._note(item, DESTINATION_FAILURES, 1)
             return False
         if first:
-            self._note(sequel, RECEIVED, 1)
+            self._note(sequel, DEFERRED_RECEIVED, 1)
             self._wake.set()
         return True
 

@@ -5,6 +5,7 @@ altogether is refused with one sentence and left exactly as it was.
 
     format          the data-format number          run/            sockets, the lock
     catalog.db      functions, versions, keys       queue.db        accepted deferred calls
+    metrics.db      what was measured, per minute   records.db      records of invocations
     code/SHA256/    archive.zip and tree/           journals/       log segments
     tmp/            spool files, emptied at start   shells/         /tmp of live shells
 """
@@ -74,6 +75,14 @@ class DataDir:
     @property
     def queue(self) -> Path:
         return self.root / "queue.db"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.db"
+
+    @property
+    def records(self) -> Path:
+        return self.root / "records.db"
 
     @property
     def code(self) -> Path:

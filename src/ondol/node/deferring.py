@@ -16,7 +16,8 @@ import msgspec
 
 from ondol.clock import Clock
 from ondol.core.catalog import Index
-from ondol.core.deferred import RECEIVED, Observe
+from ondol.core.deferred import Observe
+from ondol.core.measuring import DEFERRED_RECEIVED
 from ondol.core.outcomes import Tried
 from ondol.model.errors import NotFound, Unavailable
 from ondol.model.invocations import Invocation, Outcome, Status
@@ -76,7 +77,7 @@ def taking(queue: Queue, woken: Callable[[], None], clock: Clock, name_of: Calla
         now_s = clock.wall_s()
         await queue.enqueue([replace(item, name=name_of(item.function), accepted_s=now_s, visible_s=now_s)])
         woken()
-        observe(item.account, item.region, item.function, RECEIVED, 1)
+        observe(item.account, item.region, item.function, DEFERRED_RECEIVED, 1)
 
     return take
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from ondol.core.catalog import Index
@@ -36,8 +36,8 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -
     tasks.start(follow(), "following the store")
 
 
-def journaling(journal: Journal) -> Handler:
-    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]."""
+def journaling(journal: Journal, *readers: Callable[[Sequence[Batch]], None]) -> Handler:
+    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]. `readers` see them, too."""
 
     async def take(_link: Link, value: Any) -> None:
         batches = [
@@ -48,6 +48,8 @@ def journaling(journal: Journal) -> Handler:
             await journal.append(batches)
         except OndolError as error:
             log.warning("%d log batches could not be kept: %s", len(batches), error)
+        for read in readers:
+            read(batches)
 
     return take
 
@@ -57,11 +59,12 @@ async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.
     return await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
 
 
-async def sweep(what: str, work: Callable[[], Awaitable[int]]) -> None:
-    """Remove what is no longer needed, now and then."""
+async def sweep(*works: Callable[[], Awaitable[object]]) -> None:
+    """Now and then, have every room remove what it need not keep."""
     while True:
         await asyncio.sleep(SWEEP_S)
-        try:
-            await work()
-        except OndolError as error:
-            log.warning("%s could not be swept: %s", what, error)
+        for work in works:
+            try:
+                await work()
+            except OndolError as error:
+                log.warning("something old could not be swept: %s", error)

@@ -80,6 +80,21 @@ def interpreting(choice: Choosing) -> Callable[[Revision], str]:
     return path_of
 
 
+def gauges(pool: Pool) -> dict[str, float]:
+    """The pool at this moment, for whoever watches the node."""
+    stats = pool.stats()
+    return {
+        "starting": stats.starting,
+        "idle": stats.idle,
+        "busy": stats.busy,
+        "stopping": stats.stopping,
+        "waiting": stats.waiting,
+        "memory_mib": stats.memory_mib,
+        "memory_mib_max": stats.memory_mib_max,
+        "failed_starts": stats.failed_starts,
+    }
+
+
 def retiring(pool: Pool) -> Callable[[str, Any], None]:
     """A listener of the catalog: revisions that nothing names any more leave the pool."""
     latest: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches.
+"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches; calls go to `node/measuring.py`.
 
 Bounded: what waits is at most EVENTS_MAX events and BYTES_MAX bytes; beyond that events are dropped, counted, and the count is
 written into the stream that lost them as soon as there is room again. A flush costs one cast, not one per event.
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ondol.model.functions import Target
 from ondol.model.invocations import LogEvent, Report
+from ondol.node.measuring import Measuring
 from ondol.telemetry import LogPlace
 
 FLUSH_S: Final = 0.05
@@ -25,9 +26,10 @@ AGAIN_S: Final = 1.0
 class BatchedTelemetry:
     """Gathers; `send` (a cast to the desk) answers whether it could take the batch."""
 
-    def __init__(self, send: Callable[[list[Any]], bool]) -> None:
+    def __init__(self, send: Callable[[list[Any]], bool], measuring: Measuring | None = None) -> None:
         self._send = send
         self._waiting: dict[LogPlace, list[LogEvent]] = {}
+        self._measuring = measuring
         self._events = 0
         self._bytes = 0
         self._dropped: dict[LogPlace, int] = {}
@@ -49,14 +51,21 @@ class BatchedTelemetry:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
+    def waited(self, invocation: str, seconds: float) -> None:
+        if self._measuring is not None:
+            self._measuring.waited(invocation, seconds)
+
     def settled(self, target: Target, report: Report) -> None:
-        """Metrics and records are the next issue's; the log lines have been written by the environment."""
+        """Metrics and the record; the log lines have been written by the environment."""
+        if self._measuring is not None:
+            self._measuring.settled(target, report)
 
     def throttled(self, account: str, region: str, function: str) -> None:
-        """As `settled`."""
+        if self._measuring is not None:
+            self._measuring.throttled(account, region, function)
 
     def flush(self) -> None:
-        """Send what waits; try again later when the desk is away."""
+        """Send the log events that wait; try again later when the desk is away."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

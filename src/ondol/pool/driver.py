@@ -55,7 +55,7 @@ class Stats:
 class Lease:
     """A place for one invocation. `release` it in any case; a streaming answer keeps it until its end by itself."""
 
-    __slots__ = ("_invocation", "_pool", "_released", "_slot", "_streaming", "cold", "environment")
+    __slots__ = ("_invocation", "_pool", "_released", "_slot", "_streaming", "cold", "environment", "waited_s")
 
     def __init__(self, pool: Pool, slot: SlotId, invocation: int, environment: Environment) -> None:
         self.environment = environment
@@ -66,9 +66,13 @@ class Lease:
         self._invocation = invocation
         self._released = False
         self._streaming: asyncio.Future[None] | None = None
+        #: How long it took to get this place, if it was not there at once.
+        self.waited_s = 0.0
 
     async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
         """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
+        if self.waited_s:
+            self._pool.makings.telemetry.waited(invocation.id, self.waited_s)
         ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail)
         self._streaming = ran.streaming
         return ran
@@ -220,9 +224,12 @@ class Pool:
         self._waiters[invocation] = (revision, waiter)
         self._revisions[revision.id] = revision
         timer = loop.call_later(wait_s_max, self._tell, GaveUp(invocation))
+        began_s = self._now_s()
         self._do(actions)
         try:
-            return await waiter
+            lease = await waiter
+            lease.waited_s = self._now_s() - began_s
+            return lease
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 waiter.result().release()

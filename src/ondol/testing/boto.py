@@ -35,11 +35,15 @@ def context(principal: Principal = OWNER) -> Context:
     )  # fmt: skip
 
 
-def client(service: str, operations: Operations, principal: Principal = OWNER) -> Any:
-    """A boto3 client whose requests go to `operations` on the running loop."""
+def client(name: str, operations: Operations, principal: Principal = OWNER, *, service: str = "") -> Any:
+    """A boto3 client whose requests go to `operations` on the running loop.
+
+    `service`: what its signatures are scoped to, where boto3 calls it otherwise.
+    """
     loop = asyncio.get_running_loop()
+    service = service or name
     made = boto3.client(
-        service,
+        name,
         region_name=principal.region,
         endpoint_url="http://127.0.0.1:7979",
         aws_access_key_id="AKIAEXAMPLE",

@@ -298,9 +298,13 @@ class Notebook:
     events: list[tuple[str, LogEvent]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
+    waits: list[tuple[str, float]] = field(default_factory=list)
 
     def log(self, place: LogPlace, events: Sequence[LogEvent]) -> None:
         self.events += [(place.stream, event) for event in events]
+
+    def waited(self, invocation: str, seconds: float) -> None:
+        self.waits.append((invocation, seconds))
 
     def settled(self, target: Target, report: Report) -> None:
         self.reports.append(report)

@@ -16,18 +16,23 @@ from ondol.dialects.aws import codec
 from ondol.dialects.aws.service import ServiceError
 
 LOADER = Loader()
+FOLDERS = {"monitoring": "cloudwatch"}
 MODELS = {
-    name: ServiceModel(LOADER.load_service_model(name, "service-2"), name) for name in ("lambda", "logs", "sts", "sqs", "sns")
+    name: ServiceModel(LOADER.load_service_model(FOLDERS.get(name, name), "service-2"), name)
+    for name in ("lambda", "logs", "sts", "sqs", "sns", "monitoring")
 }
+#: What a service speaks besides its model's first protocol.
+MORE_PROTOCOLS = {"monitoring": ("json", "query")}
 #: Bodies that are event streams or raw streams are no business of the codec.
 STREAMS = {("lambda", "InvokeWithResponseStream"), ("logs", "StartLiveTail"), ("logs", "GetLogObject")}
 
 
 def cases():
     for service, model in MODELS.items():
-        for name in model.operation_names:
-            if (service, name) not in STREAMS:
-                yield pytest.param(service, name, id=f"{service}-{name}")
+        for protocol in (model.metadata["protocol"], *MORE_PROTOCOLS.get(service, ())):
+            for name in model.operation_names:
+                if (service, name) not in STREAMS:
+                    yield pytest.param(service, protocol, name, id=f"{service}-{protocol}-{name}")
 
 
 def made(shape, rng, depth=0, location=""):
@@ -37,6 +42,9 @@ def made(shape, rng, depth=0, location=""):
         if shape.is_document_type:
             return {"any": [1, "thing", None]}
         members = {}
+        if shape.is_tagged_union:
+            name = rng.choice(list(shape.members))
+            return {name: made(shape.members[name], rng, depth + 1)}
         for name, member in shape.members.items():
             where = member.serialization.get("location", "")
             needed = name in shape.required_members or where == "uri"
@@ -73,10 +81,9 @@ def without_empty(value):
     return value
 
 
-def wire_request(service, operation, params):
+def wire_request(protocol, operation, params):
     """(method, target, headers, body) as botocore sends them."""
-    model = MODELS[service]
-    serializer = botocore.serialize.create_serializer(model.metadata["protocol"], include_validation=False)
+    serializer = botocore.serialize.create_serializer(protocol, include_validation=False)
     request = serializer.serialize_to_request(params, operation)
     prepare_request_dict(request, endpoint_url="http://127.0.0.1:7979")
     prepared = AWSRequest(
@@ -90,19 +97,19 @@ def wire_request(service, operation, params):
     return prepared.method, target, headers, body
 
 
-@pytest.mark.parametrize(("service", "name"), list(cases()))
-def test_what_botocore_sends_is_read_back_unchanged(service, name):
+@pytest.mark.parametrize(("service", "protocol", "name"), list(cases()))
+def test_what_botocore_sends_is_read_back_unchanged(service, protocol, name):
     rng = random.Random(f"{service}.{name}")
     operation = MODELS[service].operation_model(name)
     for _ in range(5):
         params = made(operation.input_shape, rng) if operation.input_shape else {}
-        call = codec.read(service, *wire_request(service, operation, params))
-        assert (call.service, call.operation) == (service, name)
+        call = codec.read(service, *wire_request(protocol, operation, params))
+        assert (call.service, call.protocol, call.operation) == (service, protocol, name)
         assert without_empty(call.params) == without_empty(params)
 
 
-@pytest.mark.parametrize(("service", "name"), list(cases()))
-def test_what_we_answer_is_parsed_by_botocore_unchanged(service, name):
+@pytest.mark.parametrize(("service", "protocol", "name"), list(cases()))
+def test_what_we_answer_is_parsed_by_botocore_unchanged(service, protocol, name):
     rng = random.Random(f"{name}.{service}")
     operation = MODELS[service].operation_model(name)
     for _ in range(5):
@@ -110,9 +117,9 @@ def test_what_we_answer_is_parsed_by_botocore_unchanged(service, name):
         for member, shape in operation.output_shape.members.items() if operation.output_shape else ():
             if shape.serialization.get("location") == "statusCode":
                 result[member] = 200
-        call = codec.Call(service, MODELS[service].metadata["protocol"], name, {})
+        call = codec.Call(service, protocol, name, {})
         response = codec.encode(call, result, "req-1")
-        parser = botocore.parsers.create_parser(MODELS[service].metadata["protocol"])
+        parser = botocore.parsers.create_parser(protocol)
         body = io.BytesIO(response.body) if operation.has_streaming_output else response.body
         answer = {"status_code": response.status, "headers": LowerDict(response.headers), "body": body, "context": {}}
         parsed = parser.parse(answer, operation.output_shape)

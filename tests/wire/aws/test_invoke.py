@@ -66,6 +66,31 @@ def test_a_call_comes_back_with_what_the_function_answered(lambda_, invoker):
     assert (seen.principal.kind, seen.principal.account, seen.principal.region) == (Kind.OWNER, ACCOUNT, REGION)
 
 
+W3C = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AMAZON = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ({"traceparent": W3C}, AMAZON),
+        ({"X-Amzn-Trace-Id": "Root=1-5-6;Mine=1"}, "Root=1-5-6;Mine=1"),
+        ({"X-Amzn-Trace-Id": AMAZON, "traceparent": W3C.replace("4b", "5c")}, AMAZON),
+    ],
+    ids=["w3c", "as sent", "both"],
+)
+def test_the_callers_trace_goes_in_through_and_out(lambda_, invoker, sent, seen):
+
+    def add(request, **_):
+        for name, value in sent.items():
+            request.headers[name] = value
+
+    lambda_.meta.events.register("before-sign", add)
+    answer = lambda_.invoke(FunctionName="hello")
+    assert invoker.seen[0].trace == seen
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"] == seen
+
+
 def test_no_payload_is_an_empty_object(lambda_, invoker):
     lambda_.invoke(FunctionName="hello")
     assert invoker.seen[0].payload == b"{}"

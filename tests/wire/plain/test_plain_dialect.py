@@ -73,6 +73,11 @@ class Site:
         return await self.dialect.serve(request, self.dialect.routes[0])
 
 
+def sent_on(asked):
+    """The headers that the function sees, but for the trace that the platform began."""
+    return [(name, value) for name, value in asked.context["headers"] if name != "traceparent"]
+
+
 @pytest.fixture
 def site():
     return Site()
@@ -105,7 +110,7 @@ async def test_a_request_reaches_the_function_as_it_was_sent(site):
     assert (asked.function, asked.qualifier, asked.payload, asked.body) == ("f1", "3", b"\0\xff", None)
     assert asked.context["method"] == "PATCH"
     assert (asked.context["root"], asked.context["path"], asked.context["query"]) == ("/fn/site:3", "/a%20b", "c=d&c=e")
-    assert asked.context["headers"] == [("x-one", "1"), ("x-one", "2")]
+    assert sent_on(asked) == [("x-one", "1"), ("x-one", "2")]
     assert asked.context["client"] == "192.0.2.1:4711"
     assert (response.status, response.body) == (201, b"hello")
     assert ("x-mine", "1") in response.headers
@@ -117,31 +122,59 @@ async def test_every_answer_carries_the_invocations_id(site):
     assert "x-request-id" in dict((await site.get("/fn/nobody/")).headers)
 
 
+W3C = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AMAZON = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+
+
+@pytest.mark.parametrize("sent", [("traceparent", W3C), ("x-amzn-trace-id", AMAZON)])
+async def test_the_callers_trace_goes_in_through_and_out(site, sent):
+    response = await site.get(headers=[sent])
+    [asked] = site.asked
+    assert asked.trace == W3C
+    assert sent in asked.context["headers"]
+    assert [value for name, value in asked.context["headers"] if name == "traceparent"] == [W3C]
+    assert dict(response.headers)["traceparent"] == W3C
+
+
+@pytest.mark.parametrize("headers", [[], [("traceparent", "nonsense")], [("x-amzn-trace-id", "Root=1-2-3")]])
+async def test_without_a_trace_that_can_be_read_an_unsampled_one_begins(site, headers):
+    first, second = [dict((await site.get(headers=headers)).headers)["traceparent"] for _ in range(2)]
+    assert first.startswith("00-")
+    assert first.endswith("-00")
+    assert first != second
+    assert site.asked[0].trace == first
+
+
+async def test_a_function_may_answer_with_a_traceparent_of_its_own(site):
+    site.outcome.head["headers"].append(("Traceparent", "its-own"))
+    assert [value for name, value in (await site.get()).headers if name.lower() == "traceparent"] == ["its-own"]
+
+
 @pytest.mark.parametrize("value", ["Bearer right", "AWS4-HMAC-SHA256 Credential=ID/…"])
 async def test_the_nodes_credentials_end_here(site, value):
     await site.get(headers=[("authorization", value), ("cookie", "mine=1")])
-    assert site.asked[0].context["headers"] == [("cookie", "mine=1")]
+    assert sent_on(site.asked[0]) == [("cookie", "mine=1")]
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_a_key_of_the_node_ends_here_however_its_scheme_is_spelt(site, scheme):
     await site.get(headers=[("authorization", f"{scheme} right")])
-    assert site.asked[0].context["headers"] == []
+    assert sent_on(site.asked[0]) == []
 
 
 async def test_a_token_next_to_the_nodes_own_key_is_the_applications(site):
     await site.get(headers=[("authorization", "Bearer for-the-application")])
-    assert site.asked[0].context["headers"] == [("authorization", "Bearer for-the-application")]
+    assert sent_on(site.asked[0]) == [("authorization", "Bearer for-the-application")]
 
 
 async def test_the_functions_own_credentials_go_through(site):
     await site.get(headers=[("authorization", "Basic abc")])
-    assert site.asked[0].context["headers"] == [("authorization", "Basic abc")]
+    assert sent_on(site.asked[0]) == [("authorization", "Basic abc")]
 
 
 async def test_what_belongs_to_one_connection_stays_on_it(site):
     await site.get(headers=[("connection", "close"), ("transfer-encoding", "chunked"), ("upgrade", "h2c"), ("accept", "*/*")])
-    assert site.asked[0].context["headers"] == [("accept", "*/*")]
+    assert sent_on(site.asked[0]) == [("accept", "*/*")]
 
 
 async def test_a_body_in_flight_is_passed_on_as_it_comes(site):

@@ -1,21 +1,22 @@
 """The codec: requests of any AWS service to (operation, parameters), and results and errors back, driven by the service models.
 
-Three protocols: REST-JSON, JSON 1.0/1.1 and Query. `decode` is a pure function of picklable values, so that a large body can be
-decoded in a helper process. Knows nothing of functions, keys or handlers.
+Four protocols: REST-JSON, JSON 1.0/1.1, Query and RPC v2 CBOR. `decode` is a pure function of picklable values, so that a large
+body can be decoded in a helper process. Knows nothing of functions, keys or handlers.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ondol.dialects.aws import codec_json, codec_query, codec_rest, errors, validation
+from ondol.dialects.aws import codec_cbor, codec_json, codec_query, codec_rest, errors, validation
 from ondol.dialects.aws.service import ServiceError
 from ondol.dialects.aws.shapes import Model, Operation, model
 from ondol.http.messages import Response
 
-REST_JSON, JSON, QUERY = "rest-json", "json", "query"
+REST_JSON, JSON, QUERY, CBOR = "rest-json", "json", "query", "smithy-rpc-v2-cbor"
 Headers = Sequence[tuple[str, str]]
 
 #: What the Query services call errors that the younger protocols call otherwise.
@@ -29,6 +30,9 @@ QUERY_CODES: Mapping[str, str] = {
     "ValidationException": "ValidationError",
     "ServiceException": "InternalFailure",
 }
+
+#: What a compressed body may unpack to.
+INFLATED_BYTES_MAX = 16 * 1024 * 1024
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -47,6 +51,8 @@ def protocol_of(service: str, target: str, headers: Headers) -> str:
     """Which of the service's protocols a request speaks."""
     spoken = model(service).protocols
     kind = _header(headers, "content-type").partition(";")[0].strip().lower()
+    if CBOR in spoken and _header(headers, "smithy-protocol") == codec_cbor.NAME:
+        return CBOR
     if JSON in spoken and _header(headers, "x-amz-target"):
         return JSON
     if QUERY in spoken and (kind == _FORM or "Action=" in target.partition("?")[2]):
@@ -66,7 +72,7 @@ def read(service: str, method: str, target: str, headers: Headers, body: bytes) 
     shapes = model(service)
     protocol = protocol_of(service, target, headers)
     _refuse_cbor(shapes, headers)
-    operation, params = _READERS[protocol](shapes, method, target, headers, body)
+    operation, params = _READERS[protocol](shapes, method, target, headers, _inflated(headers, body))
     return Call(service, protocol, operation.name, params)
 
 
@@ -81,6 +87,8 @@ def encode(call: Call, result: Mapping[str, Any], request_id: str) -> Response:
         written = codec_json.write_structure(operation.output, result) if operation.output else None
         body = b"" if written is None else codec_json.encode(written)
         return Response(200, _json_headers(shapes, request_id), body)
+    if call.protocol == CBOR:
+        return Response(200, _cbor_headers(request_id), codec_cbor.write(operation, result))
     body = codec_query.write(shapes, operation, result, request_id)
     return Response(200, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id)], body)
 
@@ -99,12 +107,15 @@ def encode_error(service: str, protocol: str, error: ServiceError, request_id: s
     key = error.message_key or _message_key(shapes, error.code)
     if protocol == REST_JSON:
         return errors.render_json(error, status=status, code=code, key=key, request_id=request_id)
-    headers = _json_headers(shapes, request_id)
+    headers = _cbor_headers(request_id) if protocol == CBOR else _json_headers(shapes, request_id)
     if "awsQueryCompatible" in shapes.metadata:
+        code = QUERY_CODES.get(code, code)
         headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
-    return Response(
-        status, [*headers, *error.headers], codec_json.encode({"__type": error.code, **error.extra, key: error.message})
-    )
+    if protocol == CBOR:
+        body = codec_cbor.write_error(error.code, key, error.message, error.extra)
+    else:
+        body = codec_json.encode({"__type": error.code, **error.extra, key: error.message})
+    return Response(status, [*headers, *error.headers], body)
 
 
 def not_built(service: str, operation: str) -> ServiceError:
@@ -142,15 +153,37 @@ def _read_query(shapes: Model, _method: str, target: str, _headers: Headers, bod
     return operation, codec_query.read(operation, form)
 
 
-_READERS = {REST_JSON: _read_rest, JSON: _read_json, QUERY: _read_query}
+def _read_cbor(shapes: Model, _method: str, target: str, _headers: Headers, body: bytes) -> tuple[Operation, dict[str, Any]]:
+    operation = codec_cbor.match(shapes, target.partition("?")[0])
+    return operation, codec_cbor.read(operation, body)
+
+
+_READERS = {REST_JSON: _read_rest, JSON: _read_json, QUERY: _read_query, CBOR: _read_cbor}
 
 
 # Parts --------------------------------------------------------------------------------------------------------------
 def _refuse_cbor(shapes: Model, headers: Headers) -> None:
-    spoken = _header(headers, "smithy-protocol")
-    if spoken == "rpc-v2-cbor" or "application/cbor" in _header(headers, "content-type"):
-        message = f"Ondol does not speak RPC v2 CBOR yet; configure the client to use {shapes.protocol}."
+    """Where a service does not speak it."""
+    if CBOR in shapes.protocols:
+        return
+    if _header(headers, "smithy-protocol") == codec_cbor.NAME or codec_cbor.KIND in _header(headers, "content-type"):
+        message = f"{shapes.metadata['serviceId']} does not speak RPC v2 CBOR; configure the client to use {shapes.protocol}."
         raise ServiceError("UnsupportedProtocol", message, status=415)
+
+
+def _inflated(headers: Headers, body: bytes) -> bytes:
+    """Clients may compress requests of operations whose model says so. Raises what a service answers to a body that is not."""
+    if _header(headers, "content-encoding").strip().lower() != "gzip":
+        return body
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        inflated = inflater.decompress(body, INFLATED_BYTES_MAX)
+    except zlib.error as error:
+        raise ServiceError("SerializationException", f"The body says it is gzip, and is not: {error}") from error
+    if not inflater.eof or inflater.unused_data:
+        what = "is cut off" if not inflater.unconsumed_tail else f"is larger than {INFLATED_BYTES_MAX} bytes unpacked"
+        raise ServiceError("SerializationException", f"The compressed body {what}.", status=400)
+    return inflated
 
 
 def _message_key(shapes: Model, code: str) -> Any:
@@ -164,6 +197,10 @@ def _json_headers(shapes: Model, request_id: str) -> list[tuple[str, str]]:
         ("Content-Type", f"application/x-amz-json-{shapes.json_version}"),
         ("x-amzn-RequestId", request_id),
     ]
+
+
+def _cbor_headers(request_id: str) -> list[tuple[str, str]]:
+    return [("Content-Type", codec_cbor.KIND), ("smithy-protocol", codec_cbor.NAME), ("x-amzn-RequestId", request_id)]
 
 
 def _header(headers: Headers, name: str) -> str:

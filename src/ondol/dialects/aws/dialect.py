@@ -35,7 +35,7 @@ INLINE_BYTES_MAX: Final = 1024 * 1024
 LARGE_BODIES_MAX: Final = 2
 
 #: Services by the name in the SigV4 scope.
-SERVICES: Final = ("lambda", "logs", "sts")
+SERVICES: Final = ("lambda", "logs", "monitoring", "sts")
 #: The first path segments of Lambda's operations: a test compares them with the model.
 LAMBDA_PATHS: Final = (
     "/2014-11-13",

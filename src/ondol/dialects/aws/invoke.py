@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from msgspec import Struct
 
+from ondol.core import traces
 from ondol.core.catalog import Index
 from ondol.dialects.aws import errors, jackson, names
 from ondol.dialects.aws.ids import digits
@@ -89,7 +90,7 @@ class Invoke:
             principal=principal,
             payload=asked.payload,
             context=asked.context,
-            trace=trace_of(request.header("x-amzn-trace-id")),
+            trace=trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent"))),
             tail=asked.tail,
         )
         try:

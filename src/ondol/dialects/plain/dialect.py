@@ -1,12 +1,13 @@
 """`ANY /fn/NAME[:QUALIFIER][/path]` -> the function of that name, as a web server would get it.
 
 What the function sees is the request as sent, but for the platform's own credentials: an Authorization header that carried a
-key of this node, and X-Ondol-Key, end here. Bodies stream both ways.
+key of this node, and X-Ondol-Key, end here. A request without a `traceparent` gets one. Bodies stream both ways.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from ondol.core import traces
 from ondol.core.catalog import Index
 from ondol.dialect import Gatekeeper
 from ondol.http.messages import Disconnected, Request, Response
@@ -70,16 +72,19 @@ class PlainDialect:
     async def serve(self, request: Request, route: Route) -> Response:
         del route
         request_id = str(uuid.uuid4())
+        trace = _trace(request)
         try:
-            response = await self._call(request, request_id)
+            response = await self._call(request, request_id, trace)
         except OndolError as error:
             response = refused(error)
         except Disconnected:
             response = Response(400, (), b"")
         response.headers = (*response.headers, ("x-request-id", request_id))
+        if not any(name.lower() == "traceparent" for name, _ in response.headers):
+            response.headers = (*response.headers, ("traceparent", trace))
         return response
 
-    async def _call(self, request: Request, request_id: str) -> Response:
+    async def _call(self, request: Request, request_id: str, trace: str) -> Response:
         buffered = request.body.buffered
         body_sha256 = hashlib.sha256(buffered).hexdigest() if buffered is not None and _is_signed(request) else None
         principal = self._gatekeeper.principal(request, body_sha256)
@@ -94,8 +99,8 @@ class PlainDialect:
             principal=principal,
             payload=buffered or b"",
             body=None if buffered is not None else request.body.chunks(),
-            context=_context(request, f"{PREFIX}/{name}" + (f":{qualifier}" if qualifier else ""), path),
-            trace=request.header("traceparent") or None,
+            context=_context(request, f"{PREFIX}/{name}" + (f":{qualifier}" if qualifier else ""), path, trace),
+            trace=trace,
         )
         outcome = await self._invoke(invocation)
         return Response(int(outcome.head.get("status", 502)), outcome.head.get("headers", ()), outcome.body)
@@ -135,16 +140,25 @@ def _is_signed(request: Request) -> bool:
     return request.header("authorization").startswith("AWS4-") or "X-Amz-Signature=" in request.query
 
 
-def _context(request: Request, root: str, path: str) -> dict[str, object]:
+def _trace(request: Request) -> str:
+    """The call's `traceparent`: the caller's, in whichever form it sent one, or one that begins here."""
+    given = traces.from_w3c(request.header("traceparent")) or traces.from_fields(request.header("x-amzn-trace-id"))
+    return (given.w3c if given else "") or traces.fresh(os.urandom(24)).w3c
+
+
+def _context(request: Request, root: str, path: str, trace: str) -> dict[str, object]:
     scheme, _, rest = request.header("authorization").partition(" ")
     # Next to an X-Ondol-Key (an empty one is none), a bearer token is the application's own.
     bearer = scheme.lower() == "bearer" and (request.header("x-ondol-key") or rest.strip()) == rest.strip()
     own = _OWN_HEADERS | ({"authorization"} if bearer or scheme.upper() == "AWS4-HMAC-SHA256" else frozenset())
+    headers = [(name, value) for name, value in request.headers if name not in own]
+    if not request.header("traceparent"):
+        headers.append(("traceparent", trace))
     return {
         "method": request.method,
         "root": root,
         "path": path,
         "query": request.query,
-        "headers": [(name, value) for name, value in request.headers if name not in own],
+        "headers": headers,
         "client": request.peer,
     }

@@ -1,0 +1,62 @@
+"""The rules of what keeps records, and what the one on disk adds: bounds of count, age and memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from ondol.model.invocations import Status
+from ondol.recorders import sqlite as module
+from ondol.recorders.sqlite import RecorderLimits, SqliteRecorder
+from ondol.testing.clock import VirtualClock
+from ondol.testing.suites.recorder import HOME, RecorderSuite, ids, record
+
+
+class TestSqliteRecorder(RecorderSuite):
+    @pytest.fixture
+    async def opened(self, tmp_path):
+        recorders = [SqliteRecorder(tmp_path / "records.db", VirtualClock())]
+        yield recorders
+        await recorders[-1].close()
+
+    @pytest.fixture
+    async def recorder(self, opened):
+        return opened[-1]
+
+    @pytest.fixture
+    async def reopen(self, opened, tmp_path):
+        async def again():
+            await opened[-1].close()
+            opened.append(SqliteRecorder(tmp_path / "records.db", VirtualClock()))
+            return opened[-1]
+
+        return again
+
+    async def test_what_waits_in_memory_is_bounded(self, recorder, monkeypatch):
+        monkeypatch.setattr(module, "PENDING_MAX", 10)
+        assert recorder.add([record(str(n)) for n in range(15)]) == 5
+        assert recorder.dropped == 5
+        assert ids(await recorder.find(*HOME))[-1] == "0"
+
+
+async def test_the_newest_stay_when_there_are_too_many(tmp_path):
+    recorder = SqliteRecorder(tmp_path / "r.db", VirtualClock(), RecorderLimits(records_max=10))
+    for batch in range(5):
+        recorder.add([record(f"{batch}-{n}", status=Status.FAILED if n % 2 else Status.OK) for n in range(6)])
+        await recorder.find(*HOME)
+    assert len(await recorder.find(*HOME)) == 10
+    assert ids(await recorder.find(*HOME, limit=1)) == ["4-5"]
+    assert len(await recorder.find(*HOME, failed=True)) == 5
+    await recorder.close()
+
+
+async def test_what_is_too_old_goes(tmp_path):
+    clock = VirtualClock()
+    recorder = SqliteRecorder(tmp_path / "r.db", clock, RecorderLimits(age_s_max=60))
+    recorder.add([record("old", started_ms=int(clock.wall_s() * 1000))])
+    await recorder.sweep()
+    assert ids(await recorder.find(*HOME)) == ["old"]
+    clock.jump_wall(61)
+    recorder.add([record("new", started_ms=int(clock.wall_s() * 1000))])
+    await recorder.sweep()
+    assert ids(await recorder.find(*HOME)) == ["new"]
+    await recorder.close()
