@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold, load, memory, servers, startup, upload, warm
+from bench import cold, journal, load, memory, servers, startup, upload, warm
 from bench.figures import Figure, Section, page, recorded, regressions
 from bench.servers import FLOOR_FORK, FLOORS, ONDOL, PEERS
 
@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         metavar="NAME",
-        choices=["warm", "cold", "burst", "memory", "start", "upload"],
+        choices=["warm", "cold", "burst", "memory", "start", "upload", "journal"],
         help="one of %(choices)s; writes nothing",
     )
     parser.add_argument("--quick", action="store_true", help="one short round of each; writes nothing")
@@ -178,6 +178,7 @@ def measure(only: str | None, *, quick: bool) -> int:
         "memory": lambda: [memory.memory(rounds=1 if quick else 3)],
         "start": lambda: [startup.startup(rounds=rounds, functions=100 if quick else 1000)],
         "upload": lambda: [upload.upload(rounds=1 if quick else 3, seconds=4)],
+        "journal": lambda: [journal.journal(rounds=1 if quick else 3, lines=1_000_000)],
     }
     sections, failed = [], []
     for name, row in rows.items():
