@@ -493,6 +493,7 @@ def test_env_prints_what_a_shell_can_evaluate(node):
     assert f"export AWS_ACCESS_KEY_ID={KEY}" in lines
     assert f"export AWS_SECRET_ACCESS_KEY={SECRET}" in [line.replace("'", "") for line in lines]
     assert "export AWS_REGION=us-east-1" in lines
+    assert "export AWS_DISABLE_HOST_PREFIX_INJECTION=true" in lines
     assert json.loads(run("env", "--json").stdout)["AWS_SECRET_ACCESS_KEY"] == SECRET
 
 
