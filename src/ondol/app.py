@@ -18,6 +18,7 @@ from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import SystemClock
 from ondol.contracts.aws import AwsContract
+from ondol.contracts.aws_json import AwsJsonContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
@@ -68,7 +69,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
-    contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
+    contracts = {c.name: c for c in (AwsContract(AwsJsonContract), WebContract(), WebContract(COMMAND_RUNTIME))}
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
     telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
