@@ -48,6 +48,7 @@ from ondol.node import children, desk_work, front_work
 from ondol.node.deferring import asking, deferring, running, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
+from ondol.node.journaling import Journaling
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
@@ -139,7 +140,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
+    followers = Followers({"log": Journaling(journal, clock).take, "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
     dispatcher = Dispatcher(queue, asking(followers.run), clock)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -156,7 +157,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         "lambda": control_plane(
             deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
         ),
-        "logs": Logs(journal).operations,
+        "logs": Logs(journal, clock).operations,
         "sts": Sts(index).operations,
     }
     door = DeskDoor(

@@ -1,9 +1,9 @@
 """The AWS contract under `LogFormat: JSON`: the platform's lines as JSON events. Pure but for the clock.
 
 Shapes and key order are those of recorded events. What SystemLogLevel shows is the service's table: what went well is INFO
-(what the runtime did, DEBUG), all else is WARN. Inferred, because no recording was found: that a handler's own error is a report of
-status "error", and the form of the two records that stand for the text log's "Task timed out" and "Runtime exited" lines (that
-of a runtime's own records, with a level).
+(what the runtime did, DEBUG), all else is WARN. Inferred, because no recording was found: that a handler's own error is a
+report of status "error", and the form of the two records that stand for the text log's "Task timed out" and "Runtime exited"
+lines (that of a runtime's own records, with a level).
 
 Only what differs from text is here: the text path pays nothing for it (`AwsContract.of` chooses once for each environment).
 """
