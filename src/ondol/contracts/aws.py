@@ -92,9 +92,11 @@ class AwsContract:
         return self._json(config.get("SystemLogLevel") or "INFO")
 
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
-        group = _logging(revision.configuration).get("LogGroup") or f"/aws/lambda/{revision.name}"
+        own = f"/aws/lambda/{revision.name}"
+        group = _logging(revision.configuration).get("LogGroup") or own
         day = time.strftime("%Y/%m/%d", time.gmtime(place.started_s))
-        return group, f"{day}/[{version_label(place.version)}]{place.environment}"
+        name = "" if group == own else revision.name  # several functions may share a group of their choice
+        return group, f"{day}/{name}[{version_label(place.version)}]{place.environment}"
 
     def variables(self, revision: Revision, place: Place) -> Mapping[str, str]:
         """The function's own come over the defaults and under what is the platform's."""
