@@ -19,6 +19,7 @@ from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import Clock, SteadyClock, SystemClock
 from ondol.contracts.aws import AwsContract
+from ondol.contracts.aws_json import AwsJsonContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
@@ -58,6 +59,7 @@ from ondol.node import children, desk_work, front_work
 from ondol.node.deferring import Runs, asking, deferring, naming, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
+from ondol.node.journaling import Journaling
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, Measuring
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
@@ -82,7 +84,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
-    contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
+    contracts = {c.name: c for c in (AwsContract(AwsJsonContract), WebContract(), WebContract(COMMAND_RUNTIME))}
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
     admission = Admission(concurrency_max=settings.concurrency_max)
@@ -158,10 +160,8 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    handlers = {
-        "log": desk_work.journaling(journal, embedding(meter, totals, clock)),
-        "measured": measures.handler,
-    }
+    journaling = Journaling(journal, clock, embedding(meter, totals, clock))
+    handlers = {"log": journaling.take, "measured": measures.handler}
     followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -178,7 +178,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         "lambda": control_plane(
             deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
         ),
-        "logs": Logs(journal).operations,
+        "logs": Logs(journal, clock).operations,
         "monitoring": Monitoring(meter, clock).operations,
         "sts": Sts(index).operations,
     }

@@ -41,6 +41,10 @@ class Contract(Protocol):
     #: Invocations that one environment serves at a time.
     concurrency: int
 
+    def of(self, revision: Revision) -> Contract:
+        """The contract for this revision's environments: itself, or one that writes as the revision's configuration asks."""
+        ...
+
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
         """(group, stream)."""
         ...

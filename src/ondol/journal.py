@@ -1,9 +1,13 @@
-"""The log store's port. A group is named by the contract; a stream is one environment's part of it."""
+"""The log store's ports. A group is named by the contract or a client; a stream is one writer's part of it.
+
+Three, by who calls: `Journal` writes and reads lines, `LogGroups` keeps groups and their settings, `LiveLogs` tells of lines as
+they are kept. One implementation has them all (`LogStore`). `account` and `region` are part of every key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ondol.model.invocations import LogEvent
@@ -20,24 +24,34 @@ class Batch:
     events: Sequence[LogEvent]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """What a group's owner decided about it."""
+
+    #: Lines older than this are removed; None: as long as the journal keeps anything.
+    retention_days: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A log group: first write and bytes kept."""
+    """A log group: when it was made, the bytes it takes on disk, and its settings."""
 
     name: str
     created_ms: int
     stored_bytes: int
+    settings: GroupSettings = GroupSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A log stream: first write, first and last event, last ingestion."""
+    """A log stream: when it was made, its first and last event and the last ingestion; None while it has no event."""
 
     name: str
     created_ms: int
-    first_ms: int
-    last_ms: int
-    ingested_ms: int
+    first_ms: int | None
+    last_ms: int | None
+    ingested_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +66,11 @@ class Entry:
 
 
 class Journal(Protocol):
-    """Append-only. `account` and `region` are part of every key. Raises NotFound('log group' | 'log stream')."""
+    """Append-only. Raises NotFound('log group' | 'log stream')."""
 
-    async def append(self, batches: Sequence[Batch]) -> None: ...
+    async def append(self, batches: Sequence[Batch]) -> None:
+        """Keep the lines; groups and streams that are not there are made. Raises OutOfSpace, Unavailable."""
+        ...
 
     async def groups(
         self, account: str, region: str, *, prefix: str = "", after: str = "", limit: int = 50
@@ -83,8 +99,52 @@ class Journal(Protocol):
         """
         ...
 
+    async def close(self) -> None: ...
+
+
+class LogGroups(Protocol):
+    """Groups as things of their own. Raises NotFound, AlreadyExists, OutOfSpace, Unavailable; on disk when it returns."""
+
+    async def create(self, account: str, region: str, group: str, settings: GroupSettings) -> None:
+        """An empty group."""
+        ...
+
+    async def create_stream(self, account: str, region: str, group: str, stream: str) -> None:
+        """An empty stream. Raises Invalid when the group has as many as it may."""
+        ...
+
+    async def configure(
+        self, account: str, region: str, group: str, change: Callable[[GroupSettings], GroupSettings]
+    ) -> GroupSettings:
+        """The group's settings, changed; `change` runs on another thread, alone."""
+        ...
+
     async def drop(self, account: str, region: str, group: str) -> None:
         """Remove a group and its streams; no error when absent."""
         ...
 
-    async def close(self) -> None: ...
+    async def drop_stream(self, account: str, region: str, group: str, stream: str) -> None:
+        """Remove a stream: its lines are not shown any more, and leave the disk with those around them."""
+        ...
+
+
+class Follower(Protocol):
+    """Lines as they come. Bounded: what nobody takes in time is dropped and counted."""
+
+    async def take(self, events_max: int) -> tuple[Sequence[Batch], int]:
+        """What came since the last time, at most `events_max` events, and how many more were dropped. Does not wait."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LiveLogs(Protocol):
+    """Telling of lines as they are kept."""
+
+    def follow(self, account: str, region: str, groups: Collection[str]) -> Follower:
+        """From now on. Close it. Raises Throttled when too many follow already."""
+        ...
+
+
+class LogStore(Journal, LogGroups, LiveLogs, Protocol):
+    """All that there is to logs."""

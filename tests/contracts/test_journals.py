@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import zlib
+from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ondol.journal import GroupSettings
+from ondol.journals import packed
 from ondol.journals.group import JournalLimits
 from ondol.journals.segments import SegmentJournal
-from ondol.model.errors import Invalid
+from ondol.model.errors import Invalid, Throttled
 from ondol.testing.clock import VirtualClock
 from ondol.testing.suites.journal import JournalSuite, batch, messages
 
+#: Text that does not get smaller by much.
+NOISE = "".join(map(chr, random.Random(1).choices(range(33, 127), k=3000)))
 _F = ("000000000000", "here-1", "/logs/f")
 
 
@@ -49,7 +57,15 @@ class TestSegmentJournalInSmallPieces(TestSegmentJournal):
 
 
 def logs(tmp_path):
-    return sorted(tmp_path.rglob("*.log"))
+    return sorted(tmp_path.rglob("*.log*"))
+
+
+def stored_bytes(tmp_path):
+    size = 0
+    for path in logs(tmp_path):
+        with contextlib.suppress(FileNotFoundError):  # packed meanwhile
+            size += path.stat().st_size
+    return size
 
 
 async def test_a_torn_tail_is_cut_off_and_writing_goes_on(tmp_path):
@@ -109,8 +125,8 @@ async def test_a_group_keeps_its_newest_bytes(tmp_path):
     limits = JournalLimits(group_bytes_max=40_000, segment_bytes_max=10_000)
     journal = SegmentJournal(tmp_path, limits)
     for n in range(200):
-        await journal.append([batch(f"s{n}", (n, f"{n:04d}" + "x" * 996))])
-        assert sum(path.stat().st_size for path in logs(tmp_path)) <= 40_000
+        await journal.append([batch(f"s{n}", (n, f"{n:04d}" + NOISE[n : n + 996]))])
+        assert stored_bytes(tmp_path) <= 40_000
     kept = [int(message[:4]) for message in messages(await journal.entries(*_F))]
     assert kept == list(range(kept[0], 200))
     assert len(kept) >= 25
@@ -138,9 +154,9 @@ async def test_all_groups_together_are_bounded(tmp_path):
     limits = JournalLimits(journal_bytes_max=50_000, segment_bytes_max=5_000)
     journal = SegmentJournal(tmp_path, limits, clock=clock)
     for n in range(100):
-        await journal.append([batch("s", (n, "x" * 1000), group=f"/logs/{n % 10}")])
+        await journal.append([batch("s", (n, NOISE[n : n + 1000]), group=f"/logs/{n % 10}")])
         await clock.advance(601)
-    assert sum(path.stat().st_size for path in logs(tmp_path)) <= 55_000
+    assert stored_bytes(tmp_path) <= 55_000
     await journal.close()
 
 
@@ -237,3 +253,204 @@ async def test_any_search_finds_what_a_plain_loop_would(tmp_path_factory, seed, 
     )
     await journal.close()
     assert list(found) == expected[:limit]
+
+
+# Packing -----------------------------------------------------------------------------------------------------------------
+
+SMALL = JournalLimits(segment_bytes_max=5_000)
+
+
+async def filled(tmp_path, count=300, limits=SMALL):
+    """A journal with several segments, all but the last packed."""
+    journal = SegmentJournal(tmp_path, limits)
+    for n in range(count):
+        await journal.append([batch(f"s{n % 3}", (n, f"line {n} of a few that look alike"))])
+    await journal.packed()
+    return journal
+
+
+def everything(count=300):
+    return [f"line {n} of a few that look alike" for n in range(count)]
+
+
+async def test_closed_segments_get_smaller_and_say_the_same(tmp_path):
+    journal = await filled(tmp_path)
+    before = [entry.id for entry in await journal.entries(*_F)]
+    suffixes = [path.suffix for path in logs(tmp_path)]
+    assert suffixes == [*([".logz"] * (len(suffixes) - 1)), ".log"]
+    assert len(suffixes) > 1
+    [group] = await journal.groups(*_F[:2])
+    assert group.stored_bytes == stored_bytes(tmp_path) < 15_000
+    assert messages(await journal.entries(*_F)) == everything()
+    assert messages(await journal.entries(*_F, terms=["line 7 "])) == ["line 7 of a few that look alike"]
+    assert messages(await journal.entries(*_F, streams=["s1"], newest_first=True, limit=1)) == [everything()[298]]
+    await journal.close()
+    for path in tmp_path.rglob("*.summary"):
+        path.unlink()
+    journal = SegmentJournal(tmp_path, SMALL)
+    assert [entry.id for entry in await journal.entries(*_F)] == before
+    assert messages(await journal.entries(*_F)) == everything()
+    await journal.append([batch("s0", (1000, "more"))])
+    assert messages(await journal.entries(*_F))[-1] == "more"
+    await journal.close()
+
+
+async def test_a_search_that_began_before_a_segment_was_packed_goes_on_in_the_packed_one(tmp_path):
+    limits = JournalLimits(segment_bytes_max=2000)
+    journal = SegmentJournal(tmp_path, limits)
+
+    async def write():
+        for n in range(400):
+            await journal.append([batch("s", (n, f"line {n}"))])
+
+    await journal.append([batch("s", (-1, "first"))])
+    writing = asyncio.ensure_future(write())
+    while not writing.done():
+        found = messages(await journal.entries(*_F))
+        assert found == ["first", *(f"line {n}" for n in range(len(found) - 1))]
+    await writing
+    await journal.close()
+
+
+async def test_a_node_killed_while_packing_leaves_nothing_behind_and_loses_nothing(tmp_path):
+    journal = await filled(tmp_path)
+    await journal.close()
+    first, *_ = logs(tmp_path)
+    whole = first.read_bytes()
+    first.with_suffix(".packing").write_bytes(whole[: len(whole) // 2])
+    # … and one that was killed between the packed file's coming and the other's going.
+    second = logs(tmp_path)[1]
+    second.with_suffix(".log").write_bytes(b"what was packed")
+    journal = SegmentJournal(tmp_path, SMALL)
+    assert messages(await journal.entries(*_F)) == everything()
+    assert not list(tmp_path.rglob("*.packing"))
+    assert len({path.stem for path in logs(tmp_path)}) == len(logs(tmp_path))
+    await journal.close()
+
+
+async def test_segments_that_an_older_release_left_are_packed_when_their_group_is_used(tmp_path):
+    journal = SegmentJournal(tmp_path, SMALL)
+    journal._packer.shutdown()  # as if there were none
+    for n in range(300):
+        await journal.append([batch(f"s{n % 3}", (n, f"line {n} of a few that look alike"))])
+    await journal.close()
+    assert {path.suffix for path in logs(tmp_path)} == {".log"}
+    journal = SegmentJournal(tmp_path, SMALL)
+    assert messages(await journal.entries(*_F)) == everything()
+    await journal.packed()
+    assert [path.suffix for path in logs(tmp_path)].count(".log") == 1
+    assert messages(await journal.entries(*_F)) == everything()
+    await journal.close()
+
+
+async def test_a_damaged_block_of_a_packed_segment_hides_no_other(tmp_path):
+    limits = JournalLimits(segment_bytes_max=600_000)
+    journal = SegmentJournal(tmp_path, limits)
+    for n in range(10):
+        await journal.append([batch("s", (n, f"{n} {NOISE}" * 30))])
+    await journal.append([batch("s", (10, "x" * 600_000))])
+    await journal.packed()
+    path = logs(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    found = messages(await journal.entries(*_F))
+    assert 5 <= len(found) < 11
+    assert found[0].startswith("0 ")
+    assert found[-1].startswith("x")
+    await journal.close()
+
+
+async def test_what_cannot_be_packed_stays_readable(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packed, "pack", full)
+    journal = await filled(tmp_path)
+    assert {path.suffix for path in logs(tmp_path)} == {".log"}
+    assert messages(await journal.entries(*_F)) == everything()
+    assert "unpacked" in caplog.text
+    await journal.close()
+
+
+@given(data=st.binary(max_size=300), cut=st.integers(0, 400))
+def test_any_bytes_in_a_packed_file_are_read_without_harm(data, cut):
+    assert all(len(block) <= packed.BLOCK_BYTES_MAX for *_, block in packed.frames(data))
+    assert packed.unpack(data, 1000) in (b"", data)
+    made = zlib.compress(data)
+    assert packed.unpack(made, len(data)) == data
+    assert packed.unpack(made[:cut], len(data)) in (b"", data)
+
+
+async def test_a_group_may_keep_its_lines_longer_or_less_long_than_the_journal(tmp_path):
+    clock = VirtualClock()
+    journal = SegmentJournal(tmp_path, JournalLimits(age_s_max=10 * 86_400.0), clock=clock)
+    for name, days in (("/short", 3), ("/long", 30), ("/usual", None)):
+        await journal.create(*_F[:2], name, GroupSettings(retention_days=days))
+        await journal.append([batch("s", (1, name), group=name)])
+    for path in logs(tmp_path):
+        os.utime(path, (clock.wall_s(), clock.wall_s()))
+
+    async def kept():
+        await clock.advance(5 * 86_400)
+        await journal.append([batch("s", (1, "tick"), group="/clock")])
+        return [name for name in ("/short", "/usual", "/long") if await journal.entries(*_F[:2], name)]
+
+    assert await kept() == ["/usual", "/long"]
+    assert await kept() == ["/usual", "/long"]
+    assert await kept() == ["/long"]
+    await journal.configure(*_F[:2], "/long", lambda settings: replace(settings, retention_days=7))
+    await journal.append([batch("s", (1, "tick"), group="/clock")])
+    assert await journal.entries(*_F[:2], "/long") == []
+    await journal.close()
+
+
+async def test_a_group_of_an_older_release_has_no_settings_yet(tmp_path):
+    journal = SegmentJournal(tmp_path)
+    await journal.append([batch("s", (1, "old"))])
+    await journal.close()
+    (about,) = tmp_path.rglob("about")
+    about.write_bytes(msgspec.msgpack.encode({"name": "/logs/f", "created_ms": 5}))
+    journal = SegmentJournal(tmp_path)
+    [group] = await journal.groups(*_F[:2])
+    assert (group.created_ms, group.settings) == (5, GroupSettings())
+    assert messages(await journal.entries(*_F)) == ["old"]
+    await journal.close()
+
+
+async def test_groups_that_know_of_too_many_blocks_are_closed_and_opened_again(tmp_path):
+    journal = SegmentJournal(tmp_path, JournalLimits(segment_bytes_max=200, blocks_known_max=20))
+    for n in range(60):
+        await journal.append([batch("s", (n, f"{n}"), group=f"/logs/{n % 4}")])
+        assert sum(group.blocks_known for group in list(journal._groups.values())[:-1]) <= 20
+    for n in range(4):
+        assert messages(await journal.entries(*_F[:2], f"/logs/{n}")) == [str(n + 4 * m) for m in range(15)]
+    await journal.close()
+
+
+async def test_streams_made_by_hand_are_bounded(tmp_path):
+    journal = SegmentJournal(tmp_path, JournalLimits(streams_made_max=2))
+    await journal.create(*_F, GroupSettings())
+    for name in "ab":
+        await journal.create_stream(*_F, name)
+    with pytest.raises(Invalid, match="2 streams"):
+        await journal.create_stream(*_F, "c")
+    await journal.close()
+
+
+async def test_followers_and_what_waits_for_them_are_bounded(tmp_path):
+    journal = SegmentJournal(tmp_path, JournalLimits(followers_max=2, follower_events_max=5, follower_bytes_max=100))
+    one, other = (journal.follow(*_F[:2], ["/logs/f"]) for _ in range(2))
+    with pytest.raises(Throttled):
+        journal.follow(*_F[:2], ["/logs/f"])
+    other.close()
+    journal.follow(*_F[:2], ["/logs/f"]).close()
+    for n in range(4):
+        await journal.append([batch("s", (n, "a"), (n, "b"))])
+    taken, dropped = await one.take(100)
+    assert (sum(len(each.events) for each in taken), dropped) == (4, 4)
+    await journal.append([batch("s", (9, "x" * 101))])
+    assert await one.take(100) == ([], 1)
+    await journal.append([batch("s", (9, "y"))])
+    assert [each.events[0].message for each in (await one.take(100))[0]] == ["y"]
+    await journal.close()

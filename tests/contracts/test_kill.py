@@ -101,6 +101,7 @@ async def test_accepted_calls_survive(tmp_path):
 
 async def test_log_lines_survive(tmp_path):
     acknowledged = killed(_JOURNAL, tmp_path)
+    assert list(tmp_path.rglob("*.logz")), "nothing was packed meanwhile"
     journal = SegmentJournal(tmp_path / "journals")
     found, after = [], ""
     while page := await journal.entries("000000000000", "here-1", "/logs/f", after=after):

@@ -410,7 +410,7 @@ def test_logs_come_in_order_over_all_pages(deployed):
     assert run("logs", "hello").stdout == "line 0\nline 1\nline 2\n"
     assert deployed.group == "/aws/lambda/hello"
     first = json.loads(run("logs", "hello", "--json").stdout.splitlines()[0])
-    assert first == {"at_ms": 1_700_000_000_000, "stream": "s", "message": "line 0\n"}
+    assert first == {"at_ms": 1_700_000_000_000, "stream": "s", "level": "INFO", "message": "line 0\n"}
 
 
 def test_a_web_functions_logs_are_where_its_contract_puts_them(node, tmp_path):
@@ -428,8 +428,6 @@ def test_a_function_that_never_wrote_is_told_from_one_that_is_not_there(deployed
 
 
 def test_following_shows_each_event_once(deployed, monkeypatch):
-    from ondol.cli import invoke
-
     deployed.events = [{"eventId": "1", "timestamp": 1, "ingestionTime": 1, "logStreamName": "s", "message": "first\n"}]
     turns = []
 
@@ -440,10 +438,77 @@ def test_following_shows_each_event_once(deployed, monkeypatch):
         if len(turns) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(invoke.time, "sleep", sleep)
+    monkeypatch.setattr("ondol.cli.logs.time.sleep", sleep)
     result = run("logs", "hello", "-f")
     assert result.stdout == "first\nsecond\n"
     assert result.exit_code == 130
+
+
+def logged(*messages, stream="s"):
+    return [
+        {"eventId": str(n), "timestamp": 1 + n, "ingestionTime": 1, "logStreamName": stream, "message": message}
+        for n, message in enumerate(messages)
+    ]
+
+
+def asked(node):
+    """What FilterLogEvents was last asked for."""
+    return json.loads([each.body for each in node.requests if "x-amz-target" in each.headers][-1])
+
+
+def test_a_filter_is_the_nodes_business(deployed):
+    deployed.events = logged("x")
+    run("logs", "hello", "--filter", "{ $.n > 3 }")
+    assert asked(deployed)["filterPattern"] == "{ $.n > 3 }"
+    run("logs", "hello")
+    assert "filterPattern" not in asked(deployed)
+
+
+@pytest.mark.parametrize(
+    ("since", "start_ms"),
+    [
+        ("2026-01-31T08:30:00Z", 1_769_848_200_000),
+        ("2026-01-31T09:30+01:00", 1_769_848_200_000),
+        ("1970-01-01T00:00Z", 0),
+    ],
+)
+def test_logs_begin_at_a_time(deployed, since, start_ms):
+    deployed.events = logged("x")
+    assert run("logs", "hello", "--since", since).exit_code == 0
+    assert asked(deployed)["startTime"] == start_ms
+
+
+def test_levels_hide_what_is_below_them(deployed):
+    lines = (
+        "START RequestId: r Version: $LATEST",
+        "[DEBUG]\t2026-01-01T00:00:00.000Z\tr\tsmall",
+        "[WARNING]\t2026-01-01T00:00:00.000Z\tr\tnot good",
+        "2026-01-01T00:00:00.000Z\tr\tERROR\tas Node writes it",
+        '{"level": "critical", "message": "json"}',
+        '{"type": "platform.report", "record": {"status": "timeout"}}',
+        '{"type": "platform.report", "record": {"status": "success"}}',
+        "2026-01-01T00:00:00.000Z r Task timed out after 1.00 seconds",
+        '{"no": "level"}',
+        "[odd] brackets",
+    )
+    deployed.events = logged(*lines)
+    assert run("logs", "hello", "--level", "trace").stdout.splitlines() == list(lines)
+    assert run("logs", "hello", "--level", "WARN").stdout.splitlines() == [lines[n] for n in (2, 3, 4, 5, 7)]
+    assert run("logs", "hello", "--level", "fatal").stdout.splitlines() == [lines[4]]
+    assert run("logs", "hello", "--level", "info").stdout.splitlines() == [line for n, line in enumerate(lines) if n != 1]
+    result = run("logs", "hello", "--level", "loud")
+    assert result.exit_code == 2
+
+
+def test_a_function_with_a_log_group_of_its_choice_shows_its_own_streams(deployed):
+    deployed.functions["hello"]["LoggingConfig"] = {"LogFormat": "Text", "LogGroup": "/shared"}
+    deployed.events = [
+        *logged("mine", stream="2026/01/01/hello[$LATEST]0123"),
+        *logged("theirs", stream="2026/01/01/other[$LATEST]0123"),
+        *logged("not mine", stream="2026/01/01/hello2[$LATEST]0123"),
+    ]
+    assert run("logs", "hello").stdout == "mine\n"
+    assert deployed.group == "/shared"
 
 
 @pytest.mark.parametrize("age", ["yesterday", "10", "-5m", "1.5h"])
@@ -493,6 +558,7 @@ def test_env_prints_what_a_shell_can_evaluate(node):
     assert f"export AWS_ACCESS_KEY_ID={KEY}" in lines
     assert f"export AWS_SECRET_ACCESS_KEY={SECRET}" in [line.replace("'", "") for line in lines]
     assert "export AWS_REGION=us-east-1" in lines
+    assert "export AWS_DISABLE_HOST_PREFIX_INJECTION=true" in lines
     assert json.loads(run("env", "--json").stdout)["AWS_SECRET_ACCESS_KEY"] == SECRET
 
 

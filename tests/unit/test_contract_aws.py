@@ -73,7 +73,8 @@ def test_log_place_is_group_and_dated_stream():
 
 def test_log_group_may_be_chosen():
     annotations = {"aws": {"LoggingConfig": {"LogGroup": "/mine"}}}
-    assert contract.log_place(revision(annotations=annotations), place())[0] == "/mine"
+    expected = ("/mine", "2026/01/01/hello[$LATEST]" + "e" * 32)
+    assert contract.log_place(revision(annotations=annotations), place()) == expected
 
 
 def test_init_start_names_the_runtime():

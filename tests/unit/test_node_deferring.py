@@ -19,7 +19,7 @@ from ondol.node.deferring import UNHEARD_S_MAX, Runs, asking, deferred_of, defer
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import an_invocation, virtually
 
-CALL = replace(an_invocation("i-1", payload=b"\0\xff"), qualifier="live", context={"client_context": "e30="}, trace="Root=1")
+CALL = altered(an_invocation("i-1", payload=b"\0\xff"), qualifier="live", context={"client_context": "e30="}, trace="Root=1")
 
 
 class Queue:

@@ -114,3 +114,72 @@ async def test_streams_without_number_that_lose_events_take_a_bounded_memory():
     for number in range(module.LOSERS_MAX + 100):
         write(telemetry, "x", stream=str(number))
     assert len(telemetry._dropped) == module.LOSERS_MAX
+
+
+class Counting(Desk):
+    """Remembers how much came at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __call__(self, batches):
+        self.sizes.append(sum(len(events) for *_, events in batches))
+        return super().__call__(batches)
+
+
+@virtually
+async def test_a_flood_goes_in_pieces_with_other_work_between_them():
+    desk, turns = Counting(), []
+    telemetry = BatchedTelemetry(desk)
+    write(telemetry, *map(str, range(9_000)))
+    write(telemetry, "quiet", stream="t")
+
+    async def other_work():
+        while len(desk.lines()) < 9_000:
+            turns.append(len(desk.sizes))
+            await asyncio.sleep(0)
+
+    await asyncio.sleep(module.FLUSH_S)  # until the first piece goes
+    await other_work()
+    await asyncio.sleep(1)
+    assert desk.lines() == list(map(str, range(9_000)))
+    assert desk.lines("t") == ["quiet"]
+    assert max(desk.sizes) <= module.SEND_EVENTS_MAX
+    assert set(turns) >= {2, 3, 4}
+
+
+@virtually
+async def test_long_lines_go_in_pieces_too():
+    desk = Counting()
+    telemetry = BatchedTelemetry(desk)
+    write(telemetry, *(["x" * 500_000] * 9))
+    await asyncio.sleep(1)
+    assert (sum(desk.sizes), max(desk.sizes)) == (9, 3)
+
+
+@virtually
+async def test_a_flush_at_the_end_sends_a_whole_flood():
+    desk = Counting()
+    telemetry = BatchedTelemetry(desk)
+    write(telemetry, *map(str, range(9_000)))
+    telemetry.flush()
+    assert desk.lines() == list(map(str, range(9_000)))
+
+
+@virtually
+async def test_a_desk_that_goes_away_in_the_middle_of_a_flood_gets_the_rest_once_later():
+    desk = Counting()
+    telemetry = BatchedTelemetry(desk)
+    write(telemetry, *map(str, range(9_000)))
+
+    def send(batches):
+        desk.there = desk.there and len(desk.sizes) < 3
+        return desk(batches)
+
+    telemetry._send = send
+    await asyncio.sleep(3)
+    assert len(desk.lines()) == 6_000
+    telemetry._send, desk.there = desk, True
+    await asyncio.sleep(3)
+    assert desk.lines() == list(map(str, range(9_000)))

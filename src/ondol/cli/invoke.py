@@ -1,16 +1,13 @@
-"""`ondol invoke` and `ondol logs`: call a function, and read what it wrote."""
+"""`ondol invoke`: call a function."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -19,11 +16,6 @@ from ondol.cli import node as nodes
 from ondol.cli.node import Node
 from ondol.cli.shape import Example, Exit, Failure, as_json, find_node, note, print_json
 from ondol.model import limits
-
-FOLLOW_S: Final = 0.5
-#: While following, events that turn up this late are still shown, once.
-LATE_MS: Final = 10_000
-SHOWN_MAX: Final = 50_000
 
 
 def payload_of(data: str | None) -> bytes:
@@ -158,84 +150,3 @@ def _invoke_web(where: Node, name: str, payload: bytes | None, qualifier: str | 
     click.echo(body, nl=bool(body) and not body.endswith(b"\n"))
     if status >= 400:
         sys.exit(Exit.FUNCTION_FAILED)
-
-
-# Logs ---------------------------------------------------------------------------------------------------------------------
-
-
-def _since_ms(ctx: click.Context, parameter: click.Parameter, value: str) -> int:
-    found = re.fullmatch(r"(\d{1,6})([smhd])", value)
-    if not found:
-        raise click.BadParameter("expected a number and s, m, h or d, such as 15m", ctx, parameter)
-    return int(found[1]) * {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}[found[2]]
-
-
-def group_of(where: Node, name: str) -> str:
-    """The log group that a function's contract writes to."""
-    return f"/ondol/{name}" if _is_web(where, name) else f"/aws/lambda/{name}"
-
-
-def events(where: Node, group: str, since_ms: int) -> Iterator[dict[str, Any]]:
-    """What was written since then, in order. Nothing when there is no such group: the function never ran."""
-    api = client.aws(where, "logs")
-    yield from _pages(where, api, group, since_ms)
-
-
-def _pages(where: Node, api: Any, group: str, since_ms: int) -> Iterator[dict[str, Any]]:
-    arguments: dict[str, Any] = {"logGroupName": group, "startTime": since_ms}
-    while True:
-        try:
-            page = client.ask(where, api.filter_log_events, **arguments)
-        except Failure as failure:
-            if client.is_missing(failure):
-                return
-            raise
-        yield from page.get("events", ())
-        if not page.get("nextToken"):
-            return
-        arguments["nextToken"] = page["nextToken"]
-
-
-def follow(where: Node, group: str, since_ms: int) -> Iterator[dict[str, Any]]:
-    """`events`, and then whatever comes, until interrupted."""
-    api = client.aws(where, "logs")
-    shown: OrderedDict[str, None] = OrderedDict()
-    while True:
-        for event in _pages(where, api, group, since_ms):
-            if event["eventId"] not in shown:
-                shown[event["eventId"]] = None
-                yield event
-            since_ms = max(since_ms, event["timestamp"] - LATE_MS)
-        while len(shown) > SHOWN_MAX:
-            shown.popitem(last=False)
-        time.sleep(FOLLOW_S)
-
-
-@click.command(
-    "logs",
-    cls=Example,
-    examples=("ondol logs hello", "ondol logs hello --follow", "ondol logs hello --since 2d --json"),
-)
-@click.argument("name")
-@click.option("-f", "--follow", "following", is_flag=True, help="Go on printing what comes, until Ctrl-C.")
-@click.option(
-    "--since", metavar="AGE", default="1h", show_default=True, callback=_since_ms, help="How far back: 30s, 15m, 2h, 7d."
-)
-@find_node
-@click.option("--json", "json_", is_flag=True, help="Print one JSON object per event, for scripts.")
-def logs(name: str, following: bool, since: int, node: str | None, json_: bool) -> None:
-    """Print what the function NAME, and the platform about it, wrote."""
-    where = nodes.find(node)
-    group = group_of(where, name)
-    start_ms = max(0, int(time.time() * 1000) - since)
-    count = 0
-    for event in (follow if following else events)(where, group, start_ms):
-        count += 1
-        if json_:
-            kept = {"at_ms": event["timestamp"], "stream": event["logStreamName"], "message": event["message"]}
-            click.echo(json.dumps(kept, ensure_ascii=False))
-        else:
-            click.echo(event["message"].rstrip("\n"))
-    if not count and not json_:
-        client.Native(where).function(name)  # says so when there is no such function
-        note(f"{name} wrote nothing in that time: --since looks further back.")

@@ -9,7 +9,8 @@ from ondol.cli.deploy import deploy
 from ondol.cli.doctor import doctor
 from ondol.cli.events import events
 from ondol.cli.functions import ls, rm, show
-from ondol.cli.invoke import invoke, logs
+from ondol.cli.invoke import invoke
+from ondol.cli.logs import logs
 from ondol.cli.shape import EXIT_MEANING, Exit, Root
 from ondol.cli.tour import tour
 from ondol.cli.up import env, up

@@ -46,6 +46,8 @@ class Node:
             "AWS_REGION": self.region,
             # Older clients read only this one.
             "AWS_DEFAULT_REGION": self.region,
+            # A node has one name: "stream-127.0.0.1" for live logs would lead nowhere.
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
         if self.session_token:
             found["AWS_SESSION_TOKEN"] = self.session_token

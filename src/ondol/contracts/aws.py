@@ -1,10 +1,11 @@
 """The AWS contract, host half: what AWS Lambda tells a function, and says around and in place of its answers. Pure.
 
-Texts and forms are those that AWS was recorded to give; where none was found a comment says so. The platform's lines are plain
-text under `LogFormat: JSON` too: only the function's own records become JSON.
+Texts and forms are those that AWS was recorded to give; where none was found a comment says so. The platform's lines under
+`LogFormat: JSON` are in aws_json.
 
 `Invocation.context` may hold: invoked_arn, client_context (JSON text or an object), cognito_identity (the same), tenant_id.
-`annotations["aws"]` of a configuration may hold LoggingConfig (LogGroup, LogFormat, ApplicationLogLevel).
+`annotations["aws"]` of a configuration may hold LoggingConfig (LogGroup, LogFormat, ApplicationLogLevel,
+SystemLogLevel).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -68,7 +69,8 @@ _SIGNALS: Final[Mapping[int, str]] = {
     signal.SIGSYS: "bad system call",
 }
 
-_ERROR_TYPES: Final[Mapping[Status, str]] = {
+#: What callers and logs are told of a call that the platform ended.
+ERROR_TYPES: Final[Mapping[Status, str]] = {
     Status.TIMEOUT: "Sandbox.Timedout",
     Status.CRASHED: "Runtime.ExitError",
     Status.OUT_OF_MEMORY: "Runtime.OutOfMemory",
@@ -83,10 +85,22 @@ class AwsContract:
     guest = "aws"
     concurrency = 1
 
+    def __init__(self, json: Callable[[str], AwsContract] | None = None) -> None:
+        """`json` makes the one for revisions with LogFormat JSON, from their SystemLogLevel."""
+        self._json = json
+
+    def of(self, revision: Revision) -> AwsContract:
+        config = _logging(revision.configuration)
+        if self._json is None or config.get("LogFormat") != "JSON":
+            return self
+        return self._json(config.get("SystemLogLevel") or "INFO")
+
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
-        group = _logging(revision.configuration).get("LogGroup") or f"/aws/lambda/{revision.name}"
+        own = f"/aws/lambda/{revision.name}"
+        group = _logging(revision.configuration).get("LogGroup") or own
         day = time.strftime("%Y/%m/%d", time.gmtime(place.started_s))
-        return group, f"{day}/[{version_label(place.version)}]{place.environment}"
+        name = "" if group == own else revision.name  # several functions may share a group of their choice
+        return group, f"{day}/{name}[{version_label(place.version)}]{place.environment}"
 
     def variables(self, revision: Revision, place: Place) -> Mapping[str, str]:
         """The function's own come over the defaults and under what is the platform's."""
@@ -138,10 +152,8 @@ class AwsContract:
 
     def opening(self, revision: Revision, place: Place) -> Sequence[str]:
         runtime = revision.configuration.runtime
-        language = runtime.rstrip("0123456789.") if runtime.startswith("python") else runtime
-        shown = f"{language}:{runtime[len(language) :]}.v1" if runtime != language else runtime
         arn = runtime_version_arn(revision.region, runtime)
-        lines = [f"INIT_START Runtime Version: {shown}\tRuntime Version ARN: {arn}\n"]
+        lines = [f"INIT_START Runtime Version: {runtime_version(runtime)}\tRuntime Version ARN: {arn}\n"]
         if place.substitute is not None:
             lines.append(f"{runtime} is not on this machine: {place.substitute} runs this function in its place\n")
         return lines
@@ -155,16 +167,16 @@ class AwsContract:
         if status is Status.OK:
             return lines
         if status is Status.TIMEOUT:
-            return (f"{_timestamp(report.ended_s)} {report.invocation} {_timed_out(report)}\n\n", *lines)
+            return (f"{timestamp(report.ended_s)} {report.invocation} {timed_out(report)}\n\n", *lines)
         if status is Status.CRASHED or status is Status.OUT_OF_MEMORY:
-            return (f"RequestId: {report.invocation} Error: {_exited(report)}\nRuntime.ExitError\n", *lines)
+            return (f"RequestId: {report.invocation} Error: {exited(report)}\nRuntime.ExitError\n", *lines)
         return lines
 
     def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
         body: Any = b"null" if answer is None else answer.body
         message = None if report.status is Status.OK else self._message(invocation, report)
         if message is not None:
-            body = msgspec.json.encode({"errorType": _ERROR_TYPES[report.status], "errorMessage": message})
+            body = msgspec.json.encode({"errorType": ERROR_TYPES[report.status], "errorMessage": message})
         return Outcome(status=report.status, body=body, target_version=report.version, report=report)
 
     def _message(self, invocation: Invocation, report: Report) -> str | None:
@@ -172,9 +184,9 @@ class AwsContract:
         if report.status is Status.TOO_LARGE:
             return f"Response payload size exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
         if report.status is Status.TIMEOUT:
-            return f"RequestId: {invocation.id} Error: {_timed_out(report)}"
+            return f"RequestId: {invocation.id} Error: {timed_out(report)}"
         if report.status is Status.CRASHED or report.status is Status.OUT_OF_MEMORY:
-            return f"RequestId: {invocation.id} Error: {_exited(report)}"
+            return f"RequestId: {invocation.id} Error: {exited(report)}"
         return None
 
 
@@ -188,6 +200,12 @@ def invoked_arn(target: Target) -> str:
     function = target.function
     arn = f"arn:aws:lambda:{function.region}:{function.account}:function:{function.name}"
     return arn if target.qualifier is None else f"{arn}:{target.qualifier}"
+
+
+def runtime_version(runtime: str) -> str:
+    """AWS's form for a runtime's release."""
+    language = runtime.rstrip("0123456789.") if runtime.startswith("python") else runtime
+    return f"{language}:{runtime[len(language) :]}.v1" if runtime != language else runtime
 
 
 def runtime_version_arn(region: str, runtime: str) -> str:
@@ -207,11 +225,12 @@ def _log_format(configuration: Configuration) -> dict[str, str]:
     return {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": config.get("ApplicationLogLevel") or "INFO"}
 
 
-def _timed_out(report: Report) -> str:
+def timed_out(report: Report) -> str:
+    """What the log and the caller are told of a timeout."""
     return f"Task timed out after {report.timeout_s:.2f} seconds"
 
 
-def _exited(report: Report) -> str:
+def exited(report: Report) -> str:
     """How the process ended, for the log and the caller."""
     status = -signal.SIGKILL if report.status is Status.OUT_OF_MEMORY else report.exit_status
     if not status:
@@ -237,11 +256,12 @@ def _report_line(report: Report) -> str:
 def _report_status(status: Status) -> str:
     if status is Status.TIMEOUT:
         return "Status: timeout"
-    if status in _ERROR_TYPES:  # recorded for ExitError and OutOfMemory; for too large a response it is inferred
-        return f"Status: error\tError Type: {_ERROR_TYPES[status]}"
+    if status in ERROR_TYPES:  # recorded for ExitError and OutOfMemory; for too large a response it is inferred
+        return f"Status: error\tError Type: {ERROR_TYPES[status]}"
     return ""
 
 
-def _timestamp(at_s: float) -> str:
+def timestamp(at_s: float) -> str:
+    """A moment as AWS writes it, to the millisecond."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s))
     return f"{whole}.{int(at_s * 1000) % 1000:03d}Z"

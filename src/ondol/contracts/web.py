@@ -42,6 +42,9 @@ class WebContract:
         #: "web" for callables, "command" for programs: contract and guest half have one name.
         self.name = self.guest = guest
 
+    def of(self, revision: Revision) -> WebContract:  # noqa: ARG002  # all are alike
+        return self
+
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
         day = time.strftime("%Y/%m/%d", time.gmtime(place.started_s))
         return f"/ondol/{revision.name}", f"{day}/[{_label(revision)}]{place.environment}"

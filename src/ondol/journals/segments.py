@@ -1,8 +1,8 @@
 """Logs in append-only files: `ondol.journal.Journal` for one node.
 
 It must not know what a line says. Files lie in ROOT/ACCOUNT/REGION/GROUP/ (group.py, segment.py). One thread writes, another
-reads, so neither disk nor search holds up the loop; they share the tables of open groups under one lock, which nobody holds
-while searching.
+reads, a third packs closed segments, so that neither disk nor search holds up the loop; they share the tables of open groups
+under one lock, which nobody holds while searching or packing.
 
 What `append` has returned from survives the end of the process, though not of the machine: logs are not synced. An answer of
 `entries` ends early when its text reaches `answer_bytes_max`: ask again `after` the last id until nothing comes.
@@ -12,30 +12,40 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import secrets
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 from ondol.clock import Clock, SystemClock
-from ondol.disk import explain
-from ondol.journal import Batch, Entry, Group, Stream
-from ondol.journals.group import JournalLimits, LogGroup, make_group, read_about
-from ondol.journals.segment import MS_MAX, Block, Found, Question, Segment, search
-from ondol.model.errors import Invalid, NotFound, OndolError, Unavailable
+from ondol.disk import explain, explained
+from ondol.journal import Batch, Entry, Follower, Group, GroupSettings, Stream
+from ondol.journals.about import make_group, read_about, write_about
+from ondol.journals.feed import Feed
+from ondol.journals.group import JournalLimits, LogGroup
+from ondol.journals.search import Question, Search
+from ondol.journals.segment import MS_MAX
+from ondol.model.errors import AlreadyExists, Invalid, NotFound, OndolError, Unavailable
 
 #: A directory's name may have 255 bytes; longer group names keep their start and end in a digest.
 _NAME_BYTES_MAX = 200
 _TIDY_S = 600.0
+_DAY_S = 86_400.0
 _LAST_PLACE = (MS_MAX + 1, 0)
 _Key = tuple[str, str, str]
+_T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
 
 
 class SegmentJournal:
@@ -50,23 +60,22 @@ class SegmentJournal:
         self._tidied_s: float | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
+        self._packer = ThreadPoolExecutor(1, thread_name_prefix="journal-pack")
+        #: Segments that the packer has been told of.
+        self._packing: set[tuple[_Key, int]] = set()
+        self._feed = Feed(self._limits)
         self._closed = False
 
     async def append(self, batches: Sequence[Batch]) -> None:
-        self._check_open()
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._append, [b for b in batches if b.events])
+        kept = [batch for batch in batches if batch.events]
+        await self._on(self._writer, self._append, kept)
+        self._feed.offer(kept)
 
     async def groups(self, account: str, region: str, *, prefix: str = "", after: str = "", limit: int = 50) -> Sequence[Group]:
-        self._check_open()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._reader, self._list_groups, account, region, prefix, after, limit
-        )
+        return await self._on(self._reader, self._list_groups, account, region, prefix, after, limit)
 
     async def streams(self, account: str, region: str, group: str, *, prefix: str = "") -> Sequence[Stream]:
-        self._check_open()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._reader, self._list_streams, (account, region, group), prefix
-        )
+        return await self._on(self._reader, self._list_streams, (account, region, group), prefix)
 
     async def entries(
         self,
@@ -83,7 +92,6 @@ class SegmentJournal:
         newest_first: bool = False,
         limit: int = 10_000,
     ) -> Sequence[Entry]:
-        self._check_open()
         question = Question(
             start_ms=start_ms,
             end_ms=MS_MAX + 1 if end_ms is None else end_ms,
@@ -93,13 +101,44 @@ class SegmentJournal:
             before=_place(before) if before else _LAST_PLACE,
         )
         key = (account, region, group)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._reader, self._find, key, streams, question, newest_first, limit
-        )
+        search, names = await self._on(self._reader, self._begin, key, streams, question, newest_first, limit)
+        while not await self._on(self._reader, search.step):
+            pass
+        return [
+            Entry(
+                _identity(one.order),
+                names.get(one.stream, ""),
+                one.order[0],
+                one.ingested_ms,
+                one.text.decode("utf-8", "replace"),
+            )
+            for one in search.found
+        ]
+
+    async def create(self, account: str, region: str, group: str, settings: GroupSettings) -> None:
+        await self._on(self._writer, self._create, (account, region, group), settings)
+
+    async def create_stream(self, account: str, region: str, group: str, stream: str) -> None:
+        now_ms = int(self._clock.wall_s() * 1000)
+        await self._on(self._writer, self._change, (account, region, group), lambda found: found.make_stream(stream, now_ms))
+
+    async def configure(
+        self, account: str, region: str, group: str, change: Callable[[GroupSettings], GroupSettings]
+    ) -> GroupSettings:
+        return await self._on(self._writer, self._configure, (account, region, group), change)
 
     async def drop(self, account: str, region: str, group: str) -> None:
-        self._check_open()
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._drop, (account, region, group))
+        await self._on(self._writer, self._drop, (account, region, group))
+
+    async def drop_stream(self, account: str, region: str, group: str, stream: str) -> None:
+        await self._on(self._writer, self._change, (account, region, group), lambda found: found.drop_stream(stream))
+
+    def follow(self, account: str, region: str, groups: Collection[str]) -> Follower:
+        return self._feed.follow(account, region, groups)
+
+    async def packed(self) -> None:
+        """Return when every segment that was closed before has been packed."""
+        await self._on(self._packer, lambda: None)
 
     async def close(self) -> None:
         if self._closed:
@@ -107,9 +146,10 @@ class SegmentJournal:
         self._closed = True
         await asyncio.to_thread(self._end)
 
-    def _check_open(self) -> None:
+    async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., _T], *args: object) -> _T:
         if self._closed:
             raise Unavailable(f"The journal in {self._root} is closed.")
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *args)
 
     # On the writer's thread --------------------------------------------------------------------------------------------
     def _append(self, batches: list[Batch]) -> None:
@@ -120,13 +160,40 @@ class SegmentJournal:
         for key, part in groupby(batches, key=_key):
             try:
                 with self._lock:
-                    self._group(key, made_ms=int(now_s * 1000)).append(list(part), int(now_s * 1000))
+                    group = self._group(key, made_ms=int(now_s * 1000))
+                    group.append(list(part), int(now_s * 1000))
+                    self._pack_later(key, group)
             except OSError as error:
                 failed = explain(error, self._root)
         with suppress(OSError):
             self._tidy(now_s)
         if failed is not None:
             raise failed
+
+    def _create(self, key: _Key, settings: GroupSettings) -> None:
+        folder = self._folder(key)
+        with explained(self._root):
+            if folder.is_dir():
+                raise AlreadyExists(f"log group {key[2]} exists already")
+            make_group(folder, key[2], int(self._clock.wall_s() * 1000), settings)
+
+    def _change(self, key: _Key, change: Callable[[LogGroup], None]) -> None:
+        with explained(self._root), self._lock:
+            change(self._group(key))
+
+    def _configure(self, key: _Key, change: Callable[[GroupSettings], GroupSettings]) -> GroupSettings:
+        folder = self._folder(key)
+        with explained(self._root):
+            try:
+                about = read_about(folder)
+            except FileNotFoundError as error:
+                raise NotFound("log group", key[2]) from error
+            settings = change(about.settings)
+            if settings != about.settings:
+                about.settings = settings
+                write_about(folder, about)
+                self._tidied_s = None if self._tidied_s is None else 0.0  # what is too old now goes with the next line
+        return settings
 
     def _drop(self, key: _Key) -> None:
         with self._lock:
@@ -142,6 +209,7 @@ class SegmentJournal:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _end(self) -> None:
+        self._packer.shutdown(cancel_futures=True)
         self._writer.shutdown()
         self._reader.shutdown()
         for group in self._groups.values():
@@ -151,33 +219,64 @@ class SegmentJournal:
 
     def _tidy(self, now_s: float) -> None:
         """Retention by age and over all groups; now and then. At first, also what a killed node left half made."""
-        if self._tidied_s is not None and now_s - self._tidied_s < _TIDY_S:
+        if self._tidied_s is not None and 0 <= now_s - self._tidied_s < _TIDY_S:
             return
         first, self._tidied_s = self._tidied_s is None, now_s
-        found: list[tuple[float, int, Path]] = []
+        found: list[tuple[float, int, Path, float]] = []
         for folder in self._root.glob("*/*/*"):
             if folder.name.startswith("."):
                 if first:
                     shutil.rmtree(folder, ignore_errors=True)
                 continue
-            for path in folder.glob("*.log"):
-                with suppress(FileNotFoundError):
-                    state = path.stat()
-                    found.append((state.st_mtime, state.st_size, path))
+            with suppress(OSError):  # dropped meanwhile
+                days = read_about(folder).settings.retention_days
+                ends_s = now_s - (self._limits.age_s_max if days is None else days * _DAY_S)
+                for path in folder.glob("*.log*"):
+                    with suppress(FileNotFoundError):  # packed meanwhile
+                        state = path.stat()
+                        found.append((state.st_mtime, state.st_size, path, ends_s))
         found.sort()
-        total = sum(size for _, size, _ in found)
-        for modified_s, size, path in found:
-            if now_s - modified_s > self._limits.age_s_max or total > self._limits.journal_bytes_max:
+        total = sum(size for _, size, _, _ in found)
+        for modified_s, size, path, ends_s in found:
+            if modified_s < ends_s or total > self._limits.journal_bytes_max:
                 self._remove_segment(path)
                 total -= size
 
     def _remove_segment(self, path: Path) -> None:
+        """Through its group, which forgets with it the streams that have nothing left."""
+        account, region = (unquote(part) for part in path.parts[-4:-2])
+        with self._lock, suppress(NotFound, OSError):
+            group = self._group((account, region, _name(path.parent)))
+            group.drop_segments([segment for segment in group.segments if segment.number == int(path.stem, 16)])
+
+    # On the packer's thread --------------------------------------------------------------------------------------------
+    def _pack_later(self, key: _Key, group: LogGroup) -> None:
+        """Under the lock."""
+        for number in group.to_pack():
+            if (key, number) not in self._packing:
+                self._packing.add((key, number))
+                with suppress(RuntimeError):  # closing: the next life packs it
+                    self._packer.submit(self._pack, key, number)
+
+    def _pack(self, key: _Key, number: int) -> None:
+        try:
+            with self._lock:
+                segment = self._group(key).segment(number)
+            if segment is not None and not segment.packed_bytes:
+                part, places = segment.pack()
+                with self._lock:
+                    segment = self._group(key).segment(number)  # another one if the group was closed and opened meanwhile
+                    if segment is not None:
+                        segment.replace(part, places)
+                    else:
+                        part.unlink(missing_ok=True)
+        except NotFound:
+            pass  # dropped meanwhile
+        except (OSError, ValueError) as error:  # and is not tried again before the next start
+            log.warning("segment %d of log group %s stays as it is, unpacked: %s", number, key[2], error)
+            return
         with self._lock:
-            for key, group in self._groups.items():
-                if self._folder(key) == path.parent:
-                    group.drop_segments([segment for segment in group.segments if segment.path == path])
-                    return
-            Segment(path, 0).remove()
+            self._packing.discard((key, number))
 
     # On the reader's thread --------------------------------------------------------------------------------------------
     def _list_groups(self, account: str, region: str, prefix: str, after: str, limit: int) -> Sequence[Group]:
@@ -195,39 +294,27 @@ class SegmentJournal:
         found = []
         for name, folder in wanted[:limit]:
             with suppress(OSError):
-                stored = sum(path.stat().st_size for path in folder.glob("*.log"))
-                found.append(Group(name, read_about(folder).created_ms, stored))
+                about = read_about(folder)
+                stored = 0
+                for path in folder.glob("*.log*"):
+                    with suppress(FileNotFoundError):  # packed meanwhile
+                        stored += path.stat().st_size
+                found.append(Group(name, about.created_ms, stored, about.settings))
         return found
 
     def _list_streams(self, key: _Key, prefix: str) -> Sequence[Stream]:
         with self._lock:
             return self._group(key).streams(prefix)
 
-    def _find(
+    def _begin(
         self, key: _Key, streams: Sequence[str] | None, question: Question, newest_first: bool, limit: int
-    ) -> Sequence[Entry]:
+    ) -> tuple[Search, dict[int, str]]:
         with self._lock:
             group = self._group(key)
-            asked = Question(
-                start_ms=question.start_ms,
-                end_ms=question.end_ms,
-                streams=group.numbers(streams),
-                terms=question.terms,
-                after=question.after,
-                before=question.before,
-            )
+            asked = replace(question, streams=group.numbers(streams))
             places, names = group.places(asked), group.names()
-        found = _collect(places, asked, newest_first, limit, self._limits.answer_bytes_max)
-        return [
-            Entry(
-                _identity(one.order),
-                names.get(one.stream, ""),
-                one.order[0],
-                one.ingested_ms,
-                one.text.decode("utf-8", "replace"),
-            )
-            for one in found
-        ]
+        bytes_max = self._limits.answer_bytes_max
+        return Search(places, asked, newest_first=newest_first, limit=limit, bytes_max=bytes_max), names
 
     # Both ----------------------------------------------------------------------------------------------------------------
     def _group(self, key: _Key, *, made_ms: int | None = None) -> LogGroup:
@@ -236,52 +323,30 @@ class SegmentJournal:
         if group is None:
             folder = self._folder(key)
             if made_ms is not None and not folder.is_dir():
-                make_group(folder, key[2], made_ms)
+                make_group(folder, key[2], made_ms, GroupSettings())
             try:
                 group = LogGroup(folder, self._limits)
             except FileNotFoundError as error:
                 raise NotFound("log group", key[2]) from error
             self._groups[key] = group
-            while len(self._groups) > self._limits.groups_open_max:
-                _, least = self._groups.popitem(last=False)
-                with suppress(OSError):
-                    least.release()
+            self._make_room()
+            self._pack_later(key, group)
         self._groups.move_to_end(key)
         return group
 
+    def _make_room(self) -> None:
+        """Closes the groups that were used longest ago; the last one stays in any case."""
+        blocks = sum(group.blocks_known for group in self._groups.values())
+        while len(self._groups) > 1 and (
+            len(self._groups) > self._limits.groups_open_max or blocks > self._limits.blocks_known_max
+        ):
+            _, least = self._groups.popitem(last=False)
+            blocks -= least.blocks_known
+            with suppress(OSError):
+                least.release()
+
     def _folder(self, key: _Key) -> Path:
         return self._root.joinpath(*(_safe(part) for part in key))
-
-
-def _collect(
-    places: list[tuple[Segment, Block]], question: Question, newest_first: bool, limit: int, bytes_max: int
-) -> Sequence[Found]:
-    """Block after block in time order, until no later block can hold anything earlier than what is already enough."""
-    if newest_first:
-        places.sort(key=lambda place: (-place[1].last_ms, -place[0].number, -place[1].start))
-    else:
-        places.sort(key=lambda place: (place[1].first_ms, place[0].number, place[1].start))
-    found: list[Found] = []
-    full = False
-    for segment, block in places:
-        if full and (block.last_ms < found[-1].order[0] if newest_first else block.first_ms > found[-1].order[0]):
-            break
-        for _, data in segment.read([block]):
-            found += search(data, block.start, segment.number, question)
-        found.sort(key=lambda one: one.order, reverse=newest_first)
-        full = _cut(found, limit, bytes_max) or full
-    return found
-
-
-def _cut(found: list[Found], limit: int, bytes_max: int) -> bool:
-    """Keeps what fits one answer; whether it is full. At least one entry always fits."""
-    size = 0
-    for count, one in enumerate(found):
-        size += len(one.text)
-        if count >= limit or (size > bytes_max and count > 0):
-            del found[count:]
-            return True
-    return len(found) >= limit
 
 
 def _key(batch: Batch) -> _Key:

@@ -29,7 +29,10 @@ from ondol.model.errors import Unavailable
 #: Brings the directory from format n to n+1, where n is the step's place in MIGRATIONS plus one. A step may be run again
 #: after a crash in its middle, so it must bear finding its own work half or wholly done.
 Migration = Callable[[Path], None]
-MIGRATIONS: Final[Sequence[Migration]] = ()
+MIGRATIONS: Final[Sequence[Migration]] = (
+    # 2: journals hold packed segments, which format 1 would not see. What format 1 left is read as it is, and packed in time.
+    lambda _root: None,
+)
 
 _FOLDERS: Final = ("run", "code", "journals", "tmp", "shells")
 #: How long to wait for the lock while the processes of a node that was killed are going away.

@@ -1,19 +1,16 @@
-"""Small work of the desk that belongs to no room of its own: following its own store, journaling what fronts send, sweeping."""
+"""Small work of the desk that belongs to no room of its own: following its own store, sweeping."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from ondol.core.catalog import Index
-from ondol.journal import Batch, Journal
 from ondol.model.errors import OndolError
-from ondol.model.invocations import LogEvent
 from ondol.node.following import Followers
-from ondol.node.link import Handler, Link
 from ondol.node.serving import Tasks
 from ondol.store import Store
 
@@ -34,24 +31,6 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -
             followers.changed([change])
 
     tasks.start(follow(), "following the store")
-
-
-def journaling(journal: Journal, *readers: Callable[[Sequence[Batch]], None]) -> Handler:
-    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]. `readers` see them, too."""
-
-    async def take(_link: Link, value: Any) -> None:
-        batches = [
-            Batch(account, region, group, stream, [LogEvent(at_ms, message) for at_ms, message in events])
-            for account, region, group, stream, events in value
-        ]
-        try:
-            await journal.append(batches)
-        except OndolError as error:
-            log.warning("%d log batches could not be kept: %s", len(batches), error)
-        for read in readers:
-            read(batches)
-
-    return take
 
 
 async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.Server:

@@ -89,7 +89,7 @@ class Environment:
     def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None]) -> None:
         self.revision = revision
         self.makings = makings
-        self.contract = makings.contracts[revision.configuration.contract]
+        self.contract = makings.contracts[revision.configuration.contract].of(revision)
         key_id, secret, token = makings.mint(revision)
         self.place = Place(
             environment=makings.new_id(),

@@ -268,6 +268,9 @@ class PlainContract:
     guest: str = "plain"
     concurrency: int = 1
 
+    def of(self, revision: Revision) -> PlainContract:  # all are alike
+        return self
+
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
         return f"/{revision.name}", place.environment
 

@@ -68,7 +68,8 @@ def test_groups_are_described_in_pages(journal, logs):
         "/aws/lambda/b",
         "/other/c",
     ]
-    assert [each["logGroupName"] for each in logs.describe_log_groups(logGroupNamePattern="THER")["logGroups"]] == ["/other/c"]
+    assert [each["logGroupName"] for each in logs.describe_log_groups(logGroupNamePattern="ther")["logGroups"]] == ["/other/c"]
+    assert logs.describe_log_groups(logGroupNamePattern="THER")["logGroups"] == []
 
 
 def test_streams_are_ordered_by_name_or_by_their_last_event(journal, logs):
@@ -150,11 +151,26 @@ def test_filtering_looks_through_all_streams_in_time_order(journal, logs):
     assert [text for page in pages for text in texts(page)] == ["START a", "ERROR net", "ERROR disk is full", "END a"]
 
 
-def test_patterns_that_look_inside_json_are_refused_in_words(journal, logs):
-    write(journal, "s", (1000, "x"))
-    error = refused(logs.filter_log_events, logGroupName=GROUP, filterPattern="{ $.level = ERROR }")
+def test_patterns_look_into_json_and_columns(journal, logs):
+    write(journal, "s", *((1000 + n, f'{{"level": "{level}", "n": {n}}}') for n, level in enumerate(("INFO", "ERROR") * 3)))
+    write(journal, "s", (2000, "10.0.0.1 GET 404"), (2001, "10.0.0.1 GET 200"))
+    find = lambda pattern: [
+        event["timestamp"] for event in logs.filter_log_events(logGroupName=GROUP, filterPattern=pattern)["events"]
+    ]
+    assert find('{ $.level = "ERROR" && $.n > 1 }') == [1003, 1005]
+    assert find("[ip, method, status = 4*]") == [2000]
+    assert find("%40[0-9]%") == [2000]
+    error = refused(logs.filter_log_events, logGroupName=GROUP, filterPattern="{ $.level = ")
     assert error["Code"] == "InvalidParameterException"
-    assert "plain terms" in error["Message"]
+    assert "Invalid filter pattern" in error["Message"]
+
+
+def test_the_latest_events_come_first_when_asked_so(journal, logs):
+    write(journal, "s", *((1000 + n, str(n)) for n in range(6)))
+    pages = logs.get_paginator("filter_log_events").paginate(
+        logGroupName=GROUP, startFromHead=False, PaginationConfig={"PageSize": 4}
+    )
+    assert [texts(page) for page in pages] == [["5", "4", "3", "2"], ["1", "0"]]
 
 
 def test_groups_and_streams_that_are_not_there(journal, logs):
@@ -186,6 +202,6 @@ def test_a_group_may_be_named_by_its_arn(journal, logs):
 
 
 def test_what_is_not_built_says_so(logs):
-    error = refused(logs.create_log_group, logGroupName="/x")
+    error = refused(logs.describe_metric_filters)
     assert error["Code"] == "NotImplemented"
-    assert "CreateLogGroup" in error["Message"]
+    assert "DescribeMetricFilters" in error["Message"]

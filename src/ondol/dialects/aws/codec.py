@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ondol.dialects.aws import codec_cbor, codec_json, codec_query, codec_rest, errors, validation
+from ondol.dialects.aws import codec_cbor, codec_events, codec_json, codec_query, codec_rest, errors, validation
 from ondol.dialects.aws.service import ServiceError
-from ondol.dialects.aws.shapes import Model, Operation, model
+from ondol.dialects.aws.shapes import Member, Model, Operation, Shape, model
 from ondol.http.messages import Response
 
 REST_JSON, JSON, QUERY, CBOR = "rest-json", "json", "query", "smithy-rpc-v2-cbor"
@@ -33,6 +33,8 @@ QUERY_CODES: Mapping[str, str] = {
 
 #: What a compressed body may unpack to.
 INFLATED_BYTES_MAX = 16 * 1024 * 1024
+#: What services call a request that their model refuses, where it is not "ValidationException".
+INVALID_CODES: Mapping[str, str] = {"logs": "InvalidParameterException"}
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -63,7 +65,8 @@ def protocol_of(service: str, target: str, headers: Headers) -> str:
 def decode(service: str, method: str, target: str, headers: Headers, body: bytes) -> Call:
     """Parse and validate. Raises ServiceError."""
     call = read(service, method, target, headers, body)
-    validation.validate(call.operation, model(service).operations[call.operation].input, call.params)
+    shape = model(service).operations[call.operation].input
+    validation.validate(call.operation, shape, call.params, code=INVALID_CODES.get(service, "ValidationException"))
     return call
 
 
@@ -84,6 +87,9 @@ def encode(call: Call, result: Mapping[str, Any], request_id: str) -> Response:
         status, headers, body = codec_rest.write(shapes, operation, result)
         return Response(status, [*headers, ("x-amzn-RequestId", request_id)], body)
     if call.protocol == JSON:
+        stream = codec_events.stream_of(operation.output)
+        if stream is not None and operation.output is not None:
+            return _encode_stream(shapes, operation.output, stream, dict(result), request_id)
         written = codec_json.write_structure(operation.output, result) if operation.output else None
         body = b"" if written is None else codec_json.encode(written)
         return Response(200, _json_headers(shapes, request_id), body)
@@ -91,6 +97,14 @@ def encode(call: Call, result: Mapping[str, Any], request_id: str) -> Response:
         return Response(200, _cbor_headers(request_id), codec_cbor.write(operation, result))
     body = codec_query.write(shapes, operation, result, request_id)
     return Response(200, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id)], body)
+
+
+def _encode_stream(shapes: Model, output: Shape, stream: Member, result: dict[str, Any], request_id: str) -> Response:
+    """An answer that goes on: what comes at once, and then its events."""
+    events = result.pop(stream.name)
+    rest = codec_json.encode(codec_json.write_structure(output, result))
+    framed = codec_events.Framed(stream, rest, events, f"application/x-amz-json-{shapes.json_version}")
+    return Response(200, [("Content-Type", codec_events.CONTENT_TYPE), ("x-amzn-RequestId", request_id)], framed)
 
 
 def encode_error(service: str, protocol: str, error: ServiceError, request_id: str) -> Response:

@@ -31,15 +31,15 @@ _ENUM_ORDERS = {
 }
 
 
-def validate(operation: str, shape: Shape | None, params: Mapping[str, Any]) -> None:
-    """Raise the ValidationException that AWS answers, if there is anything to find."""
+def validate(operation: str, shape: Shape | None, params: Mapping[str, Any], *, code: str = "ValidationException") -> None:
+    """Raise the ValidationException (or what else the service calls it) that AWS answers, if there is anything to find."""
     if shape is None:
         return
     findings: list[str] = []
     left = {member for named, member in LEFT_TO_HANDLERS if named == operation}
     _structure(shape, params, "", findings, left)
     if findings:
-        raise ServiceError("ValidationException", joined(findings[:FINDINGS_MAX]))
+        raise ServiceError(code, joined(findings[:FINDINGS_MAX]))
 
 
 def _structure(
