@@ -15,6 +15,7 @@ from ondol.node import telemetry as sending
 from ondol.node.journaling import Journaling
 from ondol.node.link import Link
 from ondol.node.telemetry import BatchedTelemetry
+from ondol.telemetry import LogPlace
 from ondol.testing.clock import VirtualClock
 
 HOME = ("1", "r")
@@ -87,7 +88,7 @@ async def test_a_flood_is_bounded_marked_and_in_order_from_the_front_to_the_disk
     _, desk = await loop.create_unix_connection(lambda: Link({"log": journaling.take}), sock=other)
     telemetry = BatchedTelemetry(lambda batches: front.cast("log", batches))
     for number in range(12_000):
-        telemetry.log(*HOME, "g", "flood", LogEvent(number, f"{number}\n"))
+        telemetry.log(LogPlace(*HOME, "g", "flood"), [LogEvent(number, f"{number}\n")])
     telemetry.log(*HOME, "g", "quiet", LogEvent(1, "lost, and counted\n"))
     telemetry.flush()
     telemetry.log(*HOME, "g", "flood", LogEvent(20_000, "after\n"))
