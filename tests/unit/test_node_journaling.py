@@ -89,9 +89,9 @@ async def test_a_flood_is_bounded_marked_and_in_order_from_the_front_to_the_disk
     telemetry = BatchedTelemetry(lambda batches: front.cast("log", batches))
     for number in range(12_000):
         telemetry.log(LogPlace(*HOME, "g", "flood"), [LogEvent(number, f"{number}\n")])
-    telemetry.log(*HOME, "g", "quiet", LogEvent(1, "lost, and counted\n"))
+    telemetry.log(LogPlace(*HOME, "g", "quiet"), [LogEvent(1, "lost, and counted\n")])
     telemetry.flush()
-    telemetry.log(*HOME, "g", "flood", LogEvent(20_000, "after\n"))
+    telemetry.log(LogPlace(*HOME, "g", "flood"), [LogEvent(20_000, "after\n")])
     telemetry.flush()
     async with asyncio.timeout(30):
         while len(await journal.streams(*HOME, "g") if await journal.groups(*HOME) else ()) < 2:
