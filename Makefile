@@ -9,6 +9,8 @@ PY := $(BIN)/python3
 JOBS ?= 2
 SEEDS ?= 200000
 KILLS ?= 60
+ASYNC_KILLS ?= 200
+EVENTS ?= 50000
 ROUNDS ?= 5
 DEV := .[dev,oracle]
 
@@ -73,9 +75,9 @@ bench: $(INSTALLED_DEV) ## measure, and write bench/RESULTS.md
 bench-check: $(INSTALLED_DEV) ## fail when a call costs 25 % more CPU than bench/RESULTS.md says
 	@$(PY) -m bench --check
 
-soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, KILLS random kills, then all else ROUNDS times
+soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, KILLS random kills, ASYNC_KILLS during EVENTS, then all else ROUNDS times
 	@ONDOL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) --timeout 0 tests/sim
-	@ONDOL_SOAK_KILLS=$(KILLS) $(PY) -m pytest -q --timeout 0 tests/soak/test_*.py
+	@ONDOL_SOAK_KILLS=$(KILLS) ONDOL_SOAK_ASYNC_KILLS=$(ASYNC_KILLS) ONDOL_SOAK_EVENTS=$(EVENTS) $(PY) -m pytest -q --timeout 0 tests/soak/test_*.py
 	@for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q -n $(JOBS) --dist loadgroup || exit 1; done
 
 clean: ## remove the environment and caches; data (.ondol) stays

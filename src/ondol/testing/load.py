@@ -16,7 +16,7 @@ import socketserver
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Self
 
@@ -48,12 +48,15 @@ class Ear:
 
     def __init__(self) -> None:
         heard = self.heard = Counter[str]()
+        #: When each word was heard (monotonic), in order.
+        moments = self.moments = defaultdict[str, list[float]](list)
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 with contextlib.suppress(OSError):
                     word = self.rfile.readline().decode()
                     if word.endswith("\n"):
+                        moments[word[:-1]].append(time.monotonic())
                         heard[word[:-1]] += 1
                         self.wfile.write(b"!")
 
