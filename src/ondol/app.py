@@ -52,7 +52,7 @@ from ondol.node import children, desk_work, front_work
 from ondol.node.deferring import asking, deferring, running, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
-from ondol.node.measuring import Measures, Measuring
+from ondol.node.measuring import FrontTelemetry, Measures, Measuring, both, sweeping
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
@@ -80,7 +80,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     credentials = Credentials(orders.secret)
     admission = Admission(concurrency_max=settings.concurrency_max)
     measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
-    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches), measuring)
+    logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
+    telemetry = FrontTelemetry(logs, measuring)
     pool = Pool(
         limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
@@ -132,7 +133,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await server.drain(seconds)
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
-        telemetry.flush()
+        logs.flush()
         measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
         await sandboxes.close()
@@ -152,7 +153,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     data.empty_tmp()
     followers = Followers(
         {
-            "log": desk_work.journaling(journal, embedding(meter, totals, clock)),
+            "log": both(desk_work.journaling(journal), embedding(meter, totals, clock)),
             "measured": measures.handler,
             "defer": taking(queue, lambda: dispatcher.woken()),  # noqa: PLW0108  # made below
         }
@@ -197,7 +198,8 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    tasks.start(desk_work.sweep(deployments.collect_code, meter.sweep, recorder.sweep), "sweeping")
+    tasks.start(desk_work.sweep(deployments), "sweeping")
+    tasks.start(sweeping(meter.sweep, recorder.sweep), "sweeping what was measured")
 
     async def stop(seconds: float) -> None:
         await server.drain(seconds)

@@ -11,6 +11,7 @@ from ondol.core.catalog import Index, put
 from ondol.core.measuring import LATEST, UNITS, Tally, dimensions_of, points_of, points_of_level
 from ondol.core.totals import OTHERS, Totals, cumulated
 from ondol.meter import Series
+from ondol.model.errors import OutOfSpace
 from ondol.model.functions import Target
 from ondol.model.invocations import Report, Status
 from ondol.node import measuring as module
@@ -354,3 +355,32 @@ def test_functions_beyond_the_bound_are_counted_together():
         totals.add(sum_of(name, 1))
     counted = {name: total.outcomes["ok"] for _, name, total in totals.of_account(HOME[0])}
     assert counted == {"a": 2, "b": 1, OTHERS: 2}
+
+
+# What stands beside it ---------------------------------------------------------------------------------------------------
+async def test_what_comes_is_looked_at_once_it_is_kept():
+    seen = []
+
+    async def keep(link, value):
+        seen.append(("kept", value))
+        return "answer"
+
+    assert await module.both(keep, lambda value: seen.append(("looked at", value)))(None, 7) == "answer"
+    assert seen == [("kept", 7), ("looked at", 7)]
+
+
+@virtually
+async def test_a_room_that_cannot_be_swept_keeps_no_other_from_it_and_is_tried_again():
+    swept = []
+
+    async def full():
+        swept.append("full")
+        raise OutOfSpace("no room")
+
+    async def fine():
+        swept.append("fine")
+
+    sweeping = asyncio.create_task(module.sweeping(full, fine))
+    await asyncio.sleep(module.SWEEP_S * 2.5)
+    sweeping.cancel()
+    assert swept == ["full", "fine"] * 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from ondol.core.catalog import Index
+from ondol.core.deploy import Deployments
 from ondol.disk import write_whole
 from ondol.journal import Batch, Journal
 from ondol.model.errors import OndolError
@@ -38,8 +39,8 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -
     tasks.start(follow(), "following the store")
 
 
-def journaling(journal: Journal, *readers: Callable[[Sequence[Batch]], None]) -> Handler:
-    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]. `readers` see them, too."""
+def journaling(journal: Journal) -> Handler:
+    """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]."""
 
     async def take(_link: Link, value: Any) -> None:
         batches = [
@@ -50,8 +51,6 @@ def journaling(journal: Journal, *readers: Callable[[Sequence[Batch]], None]) ->
             await journal.append(batches)
         except OndolError as error:
             log.warning("%d log batches could not be kept: %s", len(batches), error)
-        for read in readers:
-            read(batches)
 
     return take
 
@@ -76,15 +75,14 @@ async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.
     return await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
 
 
-async def sweep(*works: Callable[[], Awaitable[object]]) -> None:
-    """Now and then, have every room remove what it need not keep."""
+async def sweep(deployments: Deployments) -> None:
+    """Remove code that nothing names, now and then."""
     while True:
         await asyncio.sleep(SWEEP_S)
-        for work in works:
-            try:
-                await work()
-            except OndolError as error:
-                log.warning("something old could not be swept: %s", error)
+        try:
+            await deployments.collect_code()
+        except OndolError as error:
+            log.warning("old code could not be swept: %s", error)
 
 
 def _read(path: Path) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,6 +21,7 @@ from ondol.core.catalog import Index
 from ondol.core.measuring import Level, Levels, Sum, Tally, counted_ms, observed, points_of, points_of_level
 from ondol.core.totals import Totals
 from ondol.meter import Meter
+from ondol.model.errors import OndolError
 from ondol.model.functions import Function, Target
 from ondol.model.invocations import Report, Status
 from ondol.model.records import Record
@@ -31,6 +32,7 @@ FLUSH_S: Final = 0.05
 SUMS_S: Final = 1.0
 AGAIN_S: Final = 1.0
 GAUGES_S: Final = 5.0
+SWEEP_S: Final = 600.0
 #: Calls looked at in one turn of the loop.
 CHUNK: Final = 500
 CALLS_MAX: Final = 100_000
@@ -177,6 +179,23 @@ class Measuring:
         return False
 
 
+class Logging(Protocol):
+    """The part that takes log events."""
+
+    @property
+    def log(self) -> Callable[..., None]: ...
+
+
+class FrontTelemetry:
+    """`ondol.telemetry.Telemetry` of two parts, without a call more between a caller and the part that answers."""
+
+    def __init__(self, logs: Logging, measuring: Measuring) -> None:
+        self.log = logs.log
+        self.waited = measuring.waited
+        self.settled = measuring.settled
+        self.throttled = measuring.throttled
+
+
 def record_row(target: Target, report: Report, queue_ms: float) -> tuple[Any, ...]:
     """A record as it travels: as cheap to make as can be."""
     function = target.function
@@ -215,6 +234,28 @@ def record_of(row: Sequence[Any]) -> Record:
 
 
 # The desk's half -------------------------------------------------------------------------------------------------------
+def both(handler: Handler, read: Callable[[Any], None]) -> Handler:
+    """Has what comes looked at by `read`, too, once the handler is done with it."""
+
+    async def take(link: Link, value: Any) -> Any:
+        answer = await handler(link, value)
+        read(value)
+        return answer
+
+    return take
+
+
+async def sweeping(*works: Callable[[], Awaitable[None]]) -> None:
+    """Now and then, have each room remove what it need not keep; until cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        for work in works:
+            try:
+                await work()
+            except OndolError as error:
+                log.warning("old metrics and records could not be swept: %s", error)
+
+
 class Measures:
     """Where all that is measured comes together: `handler` takes what fronts send, `observe` what the desk itself sees."""
 

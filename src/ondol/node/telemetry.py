@@ -1,4 +1,4 @@
-"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches; calls go to `node/measuring.py`.
+"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches.
 
 Bounded: what waits is at most EVENTS_MAX events and BYTES_MAX bytes; beyond that events are dropped, counted, and the count is
 written into the stream that lost them as soon as there is room again. A flush costs one cast, not one per event.
@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from ondol.model.functions import Target
 from ondol.model.invocations import LogEvent, Report
-from ondol.node.measuring import Measuring
 
 FLUSH_S: Final = 0.05
 EVENTS_MAX: Final = 200_000
@@ -27,9 +26,8 @@ Place = tuple[str, str, str, str]
 class BatchedTelemetry:
     """Gathers; `send` (a cast to the desk) answers whether it could take the batch."""
 
-    def __init__(self, send: Callable[[list[Any]], bool], measuring: Measuring | None = None) -> None:
+    def __init__(self, send: Callable[[list[Any]], bool]) -> None:
         self._send = send
-        self._measuring = measuring
         self._waiting: dict[Place, list[tuple[int, str]]] = {}
         self._events = 0
         self._bytes = 0
@@ -51,21 +49,14 @@ class BatchedTelemetry:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
-    def waited(self, invocation: str, seconds: float) -> None:
-        if self._measuring is not None:
-            self._measuring.waited(invocation, seconds)
-
     def settled(self, target: Target, report: Report) -> None:
-        """Metrics and the record; the log lines have been written by the environment."""
-        if self._measuring is not None:
-            self._measuring.settled(target, report)
+        """Not this part's: see `FrontTelemetry` in node/measuring.py."""
 
     def throttled(self, account: str, region: str, function: str) -> None:
-        if self._measuring is not None:
-            self._measuring.throttled(account, region, function)
+        """As `settled`."""
 
     def flush(self) -> None:
-        """Send the log events that wait; try again later when the desk is away."""
+        """Send what waits; try again later when the desk is away."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
