@@ -32,7 +32,7 @@ _SIGN: Final = '"CloudWatchMetrics"'
 
 
 def embedding(meter: Meter, totals: Totals, clock: Clock) -> Callable[[Sequence[Any]], None]:
-    """Reads a front's log batches for metrics, which go to the meter: [account, region, group, stream, [[at_ms, message], …]]."""
+    """Reads log batches for metrics, which go to the meter: [account, region, group, stream, [[at_ms, message], …]]."""
 
     def read(batches: Sequence[Any]) -> None:
         now_s = clock.wall_s()
