@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ondol.model.errors import OutOfSpace
 from ondol.model.invocations import Status
 from ondol.recorders import sqlite as module
 from ondol.recorders.sqlite import RecorderLimits, SqliteRecorder
@@ -36,6 +37,21 @@ class TestSqliteRecorder(RecorderSuite):
         assert recorder.add([record(str(n)) for n in range(15)]) == 5
         assert recorder.dropped == 5
         assert ids(await recorder.find(*HOME))[-1] == "0"
+
+    async def test_what_cannot_be_written_waits_within_its_bound_and_is_written_once(self, recorder, monkeypatch, reopen):
+        write = recorder._database.write
+
+        async def full(job):
+            raise OutOfSpace("no space is left")
+
+        monkeypatch.setattr(module, "PENDING_MAX", 3)
+        monkeypatch.setattr(recorder._database, "write", full)
+        recorder.add([record("1"), record("2")])
+        with pytest.raises(OutOfSpace):
+            await recorder.find(*HOME)
+        assert recorder.add([record("3"), record("4")]) == 1
+        monkeypatch.setattr(recorder._database, "write", write)
+        assert ids(await (await reopen()).find(*HOME)) == ["3", "2", "1"]
 
 
 async def test_the_newest_stay_when_there_are_too_many(tmp_path):

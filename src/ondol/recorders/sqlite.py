@@ -58,6 +58,8 @@ class SqliteRecorder:
         self._pending: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Held while something is being written: whoever reads waits for what was added before.
+        self._writing = asyncio.Lock()
         #: Records that could not be kept since the start.
         self.dropped = 0
 
@@ -149,9 +151,12 @@ class SqliteRecorder:
 
     async def _flush(self) -> None:
         """Write what waits; what cannot be written waits on."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
+        async with self._writing:
+            pending, self._pending = self._pending, []
+            if pending:
+                await self._write(pending)
+
+    async def _write(self, pending: list[Record]) -> None:
         try:
             await self._database.write(lambda connection: _add(connection, pending, self._limits.records_max))
         except OndolError:
