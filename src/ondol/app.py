@@ -6,6 +6,7 @@ registered by being imported, and no other module names an implementation.
 
 from __future__ import annotations
 
+import functools
 import random
 import socket
 import sys
@@ -17,6 +18,7 @@ from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import SystemClock
+from ondol.config import Settings
 from ondol.contracts.aws import AwsContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
@@ -63,6 +65,7 @@ from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.sinks.otel import OtelSink
 from ondol.stores.sqlite import SqliteStore
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
@@ -147,7 +150,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     data = children.places(settings.data)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
-    measures = Measures(meter=meter, recorder=recorder, totals=totals, index=index, clock=clock)
+    measures = Measures(meter, recorder, totals, sinks_of(settings, totals), index=index, clock=clock)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
@@ -207,10 +210,16 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for room in (helper, journal, meter, recorder, queue, store):
+        for room in (helper, journal, measures, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
+
+
+def sinks_of(settings: Settings, totals: Totals) -> list[OtelSink]:
+    """What records are sent on to."""
+    lose = functools.partial(totals.lose, "spans")
+    return [OtelSink(settings.otel_endpoint, lose=lose)] if settings.otel_endpoint else []
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ondol.testing.collector import Collector
 from ondol.testing.node import ended, running_node, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -134,6 +135,22 @@ def test_a_callers_trace_reaches_the_function_and_its_record(node, aws, deploy):
         found = "SELECT rest FROM records WHERE invocation = ?"
         (rest,) = until(lambda: records.execute(found, (request_id,)).fetchone())
     assert AMAZON in msgspec.msgpack.decode(rest)
+
+
+def test_spans_reach_a_collector(possible):
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    collector = Collector()
+    try:
+        with running_node("--otel-endpoint", collector.url) as node:
+            node.put_web(
+                "site", {"app.py": "def app(environ, start):\n    start('200 OK', [])\n    return [b'x']\n"}, "app:app"
+            )
+            assert node.http("GET", "/fn/site/", headers={"traceparent": W3C}).headers["traceparent"] == W3C
+            until(lambda: {span.name for span in collector.spans} >= {"site", "load"})
+            (span,) = [span for span in collector.spans if span.name == "site"]
+            assert (span.trace_id.hex(), span.parent_span_id.hex()) == (W3C[3:35], W3C[36:52])
+    finally:
+        collector.close()
 
 
 def test_metrics_and_records_outlive_the_node(possible):

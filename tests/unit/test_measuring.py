@@ -283,15 +283,21 @@ class Kept:
     """A meter and a recorder that remember."""
 
     def __init__(self):
-        self.points, self.records = [], []
+        self.points, self.records, self.sent = [], [], []
 
     def add(self, what):
         (self.points if what and hasattr(what[0], "summary") else self.records).extend(what)
         return 0
 
+    def take(self, records):
+        self.sent += records
+
+    async def close(self):
+        self.sent.append("closed")
+
 
 def measures(kept, *targets):
-    return Measures(meter=kept, recorder=kept, totals=Totals(), index=index_of(*targets), clock=VirtualClock())
+    return Measures(kept, kept, Totals(), [kept], index=index_of(*targets), clock=VirtualClock())
 
 
 def test_what_a_front_sends_becomes_points_totals_and_records():
@@ -300,14 +306,12 @@ def test_what_a_front_sends_becomes_points_totals_and_records():
     tally = Tally()
     tally.add(a_target(), a_report(), (1, 1, 1))
     taken = tally.take()
-    seen = []
-    desk.listeners.append(seen.extend)
     desk.take(
         Measured(sums=taken.sums, levels=taken.levels, records=[record_row(a_target(), a_report(), 0.0)], lost={"calls": 2})
     )
     assert Series(*HOME, "", "concurrency_unreserved", (), "count") in {p.series for p in kept.points}
     assert [each.invocation for each in kept.records] == ["i"]
-    assert seen == kept.records
+    assert kept.sent == kept.records
     assert desk._totals.lost["calls"] == 2
 
 

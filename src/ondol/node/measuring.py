@@ -256,17 +256,31 @@ async def sweeping(*works: Callable[[], Awaitable[None]]) -> None:
                 log.warning("old metrics and records could not be swept: %s", error)
 
 
-class Measures:
-    """Where all that is measured comes together: `handler` takes what fronts send, `observe` what the desk itself sees."""
+class Sink(Protocol):
+    """Somewhere that records are sent on to."""
 
-    def __init__(self, *, meter: Meter, recorder: Recorder, totals: Totals, index: Index, clock: Clock) -> None:
+    def take(self, records: Sequence[Record]) -> None:
+        """Never blocks, never raises."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Measures:
+    """Where all that is measured comes together: `handler` takes what fronts send, `observe` what the desk itself sees.
+
+    `sinks` are sent every record; they are closed here, meter and recorder by who made them.
+    """
+
+    def __init__(
+        self, meter: Meter, recorder: Recorder, totals: Totals, sinks: Sequence[Sink] = (), *, index: Index, clock: Clock
+    ) -> None:
         self._meter = meter
         self._recorder = recorder
         self._totals = totals
         self._index = index
         self._clock = clock
-        #: Told of every batch of records.
-        self.listeners: list[Callable[[Sequence[Record]], None]] = []
+        self._sinks = sinks
 
     def observe(self, account: str, region: str, function: str, name: str, value: float) -> None:
         """One value of one function (its opaque id). `name`: a key of `core.measuring.UNITS`, KeyError for others.
@@ -294,8 +308,12 @@ class Measures:
         if measured.records:
             records = [record_of(row) for row in measured.records]
             totals.lose("records", self._recorder.add(records))
-            for listener in self.listeners:
-                listener(records)
+            for sink in self._sinks:
+                sink.take(records)
+
+    async def close(self) -> None:
+        for sink in self._sinks:
+            await sink.close()
 
     @property
     def handler(self) -> Handler:
