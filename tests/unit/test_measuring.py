@@ -15,7 +15,7 @@ from ondol.model.errors import OutOfSpace
 from ondol.model.functions import Target
 from ondol.model.invocations import Report, Status
 from ondol.node import measuring as module
-from ondol.node.measuring import Measured, Measures, Measuring, record_of, record_row
+from ondol.node.measuring import Measured, Measures, Measuring, record_of
 from ondol.store import Change
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import a_target, virtually
@@ -126,7 +126,7 @@ class Desk:
         return sum(sum(each.outcomes.values()) for measured in self.came for each in measured.sums)
 
     def records(self):
-        return [record_of(row) for measured in self.came for row in measured.records]
+        return [record for measured in self.came for record in measured.records]
 
     def lost(self):
         return {what: count for measured in self.came for what, count in measured.lost.items()}
@@ -182,7 +182,7 @@ async def test_a_record_is_what_the_report_was():
     assert (record.queue_ms, record.start_ms, record.handler_ms) == (2.5, 100.0, 10.0)
     assert record.started_ms == (MINUTE_S + 5) * 1000 - 110
     assert record.ended_ms == (MINUTE_S + 5) * 1000
-    assert record_of(record_row(target, report, 2.5)) == record
+    assert record_of(target, report, 2.5) == record
     measuring.settled(target, report)
     measuring.flush()
     assert desk.records()[-1].queue_ms == 0
@@ -307,7 +307,7 @@ def test_what_a_front_sends_becomes_points_totals_and_records():
     tally.add(a_target(), a_report(), (1, 1, 1))
     taken = tally.take()
     desk.take(
-        Measured(sums=taken.sums, levels=taken.levels, records=[record_row(a_target(), a_report(), 0.0)], lost={"calls": 2})
+        Measured(sums=taken.sums, levels=taken.levels, records=[record_of(a_target(), a_report(), 0.0)], lost={"calls": 2})
     )
     assert Series(*HOME, "", "concurrency_unreserved", (), "count") in {p.series for p in kept.points}
     assert [each.invocation for each in kept.records] == ["i"]

@@ -23,7 +23,7 @@ from ondol.core.totals import Totals
 from ondol.meter import Meter
 from ondol.model.errors import OndolError
 from ondol.model.functions import Function, Target
-from ondol.model.invocations import Report, Status
+from ondol.model.invocations import Report
 from ondol.model.records import Record
 from ondol.node.link import Handler, Link
 from ondol.recorder import Recorder
@@ -47,11 +47,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Measured:
-    """What a front sends. `records` are rows of `record_row`; `lost` is by what was lost."""
+    """What a front sends. `lost` is by what was lost."""
 
     sums: list[Sum] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
-    records: list[Any] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
     gauges: dict[str, float] | None = None
 
@@ -75,7 +75,7 @@ class Measuring:
         #: Milliseconds that invocations under way had to wait, by their ids.
         self._waited: dict[str, float] = {}
         self._tally = Tally()
-        self._records: list[Any] = []
+        self._records: list[Record] = []
         self._lost: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._sums_at_s = 0.0
@@ -151,7 +151,7 @@ class Measuring:
             queue_ms = waited_ms(report.invocation, 0.0)
             if room > 0:
                 room -= 1
-                records.append(record_row(target, report, queue_ms))
+                records.append(record_of(target, report, queue_ms))
             else:
                 self._lost["records"] += 1
         if self._throttled:
@@ -196,40 +196,27 @@ class FrontTelemetry:
         self.throttled = measuring.throttled
 
 
-def record_row(target: Target, report: Report, queue_ms: float) -> tuple[Any, ...]:
-    """A record as it travels: as cheap to make as can be."""
-    function = target.function
-    return (
-        report.invocation, function.account, function.region, function.id, function.name, report.revision, report.version,
-        target.qualifier, report.status.value, report.ended_s, report.init_ms, counted_ms(report), report.memory_mib,
-        report.memory_peak_mib, report.exit_status, report.trace, queue_ms,
-    )  # fmt: skip
-
-
-def record_of(row: Sequence[Any]) -> Record:
-    """What `record_row` was made of."""
-    (
-        invocation, account, region, function, name, revision, version, qualifier, status, ended_s, start_ms, handler_ms,
-        memory_mib, memory_peak_mib, exit_status, trace, queue_ms,
-    ) = row  # fmt: skip
+def record_of(target: Target, report: Report, queue_ms: float) -> Record:
+    """What is kept of a call."""
+    function, handler_ms = target.function, counted_ms(report)
     return Record(
-        invocation=invocation,
-        account=account,
-        region=region,
-        function=function,
-        name=name,
-        revision=revision,
-        version=version,
-        qualifier=qualifier,
-        status=Status(status),
-        started_ms=int(ended_s * 1000 - (start_ms or 0.0) - handler_ms),
+        invocation=report.invocation,
+        account=function.account,
+        region=function.region,
+        function=function.id,
+        name=function.name,
+        revision=report.revision,
+        version=report.version,
+        qualifier=target.qualifier,
+        status=report.status,
+        started_ms=int(report.ended_s * 1000 - (report.init_ms or 0.0) - handler_ms),
         queue_ms=queue_ms,
-        start_ms=start_ms,
+        start_ms=report.init_ms,
         handler_ms=handler_ms,
-        memory_mib=memory_mib,
-        memory_peak_mib=memory_peak_mib,
-        exit_status=exit_status,
-        trace=trace,
+        memory_mib=report.memory_mib,
+        memory_peak_mib=report.memory_peak_mib,
+        exit_status=report.exit_status,
+        trace=report.trace,
     )
 
 
@@ -306,10 +293,9 @@ class Measures:
         if measured.gauges is not None:
             totals.gauges = measured.gauges
         if measured.records:
-            records = [record_of(row) for row in measured.records]
-            totals.lose("records", self._recorder.add(records))
+            totals.lose("records", self._recorder.add(measured.records))
             for sink in self._sinks:
-                sink.take(records)
+                sink.take(measured.records)
 
     async def close(self) -> None:
         for sink in self._sinks:
