@@ -6,6 +6,7 @@ registered by being imported, and no other module names an implementation.
 
 from __future__ import annotations
 
+import functools
 import random
 import socket
 import sys
@@ -18,6 +19,7 @@ from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import Clock, SteadyClock, SystemClock
+from ondol.config import Settings
 from ondol.contracts.aws import AwsContract
 from ondol.contracts.aws_json import AwsJsonContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
@@ -61,7 +63,7 @@ from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
 from ondol.node.journaling import Journaling
 from ondol.node.link import Handler
-from ondol.node.measuring import Measures, Measuring
+from ondol.node.measuring import FrontTelemetry, Measures, Measuring, both
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
@@ -72,6 +74,7 @@ from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.sinks.otel import OtelSink
 from ondol.stores.sqlite import SqliteStore
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
@@ -89,7 +92,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     credentials = Credentials(orders.secret)
     admission = Admission(concurrency_max=settings.concurrency_max)
     measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
-    telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches), measuring)
+    logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
+    telemetry = FrontTelemetry(logs, measuring)
     pool = Pool(
         limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
@@ -141,7 +145,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await server.drain(seconds)
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
-        telemetry.flush()
+        logs.flush()
         measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
         await sandboxes.close()
@@ -156,12 +160,12 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     steady = SteadyClock(clock)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
-    measures = Measures(meter=meter, recorder=recorder, totals=totals, index=index, clock=clock)
+    measures = Measures(meter, recorder, totals, sinks_of(settings, totals), index=index, clock=clock)
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    journaling = Journaling(journal, clock, embedding(meter, totals, clock))
-    handlers = {"log": journaling.take, "measured": measures.handler}
+    logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
+    handlers = {"log": logged, "measured": measures.handler}
     followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -212,7 +216,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for room in (helper, journal, meter, recorder, queue, store):
+        for room in (helper, journal, measures, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
@@ -236,6 +240,12 @@ def dispatching(
     )
     index.listeners.append(dispatcher.follow)
     return followers, dispatcher
+
+
+def sinks_of(settings: Settings, totals: Totals) -> list[OtelSink]:
+    """What records are sent on to."""
+    lose = functools.partial(totals.lose, "spans")
+    return [OtelSink(settings.otel_endpoint, lose=lose)] if settings.otel_endpoint else []
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:

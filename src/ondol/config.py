@@ -50,6 +50,7 @@ class Settings:
     public_hosts: tuple[str, ...]
     drain_s: float
     log_level: str
+    otel_endpoint: str
 
     @property
     def host(self) -> str:
@@ -182,6 +183,15 @@ def _number(low: float, high: float, kind: Callable[[Any], float], what: str) ->
         return number
 
     return parse
+
+
+def _url(value: Any) -> str:
+    """An address of HTTP; "" for none."""
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value, re.ASCII):
+        raise ValueError("expected an address such as http://127.0.0.1:4318")
+    return value
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
@@ -318,6 +328,14 @@ SPECS: Final[tuple[Spec, ...]] = (
         default=lambda: "info",
         default_text="info",
         choices=("debug", "info", "warning", "error"),
+    ),
+    Spec(
+        name="otel_endpoint",
+        doc="Where an OpenTelemetry collector takes spans of invocations, over OTLP/HTTP. Needs the extra `ondol[otel]`.",
+        form="URL",
+        parse=_url,
+        default=lambda: "",
+        default_text="none",
     ),
 )
 

@@ -7,6 +7,7 @@ import pytest
 from ondol.meter import HOURS_S, MINUTES_S
 from ondol.meters import sqlite as module
 from ondol.meters.sqlite import MeterLimits, SqliteMeter
+from ondol.model.errors import OutOfSpace
 from ondol.testing.clock import VirtualClock
 from ondol.testing.suites.meter import HOME, MeterSuite, point, series, sums
 
@@ -82,6 +83,23 @@ class TestSqliteMeter(MeterSuite):
         assert meter.add([point(series(f"m{n}"), clock.wall_s(), 1) for n in range(15)]) == 5
         assert meter.dropped == 5
         assert len(await meter.series(*HOME)) == 10
+
+    async def test_what_cannot_be_written_waits_and_is_written_once(self, meter, clock, monkeypatch, reopen):
+        now_s = clock.wall_s() // 60 * 60
+        write = meter._database.write
+
+        async def full(job):
+            raise OutOfSpace("no space is left")
+
+        monkeypatch.setattr(meter._database, "write", full)
+        meter.add([point(series(), now_s, 1)])
+        with pytest.raises(OutOfSpace):
+            await sums(meter, series(), now_s, now_s + 60)
+        meter.add([point(series(), now_s, 2), point(series("other"), now_s, 5)])
+        monkeypatch.setattr(meter._database, "write", write)
+        again = await reopen()
+        assert await sums(again, series(), now_s, now_s + 60) == [(0, 3)]
+        assert await sums(again, series("other"), now_s, now_s + 60) == [(0, 5)]
 
 
 class TestBounds:

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from ondol.core.totals import Totals
 from ondol.dialects.aws import embedded
 from ondol.dialects.aws.embedded import embedding, points_of
-from ondol.journal import Batch
 from ondol.meter import Series
-from ondol.model.invocations import LogEvent
 from ondol.testing.clock import VirtualClock
 
 HOME = ("000000000000", "here-1")
@@ -116,7 +114,7 @@ class Meter:
 def test_log_batches_are_read_for_metrics_and_what_is_lost_is_counted():
     meter, totals = Meter(), Totals()
     read = embedding(meter, totals, VirtualClock(wall_s=NOW_S))
-    events = [LogEvent(int(NOW_S * 1000), text) for text in ("hello\n", line("m", m=1) + "\n", '{"a": 1}')]
-    read([Batch(*HOME, "/aws/lambda/f", "s", events)])
+    events = [[int(NOW_S * 1000), text] for text in ("hello\n", line("m", m=1) + "\n", '{"a": 1}')]
+    read([[*HOME, "/aws/lambda/f", "s", events]])
     assert [p.series.name for p in meter.points] == ["m"]
     assert totals.lost == {"metrics": 1}

@@ -11,10 +11,11 @@ from ondol.core.catalog import Index, put
 from ondol.core.measuring import LATEST, UNITS, Tally, dimensions_of, points_of, points_of_level
 from ondol.core.totals import OTHERS, Totals, cumulated
 from ondol.meter import Series
+from ondol.model.errors import OutOfSpace
 from ondol.model.functions import Target
 from ondol.model.invocations import Report, Status
 from ondol.node import measuring as module
-from ondol.node.measuring import Measured, Measures, Measuring, record_of, record_row
+from ondol.node.measuring import Measured, Measures, Measuring, record_of
 from ondol.store import Change
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import a_target, virtually
@@ -125,7 +126,7 @@ class Desk:
         return sum(sum(each.outcomes.values()) for measured in self.came for each in measured.sums)
 
     def records(self):
-        return [record_of(row) for measured in self.came for row in measured.records]
+        return [record for measured in self.came for record in measured.records]
 
     def lost(self):
         return {what: count for measured in self.came for what, count in measured.lost.items()}
@@ -181,7 +182,7 @@ async def test_a_record_is_what_the_report_was():
     assert (record.queue_ms, record.start_ms, record.handler_ms) == (2.5, 100.0, 10.0)
     assert record.started_ms == (MINUTE_S + 5) * 1000 - 110
     assert record.ended_ms == (MINUTE_S + 5) * 1000
-    assert record_of(record_row(target, report, 2.5)) == record
+    assert record_of(target, report, 2.5) == record
     measuring.settled(target, report)
     measuring.flush()
     assert desk.records()[-1].queue_ms == 0
@@ -282,15 +283,21 @@ class Kept:
     """A meter and a recorder that remember."""
 
     def __init__(self):
-        self.points, self.records = [], []
+        self.points, self.records, self.sent = [], [], []
 
     def add(self, what):
         (self.points if what and hasattr(what[0], "summary") else self.records).extend(what)
         return 0
 
+    def take(self, records):
+        self.sent += records
+
+    async def close(self):
+        self.sent.append("closed")
+
 
 def measures(kept, *targets):
-    return Measures(meter=kept, recorder=kept, totals=Totals(), index=index_of(*targets), clock=VirtualClock())
+    return Measures(kept, kept, Totals(), [kept], index=index_of(*targets), clock=VirtualClock())
 
 
 def test_what_a_front_sends_becomes_points_totals_and_records():
@@ -299,14 +306,12 @@ def test_what_a_front_sends_becomes_points_totals_and_records():
     tally = Tally()
     tally.add(a_target(), a_report(), (1, 1, 1))
     taken = tally.take()
-    seen = []
-    desk.listeners.append(seen.extend)
     desk.take(
-        Measured(sums=taken.sums, levels=taken.levels, records=[record_row(a_target(), a_report(), 0.0)], lost={"calls": 2})
+        Measured(sums=taken.sums, levels=taken.levels, records=[record_of(a_target(), a_report(), 0.0)], lost={"calls": 2})
     )
     assert Series(*HOME, "", "concurrency_unreserved", (), "count") in {p.series for p in kept.points}
     assert [each.invocation for each in kept.records] == ["i"]
-    assert seen == kept.records
+    assert kept.sent == kept.records
     assert desk._totals.lost["calls"] == 2
 
 
@@ -354,3 +359,15 @@ def test_functions_beyond_the_bound_are_counted_together():
         totals.add(sum_of(name, 1))
     counted = {name: total.outcomes["ok"] for _, name, total in totals.of_account(HOME[0])}
     assert counted == {"a": 2, "b": 1, OTHERS: 2}
+
+
+# What stands beside it ---------------------------------------------------------------------------------------------------
+async def test_what_comes_is_looked_at_once_it_is_kept():
+    seen = []
+
+    async def keep(link, value):
+        seen.append(("kept", value))
+        return "answer"
+
+    assert await module.both(keep, lambda value: seen.append(("looked at", value)))(None, 7) == "answer"
+    assert seen == [("kept", 7), ("looked at", 7)]

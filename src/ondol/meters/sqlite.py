@@ -65,6 +65,8 @@ class SqliteMeter:
         self._pending: Pending = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Held while something is being written: whoever reads waits for what was added before.
+        self._writing = asyncio.Lock()
         #: Series already known, to look none up twice. A hint only: the writer finds out when one has gone.
         self._known: dict[Series, int] = {}
         #: Points that could not be kept since the start: too old, too many, or of one series too many.
@@ -161,9 +163,12 @@ class SqliteMeter:
 
     async def _flush(self) -> None:
         """Write what waits. What cannot be written waits on, merged with what came meanwhile."""
-        pending, self._pending = self._pending, {}
-        if not pending:
-            return
+        async with self._writing:
+            pending, self._pending = self._pending, {}
+            if pending:
+                await self._write(pending)
+
+    async def _write(self, pending: Pending) -> None:
         known = self._known
         try:
             found, lost = await self._database.write(lambda connection: _write(connection, pending, known, self._limits))

@@ -1,14 +1,17 @@
-"""A record: what is kept of one invocation. Payloads are no part of it."""
+"""A record: what is kept of one invocation. Payloads are no part of it.
+
+One is made for every call, and they travel and are kept by the thousand: a struct that is written down as an array. So members
+are only ever added at the end, with a default.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ondol.model.invocations import Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True, array_like=True):
     """One attempt: a deferred call that is tried again leaves one record per try, with the same `invocation`."""
 
     invocation: str

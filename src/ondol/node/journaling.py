@@ -7,7 +7,6 @@ that can be kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ondol.clock import Clock
@@ -29,10 +28,8 @@ log = logging.getLogger(__name__)
 class Journaling:
     """Takes a front's log batches: [account, region, group, stream, [[at_ms, message], …]]."""
 
-    def __init__(self, journal: Journal, clock: Clock, *readers: Callable[[Sequence[Batch]], None]) -> None:
-        """`readers` see every batch, whether it can be kept or not."""
+    def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal = journal
-        self._readers = readers
         self._clock = clock
         self._lost: dict[_Place, int] = {}
         self._warned_s = float("-inf")
@@ -43,8 +40,6 @@ class Journaling:
             Batch(account, region, group, stream, [LogEvent(at_ms, message) for at_ms, message in events])
             for account, region, group, stream, events in value
         ]
-        for read in self._readers:
-            read(batches)
         try:
             await self._journal.append(batches)
         except OndolError as error:

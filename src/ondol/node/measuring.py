@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,7 +22,7 @@ from ondol.core.measuring import Level, Levels, Sum, Tally, counted_ms, observed
 from ondol.core.totals import Totals
 from ondol.meter import Meter
 from ondol.model.functions import Function, Target
-from ondol.model.invocations import Report, Status
+from ondol.model.invocations import Report
 from ondol.model.records import Record
 from ondol.node.link import Handler, Link
 from ondol.recorder import Recorder
@@ -31,6 +31,7 @@ FLUSH_S: Final = 0.05
 SUMS_S: Final = 1.0
 AGAIN_S: Final = 1.0
 GAUGES_S: Final = 5.0
+SWEEP_S: Final = 600.0
 #: Calls looked at in one turn of the loop.
 CHUNK: Final = 500
 CALLS_MAX: Final = 100_000
@@ -45,11 +46,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Measured:
-    """What a front sends. `records` are rows of `record_row`; `lost` is by what was lost."""
+    """What a front sends. `lost` is by what was lost."""
 
     sums: list[Sum] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
-    records: list[Any] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
     gauges: dict[str, float] | None = None
 
@@ -73,7 +74,7 @@ class Measuring:
         #: Milliseconds that invocations under way had to wait, by their ids.
         self._waited: dict[str, float] = {}
         self._tally = Tally()
-        self._records: list[Any] = []
+        self._records: list[Record] = []
         self._lost: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._sums_at_s = 0.0
@@ -149,7 +150,7 @@ class Measuring:
             queue_ms = waited_ms(report.invocation, 0.0)
             if room > 0:
                 room -= 1
-                records.append(record_row(target, report, queue_ms))
+                records.append(record_of(target, report, queue_ms))
             else:
                 self._lost["records"] += 1
         if self._throttled:
@@ -177,55 +178,84 @@ class Measuring:
         return False
 
 
-def record_row(target: Target, report: Report, queue_ms: float) -> tuple[Any, ...]:
-    """A record as it travels: as cheap to make as can be."""
-    function = target.function
-    return (
-        report.invocation, function.account, function.region, function.id, function.name, report.revision, report.version,
-        target.qualifier, report.status.value, report.ended_s, report.init_ms, counted_ms(report), report.memory_mib,
-        report.memory_peak_mib, report.exit_status, report.trace, queue_ms,
-    )  # fmt: skip
+class Logging(Protocol):
+    """The part that takes log events."""
+
+    @property
+    def log(self) -> Callable[..., None]: ...
 
 
-def record_of(row: Sequence[Any]) -> Record:
-    """What `record_row` was made of."""
-    (
-        invocation, account, region, function, name, revision, version, qualifier, status, ended_s, start_ms, handler_ms,
-        memory_mib, memory_peak_mib, exit_status, trace, queue_ms,
-    ) = row  # fmt: skip
+class FrontTelemetry:
+    """`ondol.telemetry.Telemetry` of two parts, without a call more between a caller and the part that answers."""
+
+    def __init__(self, logs: Logging, measuring: Measuring) -> None:
+        self.log = logs.log
+        self.waited = measuring.waited
+        self.settled = measuring.settled
+        self.throttled = measuring.throttled
+
+
+def record_of(target: Target, report: Report, queue_ms: float) -> Record:
+    """What is kept of a call."""
+    function, handler_ms = target.function, counted_ms(report)
     return Record(
-        invocation=invocation,
-        account=account,
-        region=region,
-        function=function,
-        name=name,
-        revision=revision,
-        version=version,
-        qualifier=qualifier,
-        status=Status(status),
-        started_ms=int(ended_s * 1000 - (start_ms or 0.0) - handler_ms),
+        invocation=report.invocation,
+        account=function.account,
+        region=function.region,
+        function=function.id,
+        name=function.name,
+        revision=report.revision,
+        version=report.version,
+        qualifier=target.qualifier,
+        status=report.status,
+        started_ms=int(report.ended_s * 1000 - (report.init_ms or 0.0) - handler_ms),
         queue_ms=queue_ms,
-        start_ms=start_ms,
+        start_ms=report.init_ms,
         handler_ms=handler_ms,
-        memory_mib=memory_mib,
-        memory_peak_mib=memory_peak_mib,
-        exit_status=exit_status,
-        trace=trace,
+        memory_mib=report.memory_mib,
+        memory_peak_mib=report.memory_peak_mib,
+        exit_status=report.exit_status,
+        trace=report.trace,
     )
 
 
 # The desk's half -------------------------------------------------------------------------------------------------------
-class Measures:
-    """Where all that is measured comes together: `handler` takes what fronts send, `observe` what the desk itself sees."""
+def both(handler: Handler, read: Callable[[Any], None]) -> Handler:
+    """Has what comes looked at by `read`, too, once the handler is done with it."""
 
-    def __init__(self, *, meter: Meter, recorder: Recorder, totals: Totals, index: Index, clock: Clock) -> None:
+    async def take(link: Link, value: Any) -> Any:
+        answer = await handler(link, value)
+        read(value)
+        return answer
+
+    return take
+
+
+class Sink(Protocol):
+    """Somewhere that records are sent on to."""
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Never blocks, never raises."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Measures:
+    """Where all that is measured comes together: `handler` takes what fronts send, `observe` what the desk itself sees.
+
+    `sinks` are sent every record; they are closed here, meter and recorder by who made them.
+    """
+
+    def __init__(
+        self, meter: Meter, recorder: Recorder, totals: Totals, sinks: Sequence[Sink] = (), *, index: Index, clock: Clock
+    ) -> None:
         self._meter = meter
         self._recorder = recorder
         self._totals = totals
         self._index = index
         self._clock = clock
-        #: Told of every batch of records.
-        self.listeners: list[Callable[[Sequence[Record]], None]] = []
+        self._sinks = sinks
 
     def observe(self, account: str, region: str, function: str, name: str, value: float) -> None:
         """One value of one function (its opaque id). `name`: a key of `core.measuring.UNITS`, KeyError for others.
@@ -251,10 +281,13 @@ class Measures:
         if measured.gauges is not None:
             totals.gauges = measured.gauges
         if measured.records:
-            records = [record_of(row) for row in measured.records]
-            totals.lose("records", self._recorder.add(records))
-            for listener in self.listeners:
-                listener(records)
+            totals.lose("records", self._recorder.add(measured.records))
+            for sink in self._sinks:
+                sink.take(measured.records)
+
+    async def close(self) -> None:
+        for sink in self._sinks:
+            await sink.close()
 
     @property
     def handler(self) -> Handler:

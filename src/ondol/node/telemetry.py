@@ -1,4 +1,4 @@
-"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches; calls go to `node/measuring.py`.
+"""The front's Telemetry: log events are gathered and sent to the desk's journal in batches.
 
 Bounded: what waits is at most EVENTS_MAX events and BYTES_MAX bytes; beyond that events are dropped, counted, and the count is
 written into the stream that lost them as soon as there is room again. A flush costs one cast, not one per event; a flood goes
@@ -12,9 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ondol.model.functions import Target
-from ondol.model.invocations import LogEvent, Report
-from ondol.node.measuring import Measuring
+from ondol.model.invocations import LogEvent
 from ondol.telemetry import LogPlace
 
 FLUSH_S: Final = 0.05
@@ -30,9 +28,8 @@ AGAIN_S: Final = 1.0
 class BatchedTelemetry:
     """Gathers; `send` (a cast to the desk) answers whether it could take the batch."""
 
-    def __init__(self, send: Callable[[list[Any]], bool], measuring: Measuring | None = None) -> None:
+    def __init__(self, send: Callable[[list[Any]], bool]) -> None:
         self._send = send
-        self._measuring = measuring
         self._waiting: dict[LogPlace, list[LogEvent]] = {}
         self._events = 0
         self._bytes = 0
@@ -57,19 +54,6 @@ class BatchedTelemetry:
             self._bytes += len(event[1])
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._go_on)
-
-    def waited(self, invocation: str, seconds: float) -> None:
-        if self._measuring is not None:
-            self._measuring.waited(invocation, seconds)
-
-    def settled(self, target: Target, report: Report) -> None:
-        """Metrics and the record; the log lines have been written by the environment."""
-        if self._measuring is not None:
-            self._measuring.settled(target, report)
-
-    def throttled(self, account: str, region: str, function: str) -> None:
-        if self._measuring is not None:
-            self._measuring.throttled(account, region, function)
 
     def flush(self) -> None:
         """Send all that waits; try again later when the desk is away."""

@@ -1,9 +1,11 @@
 """Records in one SQLite file: `ondol.recorder.Recorder` for one node.
 
-Records are gathered in memory and written every FLUSH_S in one transaction: a process that is killed loses at most that much.
-Finding writes first, so it sees every record that was added.
+Records are gathered in memory and written every FLUSH_S in one transaction, as blocks: a process that is killed loses at most
+that much. Finding writes first, so it sees every record that was added; it opens the blocks that may hold what is looked for,
+newest first, until it has enough.
 
-Bounds: PENDING_MAX records in memory; `RecorderLimits` of count and age on disk (`sweep`).
+Bounds: PENDING_MAX records in memory; `RecorderLimits` of count and age on disk. What is one too many goes with its block when
+something is written, what is too old when `sweep` is called.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +34,15 @@ FLUSH_S: Final = 1.0
 #: Records in memory: at the first bound they are written early, at the second new ones are not taken.
 PENDING_EARLY: Final = 10_000
 PENDING_MAX: Final = 100_000
-#: Records that one `find` may answer, and that one job of `sweep` removes.
+#: Records in a block at most; a record's place is its block's times this, and its number in the block.
+BLOCK_MAX: Final = 1_000
+#: Records that one `find` may answer; blocks that one job of `sweep` removes.
 FOUND_MAX: Final = 1_000
-SWEPT_MAX: Final = 2_000
+SWEPT_MAX: Final = 200
 
+_FOREVER_MS: Final = 2**62
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
+_decode = msgspec.msgpack.Decoder(list[Record]).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,8 @@ class SqliteRecorder:
         self._pending: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Held while something is being written: whoever reads waits for what was added before.
+        self._writing = asyncio.Lock()
         #: Records that could not be kept since the start.
         self.dropped = 0
 
@@ -84,33 +91,36 @@ class SqliteRecorder:
         limit: int = 100,
     ) -> Sequence[Kept]:
         await self._flush()
-        where = {
-            "account = ": account,
-            "region = ": region,
-            "function = ": function,
-            "invocation = ": invocation,
-            "status = ": status.value if status else None,
-            "started_ms >= ": since_ms or None,
-            "started_ms < ": until_ms,
-            "place < ": before,
-        }
-        given = {column: value for column, value in where.items() if value is not None}
-        conditions = [f"{column}?" for column in given]
         if failed is None and status is not None:
-            failed = status is not Status.OK  # goes without saying, but the index of failures has to be told
-        if failed is not None:
-            conditions.append("status <> 'ok'" if failed else "status = 'ok'")
-        # Only names of columns are put together, all of them written above.
-        text = f"SELECT * FROM records WHERE {' AND '.join(conditions)} ORDER BY place DESC LIMIT ?"  # noqa: S608
-        values = [*given.values(), max(1, min(limit, FOUND_MAX))]
-        rows = await self._database.read(lambda connection: connection.execute(text, values).fetchall())
-        return [_kept(row) for row in rows]
+            failed = status is not Status.OK  # goes without saying, and spares the opening of blocks
+
+        def wanted(record: Record) -> bool:
+            return (
+                (function is None or record.function == function)
+                and (invocation is None or record.invocation == invocation)
+                and (status is None or record.status is status)
+                and (failed is None or failed is (record.status is not Status.OK))
+                and since_ms <= record.started_ms
+                and (until_ms is None or record.started_ms < until_ms)
+            )
+
+        key = {
+            "account": account,
+            "region": region,
+            "function": function,
+            "failed": failed,
+            "since_ms": since_ms,
+            "until_ms": _FOREVER_MS if until_ms is None else until_ms,
+            "before": _FOREVER_MS if before is None else before,
+            "limit": max(1, min(limit, FOUND_MAX)),
+        }
+        return await self._database.read(lambda connection: _find(connection, key, wanted))
 
     async def sweep(self) -> None:
         """Remove what is too old or one too many."""
         await self._flush()
         before_ms = int((self._clock.wall_s() - self._limits.age_s_max) * 1000)
-        while await self._database.write(lambda connection: _sweep(connection, self._limits.records_max, before_ms)):
+        while await self._database.write(lambda connection: _drop(connection, self._limits.records_max, before_ms)):
             pass
 
     async def close(self) -> None:
@@ -149,9 +159,12 @@ class SqliteRecorder:
 
     async def _flush(self) -> None:
         """Write what waits; what cannot be written waits on."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
+        async with self._writing:
+            pending, self._pending = self._pending, []
+            if pending:
+                await self._write(pending)
+
+    async def _write(self, pending: list[Record]) -> None:
         try:
             await self._database.write(lambda connection: _add(connection, pending, self._limits.records_max))
         except OndolError:
@@ -165,59 +178,57 @@ class SqliteRecorder:
 
 # On the writer's thread ------------------------------------------------------------------------------------------------
 def _add(connection: sqlite3.Connection, records: Sequence[Record], records_max: int) -> None:
-    connection.executemany(_SQL["add"], map(_row, records))
-    # As many go as came, and some: the count holds between two sweeps, too.
-    newest = connection.execute(_SQL["newest"]).fetchone()[0]
-    connection.execute(_SQL["beyond"], {"place": newest - records_max, "limit": len(records) + SWEPT_MAX})
+    apart: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        apart.setdefault((record.account, record.region), []).append(record)
+    for where, whole in apart.items():
+        for at in range(0, len(whole), BLOCK_MAX):
+            _add_block(connection, where, whole[at : at + BLOCK_MAX])
+    _drop(connection, records_max, 0)
 
 
-def _sweep(connection: sqlite3.Connection, records_max: int, before_ms: int) -> int:
-    newest = connection.execute(_SQL["newest"]).fetchone()[0]
-    gone = connection.execute(_SQL["beyond"], {"place": newest - records_max, "limit": SWEPT_MAX}).rowcount
-    gone += connection.execute(_SQL["aged"], {"before_ms": before_ms, "limit": SWEPT_MAX}).rowcount
-    connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+def _add_block(connection: sqlite3.Connection, where: tuple[str, str], block: Sequence[Record]) -> None:
+    times = [record.started_ms for record in block]
+    row = {"account": where[0], "region": where[1], "first_ms": min(times), "last_ms": max(times), "count": len(block)}
+    row |= {"failed": sum(record.status is not Status.OK for record in block), "records": _encode(block)}
+    place = connection.execute(_SQL["add"], row).lastrowid
+    functions = [{"function": function, "place": place} for function in {record.function for record in block}]
+    connection.executemany(_SQL["add_function"], functions)
+    connection.execute(_SQL["recount"], {"count": len(block)})
+
+
+def _drop(connection: sqlite3.Connection, records_max: int, before_ms: int) -> int:
+    """The oldest blocks, as long as there are too many records or the block is too old; how many went."""
+    total = connection.execute(_SQL["count"]).fetchone()[0]
+    left, gone, last = total, 0, 0
+    for place, count, last_ms in connection.execute(_SQL["oldest"], {"limit": SWEPT_MAX}).fetchall():
+        if left <= records_max and last_ms >= before_ms:
+            break
+        left, gone, last = left - count, gone + 1, place
+    if gone:
+        connection.execute(_SQL["drop"], {"place": last})
+        connection.execute(_SQL["drop_functions"], {"place": last})
+        connection.execute(_SQL["recount"], {"count": left - total})
+        connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
     return gone
 
 
-# Rows ------------------------------------------------------------------------------------------------------------------
-def _row(record: Record) -> dict[str, Any]:
-    rest = (
-        record.name, record.revision, record.version, record.qualifier, record.queue_ms, record.start_ms, record.handler_ms,
-        record.memory_mib, record.memory_peak_mib, record.exit_status, record.trace,
-    )  # fmt: skip
-    return {
-        "account": record.account,
-        "region": record.region,
-        "function": record.function,
-        "invocation": record.invocation,
-        "status": record.status.value,
-        "started_ms": record.started_ms,
-        "rest": _encode(rest),
-    }
+# On the reader's thread ------------------------------------------------------------------------------------------------
+def _find(connection: sqlite3.Connection, key: dict[str, Any], wanted: Callable[[Record], bool]) -> list[Kept]:
+    found = []
+    for kept in _walk(connection, key):
+        if wanted(kept.record):
+            found.append(kept)
+            if len(found) == key["limit"]:
+                break
+    return found
 
 
-def _kept(row: Sequence[Any]) -> Kept:
-    place, account, region, function, invocation, status, started_ms, packed = row
-    name, revision, version, qualifier, queue_ms, start_ms, handler_ms, memory_mib, peak_mib, exit_status, trace = _decode(
-        packed
-    )[:11]
-    record = Record(
-        invocation=invocation,
-        account=account,
-        region=region,
-        function=function,
-        name=name,
-        revision=revision,
-        version=version,
-        qualifier=qualifier,
-        status=Status(status),
-        started_ms=started_ms,
-        queue_ms=queue_ms,
-        start_ms=start_ms,
-        handler_ms=handler_ms,
-        memory_mib=memory_mib,
-        memory_peak_mib=peak_mib,
-        exit_status=exit_status,
-        trace=trace,
-    )
-    return Kept(place, record)
+def _walk(connection: sqlite3.Connection, key: dict[str, Any]) -> Iterator[Kept]:
+    """Every record in front of a place, newest first, of the blocks that may hold what is looked for."""
+    query = _SQL["find" if key["function"] is None else "find_of_function"]
+    for block, packed in connection.execute(query, key | {"place": key["before"] // BLOCK_MAX}):
+        for number, record in reversed(list(enumerate(_decode(packed)))):
+            place = block * BLOCK_MAX + number
+            if place < key["before"]:
+                yield Kept(place, record)

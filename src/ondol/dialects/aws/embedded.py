@@ -15,7 +15,6 @@ from ondol.clock import Clock
 from ondol.core.totals import Totals
 from ondol.dialects.aws.metric_data import FUTURE_S_MAX, PAST_S_MAX, VALUE_MAX
 from ondol.dialects.aws.metric_names import NO_UNIT, RESERVED
-from ondol.journal import Batch
 from ondol.meter import Dimensions, Meter, Point, Series
 from ondol.model.summaries import Summary, of_values
 
@@ -32,15 +31,15 @@ _MOMENT_MS_MAX: Final = 1e15
 _SIGN: Final = '"CloudWatchMetrics"'
 
 
-def embedding(meter: Meter, totals: Totals, clock: Clock) -> Callable[[Sequence[Batch]], None]:
-    """Reads log batches for metrics, which go to the meter."""
+def embedding(meter: Meter, totals: Totals, clock: Clock) -> Callable[[Sequence[Any]], None]:
+    """Reads log batches for metrics, which go to the meter: [account, region, group, stream, [[at_ms, message], …]]."""
 
-    def read(batches: Sequence[Batch]) -> None:
+    def read(batches: Sequence[Any]) -> None:
         now_s = clock.wall_s()
-        for batch in batches:
-            for event in batch.events:
-                if _SIGN in event.message:
-                    points = points_of((batch.account, batch.region), event.message, event.at_ms / 1000, now_s)
+        for account, region, _group, _stream, events in batches:
+            for at_ms, message in events:
+                if _SIGN in message:
+                    points = points_of((account, region), message, at_ms / 1000, now_s)
                     totals.lose("metrics", meter.add(points) if points else 0)
 
     return read

@@ -112,7 +112,7 @@ def _gauge(name: str, scale: float = 1.0) -> Callable[[Totals, Iterable[Row]], I
 
 
 def _lost(totals: Totals, _rows: Iterable[Row]) -> Iterator[Sample]:
-    for what in ("calls", "metrics", "records"):
+    for what in ("calls", "metrics", "records", "spans"):
         yield "", {"what": what}, totals.lost.get(what, 0)
 
 
@@ -153,7 +153,7 @@ FAMILIES: Final = (
         "environment_memory_max_bytes", "gauge", "Memory that may be promised to environments.", _gauge("memory_mib_max", _MIB)
     ),
     _family("failed_starts", "counter", "Environments that did not come up.", _gauge("failed_starts")),
-    _family("telemetry_lost", "counter", "What could not be kept of calls, metrics and records.", _lost),
+    _family("telemetry_lost", "counter", "What could not be kept of calls, metrics and records, or sent of spans.", _lost),
 )
 
 

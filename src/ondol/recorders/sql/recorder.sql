@@ -1,15 +1,35 @@
 -- name: add
-INSERT INTO records (account, region, function, invocation, status, started_ms, rest)
-VALUES (:account, :region, :function, :invocation, :status, :started_ms, :rest)
+INSERT INTO blocks (account, region, first_ms, last_ms, count, failed, records)
+VALUES (:account, :region, :first_ms, :last_ms, :count, :failed, :records)
 
--- name: newest
-SELECT coalesce(max(place), 0) FROM records
+-- name: add_function
+INSERT INTO functions (function, place) VALUES (:function, :place)
 
--- name: beyond
--- Places go up by one: what lies `count` or more behind the newest is one too many.
-DELETE FROM records WHERE place IN (SELECT place FROM records WHERE place <= :place ORDER BY place LIMIT :limit)
+-- name: find
+-- Blocks that may hold what is looked for, newest first.
+SELECT place, records FROM blocks
+WHERE account = :account AND region = :region AND place <= :place AND last_ms >= :since_ms AND first_ms < :until_ms
+  AND (:failed IS NULL OR (CASE WHEN :failed THEN failed > 0 ELSE failed < count END))
+ORDER BY place DESC
 
--- name: aged
-DELETE FROM records WHERE place IN (
-    SELECT place FROM (SELECT place, started_ms FROM records ORDER BY place LIMIT :limit) WHERE started_ms < :before_ms
-)
+-- name: find_of_function
+SELECT place, records FROM functions JOIN blocks USING (place)
+WHERE function = :function
+  AND account = :account AND region = :region AND place <= :place AND last_ms >= :since_ms AND first_ms < :until_ms
+  AND (:failed IS NULL OR (CASE WHEN :failed THEN failed > 0 ELSE failed < count END))
+ORDER BY place DESC
+
+-- name: count
+SELECT records FROM total
+
+-- name: recount
+UPDATE total SET records = records + :count
+
+-- name: oldest
+SELECT place, count, last_ms FROM blocks ORDER BY place LIMIT :limit
+
+-- name: drop
+DELETE FROM blocks WHERE place <= :place
+
+-- name: drop_functions
+DELETE FROM functions WHERE place <= :place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from ondol.meter import MINUTES_S, Listed, Meter, Point, Series
@@ -96,6 +97,13 @@ class MeterSuite:
     async def test_what_is_too_old_is_refused_and_said(self, meter: Meter, clock: VirtualClock) -> None:
         now_s = clock.wall_s()
         assert meter.add([point(series(), now_s - MINUTES_S - 60, 1), point(series(), now_s, 1)]) == 1
+
+    async def test_readers_at_the_same_time_all_see_what_was_added(self, meter: Meter, clock: VirtualClock) -> None:
+        now_s = clock.wall_s() // 60 * 60
+        for round_ in range(1, 6):
+            meter.add([point(series(f"m{n}"), now_s, 1) for n in range(50)])
+            found = await asyncio.gather(*(sums(meter, series(f"m{n}"), now_s, now_s + 60) for n in range(50)))
+            assert found == [[(0, round_)]] * 50
 
     async def test_everything_is_there_after_a_restart(
         self, meter: Meter, clock: VirtualClock, reopen: Callable[[], Awaitable[Meter]]

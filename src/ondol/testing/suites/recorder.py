@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -66,6 +67,11 @@ class RecorderSuite:
         assert ids(await recorder.find(*HOME)) == ["mine"]
         assert ids(await recorder.find("111111111111", HOME[1], invocation="theirs")) == ["theirs"]
         assert ids(await recorder.find(HOME[0], "there-1")) == []
+
+    async def test_readers_at_the_same_time_all_see_what_was_added(self, recorder: Recorder) -> None:
+        recorder.add([record(str(n)) for n in range(100)])
+        found = await asyncio.gather(*(recorder.find(*HOME, invocation=str(n)) for n in range(20)))
+        assert [ids(each) for each in found] == [[str(n)] for n in range(20)]
 
     async def test_everything_is_there_after_a_restart(
         self, recorder: Recorder, reopen: Callable[[], Awaitable[Recorder]]
