@@ -179,7 +179,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    tasks.start(desk_work.sweep(deployments), "sweeping")
+    tasks.start(desk_work.sweep(deployments, journal), "sweeping")
 
     async def stop(seconds: float) -> None:
         await server.drain(seconds)

@@ -12,6 +12,7 @@ from typing import Final
 from ondol.core.catalog import Index
 from ondol.core.deploy import Deployments
 from ondol.disk import write_whole
+from ondol.journal import Journal
 from ondol.model.errors import OndolError
 from ondol.node.following import Followers
 from ondol.node.serving import Tasks
@@ -56,14 +57,15 @@ async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.
     return await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
 
 
-async def sweep(deployments: Deployments) -> None:
-    """Remove code that nothing names, now and then."""
+async def sweep(deployments: Deployments, journal: Journal) -> None:
+    """Remove code that nothing names and lines that are old, now and then."""
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
             await deployments.collect_code()
+            await journal.append(())  # retention goes with appending, and nobody may be logging
         except OndolError as error:
-            log.warning("old code could not be swept: %s", error)
+            log.warning("old code or old lines could not be swept: %s", error)
 
 
 def _read(path: Path) -> str:
