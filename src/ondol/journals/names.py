@@ -38,6 +38,7 @@ def identity(order: tuple[int, int]) -> str:
 
 
 def place(identity: str) -> tuple[int, int]:
+    """Time and place again. Raises Invalid."""
     if len(identity) != 35 or not identity.isascii() or not identity.isdecimal():
         raise Invalid(f"{identity[:60]!r} is not the id of a log entry")
     return int(identity[:15]), int(identity[15:])
