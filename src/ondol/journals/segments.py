@@ -100,18 +100,9 @@ class SegmentJournal:
         )
         key = (account, region, group)
         search, names = await self._on(self._reader, self._begin, key, streams, question, newest_first, limit)
-        while not await self._on(self._reader, search.step):
+        while (entries := await self._on(self._reader, _go_on, search, names)) is None:
             pass
-        return [
-            Entry(
-                identity(one.order),
-                names.get(one.stream, ""),
-                one.order[0],
-                one.ingested_ms,
-                one.text.decode("utf-8", "replace"),
-            )
-            for one in search.found
-        ]
+        return entries
 
     async def create(self, account: str, region: str, group: str, settings: GroupSettings) -> None:
         await self._on(self._writer, self._create, (account, region, group), settings)
@@ -335,3 +326,19 @@ class SegmentJournal:
 
 def _key(batch: Batch) -> _Key:
     return (batch.account, batch.region, batch.group)
+
+
+def _go_on(search: Search, names: dict[int, str]) -> Sequence[Entry] | None:
+    """One step; the answer when it was the last."""
+    if not search.step():
+        return None
+    return [
+        Entry(
+            identity(one.order),
+            names.get(one.stream, ""),
+            one.order[0],
+            one.ingested_ms,
+            one.text.decode("utf-8", "replace"),
+        )
+        for one in search.found
+    ]

@@ -33,7 +33,7 @@ PAGE_BYTES_MAX: Final = 1_048_576
 EVENT_OVERHEAD_BYTES: Final = 26
 EVENTS_MAX: Final = 10_000
 #: Entries read from the journal at a time, and looked through in one call of FilterLogEvents.
-READ_ENTRIES_MAX: Final = 1000
+READ_ENTRIES_MAX: Final = 2000
 SCANNED_ENTRIES_MAX: Final = 20_000
 
 _EVERYTHING: Final = parse("")
