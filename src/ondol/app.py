@@ -207,7 +207,13 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    works = (deployments.collect_code, lambda: queue.events.forget_outdated(clock.wall_s()), meter.sweep, recorder.sweep)
+    works = (
+        deployments.collect_code,
+        lambda: queue.events.forget_outdated(clock.wall_s()),
+        lambda: journal.append(()),  # retention goes with appending, and nobody may be logging
+        meter.sweep,
+        recorder.sweep,
+    )
     tasks.start(desk_work.sweep(*works), "sweeping")
 
     async def stop(seconds: float) -> None:

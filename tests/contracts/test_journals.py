@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ondol.journal import GroupSettings
 from ondol.journals import packed
 from ondol.journals.group import JournalLimits
+from ondol.journals.segment import Segment
 from ondol.journals.segments import SegmentJournal
 from ondol.model.errors import Invalid, Throttled
 from ondol.testing.clock import VirtualClock
@@ -141,7 +142,7 @@ async def test_old_lines_go_even_where_nobody_writes(tmp_path):
     (path,) = logs(tmp_path)
     os.utime(path, (clock.wall_s() - 2000, clock.wall_s() - 2000))
     await clock.advance(700)
-    await journal.append([batch("s", (1, "new"), group="/logs/other")])
+    await journal.append([])
     assert messages(await journal.entries(*_F)) == []
     assert await journal.streams(*_F) == []
     await journal.append([batch("s", (5, "again"))])
@@ -230,6 +231,8 @@ async def test_any_search_finds_what_a_plain_loop_would(tmp_path_factory, seed, 
                 for _ in range(draw.randint(1, 3))
             ]
         )
+        if draw.random() < 0.3:
+            await journal.packed()
     everything = await journal.entries(*_F)
     known = sorted({entry.stream for entry in everything})
     streams = draw.choice([None, known[:1], known])
@@ -309,6 +312,26 @@ async def test_a_search_that_began_before_a_segment_was_packed_goes_on_in_the_pa
         found = messages(await journal.entries(*_F))
         assert found == ["first", *(f"line {n}" for n in range(len(found) - 1))]
     await writing
+    await journal.close()
+
+
+async def test_a_search_that_began_before_its_group_was_closed_opened_and_packed_goes_on(tmp_path):
+    journal = SegmentJournal(tmp_path, SMALL)
+    journal._packer.shutdown()
+    for n in range(300):
+        await journal.append([batch(f"s{n % 3}", (n, f"line {n} of a few that look alike"))])
+    await journal.close()
+    path = logs(tmp_path)[0]
+    before = Segment.load(path, 1)
+    data = before.read(before.blocks[0])
+    journal = SegmentJournal(tmp_path, SMALL)
+    await journal.streams(*_F)
+    await journal.packed()
+    assert not path.exists()
+    assert before.read(before.blocks[0]) == data
+    assert b"line 0 " in data
+    await journal.drop(*_F)
+    assert before.read(before.blocks[0]) == b""
     await journal.close()
 
 

@@ -282,6 +282,27 @@ def test_an_expression_finds_what_pythons_finds(branches, text):
         assert Regex(expression).search(text) == bool(re.search(expression, text, re.ASCII))
 
 
+@pytest.mark.parametrize(
+    ("expression", "needed"),
+    [
+        ("order 12[0-9]+ done", ("order 12", " done")),
+        (r"^10\.0\.0\.\d$", ("10.0.0.",)),
+        ("ab?c*d{2}e", ("a", "e")),
+        ("a|b", ()),
+        (".*", ()),
+    ],
+)
+def test_what_an_expression_needs_is_named_for_the_journal(expression, needed):
+    assert Regex(expression).needed == needed
+    assert parse(f"%{expression}%").needed == needed
+
+
+@given(branch=_BRANCH, text=st.text("ab1_. ", max_size=12))
+def test_every_text_that_an_expression_matches_has_what_it_needs(branch, text):
+    if branch and Regex(branch).search(text):
+        assert all(needed in text for needed in Regex(branch).needed)
+
+
 def test_no_expression_is_slow_on_any_text():
     # Python's own engine would not come back from the first.
     assert not Regex("a*a*a*a*a*a*b").search("a" * 200_000)

@@ -50,9 +50,11 @@ class Question:
 def search(data: bytes, base: int, number: int, question: Question) -> Iterator[Found]:
     """What of a block (its bytes, its offset, its file's number) answers the question."""
     terms, streams = question.terms, question.streams
-    if any(term not in data for term in terms):
+    counts = [data.count(term) for term in terms]
+    if 0 in counts:
         return
-    for at, end in _records_with(max(terms, key=len), data) if terms else _records(data):
+    rarest = terms[counts.index(min(counts))] if terms else None
+    for at, end in _records(data) if rarest is None else _records_with(rarest, data):
         _, crc, stream, at_ms, ingested_ms = HEAD.unpack_from(data, at)
         if not question.start_ms <= at_ms < question.end_ms or (streams is not None and stream not in streams):
             continue

@@ -164,15 +164,18 @@ class Segment:
     def read(self, block: Block) -> bytes:
         """The block's records; nothing when retention has removed the file meanwhile.
 
-        `block` is as it was when a search began: the file may have been packed since.
+        `block` is as it was when a search began: the file may have been packed since, by this segment or, when its group was
+        closed and opened again meanwhile, by another one of its number.
         """
-        for _ in range(2):
+        for _ in range(3):
             path, now = self.path, self._block_at(block.start)
             if now is None:
                 return b""
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
+                if path == self.path and not self._adopt_packed():
+                    return b""
                 continue
             try:
                 if path.suffix != packed.SUFFIX:
@@ -216,6 +219,16 @@ class Segment:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".summary").unlink(missing_ok=True)
+
+    def _adopt_packed(self) -> bool:
+        """Whether there is a packed file in place of the one that is gone; it is read from now on."""
+        path = self.path.with_suffix(packed.SUFFIX)
+        try:
+            other = Segment.load(path, self.number)
+        except FileNotFoundError:
+            return False
+        self.packed_bytes, self.blocks, self.path = other.packed_bytes, other.blocks, path
+        return True
 
     def _block_at(self, start: int) -> Block | None:
         blocks = self.blocks

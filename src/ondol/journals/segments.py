@@ -11,7 +11,6 @@ What `append` has returned from survives the end of the process, though not of t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import secrets
@@ -25,7 +24,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from ondol.clock import Clock, SystemClock
 from ondol.disk import explain, explained
@@ -33,14 +32,13 @@ from ondol.journal import Batch, Entry, Follower, Group, GroupSettings, Stream
 from ondol.journals.about import make_group, read_about, write_about
 from ondol.journals.feed import Feed
 from ondol.journals.group import JournalLimits, LogGroup
+from ondol.journals.names import identity, name_of, place, safe
+from ondol.journals.retention import stale
 from ondol.journals.search import Question, Search
 from ondol.journals.segment import MS_MAX
-from ondol.model.errors import AlreadyExists, Invalid, NotFound, OndolError, Unavailable
+from ondol.model.errors import AlreadyExists, NotFound, OndolError, Unavailable
 
-#: A directory's name may have 255 bytes; longer group names keep their start and end in a digest.
-_NAME_BYTES_MAX = 200
 _TIDY_S = 600.0
-_DAY_S = 86_400.0
 _LAST_PLACE = (MS_MAX + 1, 0)
 _Key = tuple[str, str, str]
 _T = TypeVar("_T")
@@ -97,23 +95,14 @@ class SegmentJournal:
             end_ms=MS_MAX + 1 if end_ms is None else end_ms,
             streams=None,
             terms=[term.encode("utf-8", "replace") for term in terms],
-            after=_place(after) if after else (-1, 0),
-            before=_place(before) if before else _LAST_PLACE,
+            after=place(after) if after else (-1, 0),
+            before=place(before) if before else _LAST_PLACE,
         )
         key = (account, region, group)
         search, names = await self._on(self._reader, self._begin, key, streams, question, newest_first, limit)
-        while not await self._on(self._reader, search.step):
+        while (entries := await self._on(self._reader, _go_on, search, names)) is None:
             pass
-        return [
-            Entry(
-                _identity(one.order),
-                names.get(one.stream, ""),
-                one.order[0],
-                one.ingested_ms,
-                one.text.decode("utf-8", "replace"),
-            )
-            for one in search.found
-        ]
+        return entries
 
     async def create(self, account: str, region: str, group: str, settings: GroupSettings) -> None:
         await self._on(self._writer, self._create, (account, region, group), settings)
@@ -222,31 +211,17 @@ class SegmentJournal:
         if self._tidied_s is not None and 0 <= now_s - self._tidied_s < _TIDY_S:
             return
         first, self._tidied_s = self._tidied_s is None, now_s
-        found: list[tuple[float, int, Path, float]] = []
-        for folder in self._root.glob("*/*/*"):
-            if folder.name.startswith("."):
-                if first:
-                    shutil.rmtree(folder, ignore_errors=True)
-                continue
-            with suppress(OSError):  # dropped meanwhile
-                days = read_about(folder).settings.retention_days
-                ends_s = now_s - (self._limits.age_s_max if days is None else days * _DAY_S)
-                for path in folder.glob("*.log*"):
-                    with suppress(FileNotFoundError):  # packed meanwhile
-                        state = path.stat()
-                        found.append((state.st_mtime, state.st_size, path, ends_s))
-        found.sort()
-        total = sum(size for _, size, _, _ in found)
-        for modified_s, size, path, ends_s in found:
-            if modified_s < ends_s or total > self._limits.journal_bytes_max:
-                self._remove_segment(path)
-                total -= size
+        if first:
+            for folder in self._root.glob("*/*/.*"):
+                shutil.rmtree(folder, ignore_errors=True)
+        for path in stale(self._root, self._limits, now_s):
+            self._remove_segment(path)
 
     def _remove_segment(self, path: Path) -> None:
         """Through its group, which forgets with it the streams that have nothing left."""
         account, region = (unquote(part) for part in path.parts[-4:-2])
         with self._lock, suppress(NotFound, OSError):
-            group = self._group((account, region, _name(path.parent)))
+            group = self._group((account, region, name_of(path.parent)))
             group.drop_segments([segment for segment in group.segments if segment.number == int(path.stem, 16)])
 
     # On the packer's thread --------------------------------------------------------------------------------------------
@@ -280,15 +255,15 @@ class SegmentJournal:
 
     # On the reader's thread --------------------------------------------------------------------------------------------
     def _list_groups(self, account: str, region: str, prefix: str, after: str, limit: int) -> Sequence[Group]:
-        place = self._folder((account, region, "x")).parent
+        home = self._folder((account, region, "x")).parent
         try:
-            folders = [folder for folder in place.iterdir() if not folder.name.startswith(".")]
+            folders = [folder for folder in home.iterdir() if not folder.name.startswith(".")]
         except FileNotFoundError:
             return []
         names: list[tuple[str, Path]] = []
         for folder in folders:
             with suppress(OSError):  # dropped meanwhile
-                names.append((_name(folder), folder))
+                names.append((name_of(folder), folder))
         names.sort()
         wanted = [(name, folder) for name, folder in names if name.startswith(prefix) and name > after]
         found = []
@@ -346,35 +321,24 @@ class SegmentJournal:
                 least.release()
 
     def _folder(self, key: _Key) -> Path:
-        return self._root.joinpath(*(_safe(part) for part in key))
+        return self._root.joinpath(*(safe(part) for part in key))
 
 
 def _key(batch: Batch) -> _Key:
     return (batch.account, batch.region, batch.group)
 
 
-def _safe(name: str) -> str:
-    """A directory's name for any text: readable where possible, never '.', '..' or hidden, and unique."""
-    quoted = quote(name, safe="", errors="replace").replace("~", "%7E") or "%"
-    if quoted.startswith("."):
-        quoted = "%2E" + quoted[1:]
-    if len(quoted) <= _NAME_BYTES_MAX:
-        return quoted
-    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
-    return f"{quoted[: _NAME_BYTES_MAX - 40]}~{digest}"
-
-
-def _name(folder: Path) -> str:
-    """The group's name again."""
-    return read_about(folder).name if "~" in folder.name else unquote(folder.name)
-
-
-def _identity(order: tuple[int, int]) -> str:
-    """An entry's id: its time and its place; as text it sorts as the numbers do."""
-    return f"{order[0]:015d}{order[1]:020d}"
-
-
-def _place(identity: str) -> tuple[int, int]:
-    if len(identity) != 35 or not identity.isascii() or not identity.isdecimal():
-        raise Invalid(f"{identity[:60]!r} is not the id of a log entry")
-    return int(identity[:15]), int(identity[15:])
+def _go_on(search: Search, names: dict[int, str]) -> Sequence[Entry] | None:
+    """One step; the answer when it was the last."""
+    if not search.step():
+        return None
+    return [
+        Entry(
+            identity(one.order),
+            names.get(one.stream, ""),
+            one.order[0],
+            one.ingested_ms,
+            one.text.decode("utf-8", "replace"),
+        )
+        for one in search.found
+    ]

@@ -1,6 +1,7 @@
 """StartLiveTail: an event stream over HTTP, read by boto3 unmodified; and the frames by themselves."""
 
 import asyncio
+import socket
 
 import boto3
 import pytest
@@ -32,18 +33,27 @@ def journal(tmp_path):
 
 
 @pytest.fixture
-def logs(journal, monkeypatch):
+def url(journal, monkeypatch):
     monkeypatch.setattr(logs_tail, "UPDATE_S", 0.05)
     application = AwsApplication(services={"logs": Logs(journal).operations}, invoker=EchoInvoker(), index=index_with())
     with serving(application) as url:
-        yield boto3.client(
-            "logs",
-            endpoint_url=url,
-            aws_access_key_id=KEY.id,
-            aws_secret_access_key=KEY.secret,
-            region_name=REGION,
-            config=Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
-        )
+        yield url
+
+
+@pytest.fixture
+def logs(url):
+    return client(url, Config(retries={"total_max_attempts": 1}, inject_host_prefix=False))
+
+
+def client(url, config):
+    return boto3.client(
+        "logs",
+        endpoint_url=url,
+        aws_access_key_id=KEY.id,
+        aws_secret_access_key=KEY.secret,
+        region_name=REGION,
+        config=config,
+    )
 
 
 @pytest.fixture
@@ -117,6 +127,19 @@ def test_a_session_ends_after_its_time_with_the_services_exception(tail, monkeyp
     monkeypatch.setattr(logs_tail, "SESSION_S_MAX", 0.1)
     with pytest.raises(EventStreamError, match="SessionTimeoutException"):
         list(tail())
+
+
+def test_the_prefix_that_sdks_put_in_front_of_the_host_does_no_harm_where_the_name_is_found(journal, url, monkeypatch):
+    found = socket.getaddrinfo
+
+    def resolved(host, *more, **how):
+        return found("127.0.0.1" if str(host).endswith(".localhost") else host, *more, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    logs = client(url.replace("127.0.0.1", "logs.localhost"), Config())
+    stream = logs.start_live_tail(logGroupIdentifiers=[ARN])["responseStream"]
+    assert "sessionStart" in next(iter(stream))
+    stream.close()
 
 
 def test_a_client_that_leaves_is_forgotten(journal, logs):

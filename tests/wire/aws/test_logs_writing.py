@@ -17,8 +17,12 @@ HOUR, DAY = 3_600_000, 86_400_000
 
 
 @pytest.fixture
-def logs(tmp_path):
-    journal = SegmentJournal(tmp_path)
+def journal(tmp_path):
+    return SegmentJournal(tmp_path)
+
+
+@pytest.fixture
+def logs(journal):
     application = AwsApplication(services={"logs": Logs(journal).operations}, invoker=EchoInvoker(), index=index_with())
     with serving(application) as url:
         yield boto3.client(
@@ -206,3 +210,9 @@ def test_a_pattern_is_tried_on_given_messages(logs):
         {"eventNumber": 2, "eventMessage": "1.2.3.4 404", "extractedValues": {"$ip": "1.2.3.4", "$status": "404"}}
     ]
     assert refused(logs.test_metric_filter, filterPattern="[", logEventMessages=["x"])["Code"] == "InvalidParameterException"
+
+
+def test_a_store_that_is_away_is_the_services_fault_and_not_the_clients(logs, journal):
+    asyncio.run(journal.close())
+    error = refused(logs.describe_log_groups)
+    assert error["Code"] == "ServiceUnavailableException"

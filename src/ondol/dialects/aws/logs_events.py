@@ -33,7 +33,7 @@ PAGE_BYTES_MAX: Final = 1_048_576
 EVENT_OVERHEAD_BYTES: Final = 26
 EVENTS_MAX: Final = 10_000
 #: Entries read from the journal at a time, and looked through in one call of FilterLogEvents.
-READ_ENTRIES_MAX: Final = 1000
+READ_ENTRIES_MAX: Final = 2000
 SCANNED_ENTRIES_MAX: Final = 20_000
 
 _EVERYTHING: Final = parse("")
@@ -58,9 +58,9 @@ class Events:
         """Sequence tokens are taken and passed over, as by the service of today; each answer has one."""
         group, stream = params["logGroupName"], params["logStreamName"]
         await must_exist(self._store, context, group, stream)
-        [found] = await self._store.groups(context.account, context.region, prefix=group, limit=1)
+        settings = await self._store.configure(context.account, context.region, group, lambda found: found)
         now_ms = int(self._clock.wall_s() * 1000)
-        events, rejected = kept(params["logEvents"], now_ms=now_ms, retention_days=found.settings.retention_days)
+        events, rejected = kept(params["logEvents"], now_ms=now_ms, retention_days=settings.retention_days)
         if events:
             await self._store.append([Batch(context.account, context.region, group, stream, events)])
         result: Params = {"nextSequenceToken": f"{now_ms:056d}"}

@@ -12,7 +12,7 @@ from ondol.dialects.aws.names import partition
 from ondol.dialects.aws.patterns import BadPattern, Pattern, parse
 from ondol.dialects.aws.service import Context, Handler, ServiceError
 from ondol.journal import Journal
-from ondol.model.errors import AlreadyExists, Invalid, NotFound, Throttled
+from ondol.model.errors import AlreadyExists, Invalid, NotFound, Throttled, Unavailable
 
 Params = dict[str, Any]
 
@@ -34,6 +34,8 @@ async def answered(handler: Handler, context: Context, params: Params) -> Params
         raise ServiceError("LimitExceededException", "Resource limit exceeded.") from error
     except Invalid as error:
         raise invalid(str(error)) from error
+    except Unavailable as error:
+        raise ServiceError("ServiceUnavailableException", str(error), status=503) from error
 
 
 def invalid(message: str) -> ServiceError:

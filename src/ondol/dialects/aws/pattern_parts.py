@@ -129,6 +129,9 @@ def number(text: str) -> float | None:
 class Searching(Protocol):
     """A regular expression."""
 
+    @property
+    def needed(self) -> tuple[str, ...]: ...
+
     def search(self, text: str) -> bool: ...
 
 
@@ -142,8 +145,10 @@ class Value:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The plain texts between the stars."""
-        return tuple(part for part in self.text.split("*") if part) if self.regex is None else ()
+        """Plain texts that stand in all that it equals."""
+        if self.regex is not None:
+            return self.regex.needed
+        return tuple(part for part in self.text.split("*") if part)
 
     def equals(self, text: str) -> bool:
         """Whether a text is this."""

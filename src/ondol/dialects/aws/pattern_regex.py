@@ -70,7 +70,10 @@ class Regex:
             raise BadPattern("a regular expression is empty")
         if not _ALLOWED.fullmatch(text):
             raise BadPattern(f"the regular expression {text[:80]!r} has characters that are not supported")
-        self._automaton = _Parser(text).parsed()
+        parser = _Parser(text)
+        self._automaton = parser.parsed()
+        #: Texts that stand in everything it matches.
+        self.needed: tuple[str, ...] = tuple(run for run in parser.runs if run)
         self._table: dict[tuple[int, str], int] = {}
         #: The positions that take a character.
         self._takers: dict[str, int] = {}
@@ -129,13 +132,20 @@ class _Parser:
         self._text = text
         self._at = 0
         self._made = _Automaton()
+        #: Plain characters that must follow one another; none where there is a choice of branches.
+        self.runs: list[str] = [""]
 
     def parsed(self) -> _Automaton:
         self._branch()
+        if self._at < len(self._text):
+            self._branches()
+            self.runs = []
+        return self._made
+
+    def _branches(self) -> None:
         while self._at < len(self._text):
             self._at += 1  # the "|" that ended the branch
             self._branch()
-        return self._made
 
     def _branch(self) -> None:
         made, at_start = self._made, self._next("^")
@@ -148,6 +158,10 @@ class _Parser:
                 break
             takes = self._atom()
             least, most = self._repeat()
+            if (least, most) == (1, 1) and len(takes.chars) == 1 and not takes.others:
+                self.runs[-1] += min(takes.chars)
+            elif self.runs[-1]:
+                self.runs.append("")
             loops = most is None
             copies = max(least, 1) if most is None else most
             for copy in range(copies):

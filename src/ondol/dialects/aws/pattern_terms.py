@@ -41,8 +41,8 @@ def parse(text: str) -> Pattern:
         raise BadPattern(f"it has more than {TERMS_MAX} terms")
     if terms[""] or terms["-"]:
         terms["?"] = []
-    plain = tuple(term for term in terms[""] if isinstance(term, str))
-    return Pattern(partial(_matches, terms[""], terms["?"], terms["-"]), plain)
+    needed = tuple(text for term in terms[""] for text in ([term] if isinstance(term, str) else term.needed))
+    return Pattern(partial(_matches, terms[""], terms["?"], terms["-"]), needed)
 
 
 def _is_regex(scanner: Scanner) -> bool:
