@@ -58,7 +58,7 @@ from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
 from ondol.meters.sqlite import SqliteMeter
 from ondol.node import children, desk_work, front_work
-from ondol.node.deferring import Runs, asking, deferring, naming, taking
+from ondol.node.deferring import Deferring, Runs, asking, naming, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
 from ondol.node.journaling import Journaling
@@ -119,7 +119,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         telemetry=telemetry,
         clock=clock,
         draw=random.random,
-        enqueue=deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
+        enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
     )
     following = Following(children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run)

@@ -15,7 +15,7 @@ from ondol.model.principals import Kind
 from ondol.core.deferred import unobserved
 from ondol.core.measuring import DEFERRED_RECEIVED
 from ondol.core.outcomes import Tried
-from ondol.node.deferring import UNHEARD_S_MAX, Runs, asking, deferred_of, deferring, invocation_of, taking
+from ondol.node.deferring import UNHEARD_S_MAX, Runs, asking, Deferring, deferred_of, invocation_of, taking
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import an_invocation, virtually
 
@@ -63,7 +63,7 @@ async def test_what_was_accepted_is_what_is_run():
     queue, woken, ran, observed = Queue(), [], [], []
     call = taken(queue, lambda: woken.append(len(queue.items)), lambda *what: observed.append(what))
     # A front whose clock is wrong does no harm: the desk's says when.
-    await deferring(call, VirtualClock(wall_s=1e12))(altered(CALL, function="f"))
+    await Deferring(call, VirtualClock(wall_s=1e12))(altered(CALL, function="f"))
     assert woken == [1]  # told when it is on disk
     assert [(function, what, value) for _, _, function, what, value in observed] == [("f", DEFERRED_RECEIVED, 1)]
     [item] = queue.items
@@ -85,8 +85,88 @@ async def test_what_could_not_be_written_down_is_not_accepted(error):
     queue, woken = Queue(), []
     queue.error = error
     with pytest.raises(type(error)):
-        await deferring(taken(queue, lambda: woken.append(1)), VirtualClock())(CALL)
+        await Deferring(taken(queue, lambda: woken.append(1)), VirtualClock())(CALL)
     assert woken == []
+
+
+class Desk:
+    """Answers when it is told to, and counts how often it is asked."""
+
+    def __init__(self, handler):
+        self.call = over_the_line(handler)
+        self.sizes = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, name, value):
+        self.sizes.append(len(value))
+        await self.open.wait()
+        return await self.call(name, value)
+
+
+async def calling(deferring, *names):
+    """The outcome of each call: None, or what it raised."""
+    tasks = [asyncio.create_task(deferring(altered(CALL, id=name))) for name in names]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_is_deferred_while_the_desk_writes_goes_over_together_and_in_order():
+    queue = Queue()
+    desk = Desk(taken(queue))
+    deferring = Deferring(desk, VirtualClock())
+    tasks = await calling(deferring, "first")
+    await asyncio.sleep(0)
+    tasks += await calling(deferring, *(f"i-{number}" for number in range(600)))
+    desk.open.set()
+    await asyncio.gather(*tasks)
+    assert desk.sizes == [1, 256, 256, 88]
+    assert [item.id for item in queue.items] == ["first", *(f"i-{number}" for number in range(600))]
+
+
+async def test_large_calls_do_not_go_over_in_one_piece():
+    desk = Desk(taken(Queue()))
+    desk.open.set()
+    deferring = Deferring(desk, VirtualClock())
+    await asyncio.gather(*(deferring(altered(CALL, id=str(number), payload=bytes(700_000))) for number in range(6)))
+    assert max(desk.sizes) <= 3
+
+
+async def test_a_call_that_there_is_no_room_for_takes_no_other_along():
+    class Full(Queue):
+        async def enqueue(self, items):
+            if any(item.id == "too-much" for item in items):
+                raise Throttled("line")
+            await super().enqueue(items)
+
+    queue, observed = Full(), []
+    desk = Desk(taken(queue, observe=lambda *what: observed.append(what)))
+    deferring = Deferring(desk, VirtualClock())
+    tasks = await calling(deferring, "first")
+    await asyncio.sleep(0)
+    tasks += await calling(deferring, "a", "too-much", "b")
+    desk.open.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), type(None), Throttled, type(None)]
+    assert outcomes[2].reason == "line"
+    assert sorted(item.id for item in queue.items) == ["a", "b", "first"]
+    assert len(observed) == 3
+
+
+async def test_everybody_learns_that_the_desk_is_away_and_the_next_call_tries_again():
+    queue, away = Queue(), [True]
+
+    async def desk(name, value):
+        if away[0]:
+            raise Unavailable("restarting")
+        return await over_the_line(taken_by)(name, value)
+
+    taken_by = taking(queue, lambda: None, VirtualClock(), {}.get, unobserved)
+    deferring = Deferring(desk, VirtualClock())
+    tasks = await calling(deferring, "a", "b")
+    assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)] == [Unavailable, Unavailable]
+    away[0] = False
+    await deferring(altered(CALL, id="c"))
+    assert [item.id for item in queue.items] == ["c"]
 
 
 ITEM = deferred_of(CALL, 0.0)

@@ -8,7 +8,9 @@ front, which knows, answers with the try that is under way, or was over while no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,14 +21,19 @@ from ondol.core.catalog import Index
 from ondol.core.deferred import Observe
 from ondol.core.measuring import DEFERRED_RECEIVED
 from ondol.core.outcomes import Tried
-from ondol.model.errors import NotFound, Unavailable
+from ondol.model.errors import NotFound, OndolError, Unavailable
 from ondol.model.invocations import Invocation, Outcome, Status
 from ondol.model.principals import Kind, Principal
-from ondol.node.link import Handler, Link
+from ondol.node.link import Handler, Link, error_of, plain_of
 from ondol.queue import Deferred, Queue
+
+log = logging.getLogger(__name__)
 
 #: How long an outcome that no desk heard of is kept for the next one.
 UNHEARD_S_MAX: Final = 120.0
+#: Calls that go to the desk in one piece, at most, and the bytes of their payloads from which on none is added.
+BATCH_MAX: Final = 256
+BATCH_BYTES_MAX: Final = 1024 * 1024
 
 
 def deferred_of(invocation: Invocation, now_s: float) -> Deferred:
@@ -70,25 +77,86 @@ def naming(index: Index) -> Callable[[str], str]:
 
 
 def taking(queue: Queue, woken: Callable[[], None], clock: Clock, name_of: Callable[[str], str], observe: Observe) -> Handler:
-    """The desk's answer to "defer": on disk when it returns. Its clock alone says when: fronts may see another time."""
+    """The desk's answer to "defer", a list of calls: on disk when it returns. For each None, or why it was not accepted.
 
-    async def take(_link: Link, value: Any) -> None:
-        item = msgspec.convert(value, Deferred)
+    Its clock alone says when: fronts may see another time.
+    """
+
+    async def accept(items: Sequence[Deferred]) -> list[OndolError | None]:
+        try:
+            await queue.enqueue(items)
+        except OndolError as error:
+            if len(items) == 1:
+                return [error]
+            # One that there is no room for must not take the others along.
+            return [found for each in await asyncio.gather(*(accept([item]) for item in items)) for found in each]
+        return [None] * len(items)
+
+    async def take(_link: Link, value: Any) -> list[list[Any] | None]:
         now_s = clock.wall_s()
-        await queue.enqueue([replace(item, name=name_of(item.function), accepted_s=now_s, visible_s=now_s)])
-        woken()
-        observe(item.account, item.region, item.function, DEFERRED_RECEIVED, 1)
+        items = [
+            replace(item, name=name_of(item.function), accepted_s=now_s, visible_s=now_s)
+            for item in msgspec.convert(value, list[Deferred])
+        ]
+        refusals = await accept(items)
+        if None in refusals:
+            woken()
+        for item, refused in zip(items, refusals, strict=True):
+            if refused is None:
+                observe(item.account, item.region, item.function, DEFERRED_RECEIVED, 1)
+        return [None if refused is None else plain_of(refused) for refused in refusals]
 
     return take
 
 
-def deferring(call: Callable[[str, Any], Awaitable[Any]], clock: Clock) -> Callable[[Invocation], Awaitable[None]]:
-    """The front's `defer`: returns once the desk has it on disk."""
+class Deferring:
+    """The front's `defer`: returns once the desk has the call on disk.
 
-    async def defer(invocation: Invocation) -> None:
-        await call("defer", msgspec.to_builtins(deferred_of(invocation, clock.wall_s()), builtin_types=(bytes,)))
+    What is to be deferred while the desk writes goes over together when it is done: the more there is, the less each costs.
+    """
 
-    return defer
+    def __init__(self, call: Callable[[str, Any], Awaitable[Any]], clock: Clock) -> None:
+        self._call = call
+        self._clock = clock
+        self._waiting: deque[tuple[Deferred, asyncio.Future[None]]] = deque()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def __call__(self, invocation: Invocation) -> None:
+        """Raises what the desk's queue does, and Unavailable while there is no desk."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((deferred_of(invocation, self._clock.wall_s()), done))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send())
+        await done
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch = self._batch()
+            items = [msgspec.to_builtins(item, builtin_types=(bytes,)) for item, _ in batch]
+            refusals: Sequence[OndolError | None]
+            try:
+                refusals = [None if told is None else error_of(*told) for told in await self._call("defer", items)]
+            except OndolError as error:
+                refusals = [error] * len(batch)
+            except Exception:  # a mistake of ours must leave nobody waiting
+                log.exception("%d deferred calls could not be sent to the desk", len(batch))
+                refusals = [Unavailable("the node failed; its log says why")] * len(batch)
+            for (_, done), refused in zip(batch, refusals, strict=True):
+                if done.done():  # whoever waited was cancelled
+                    continue
+                if refused is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(refused)
+        self._sending = None
+
+    def _batch(self) -> list[tuple[Deferred, asyncio.Future[None]]]:
+        """The first that wait, up to what goes over in one piece."""
+        taken, size = [self._waiting.popleft()], 0
+        while self._waiting and len(taken) < BATCH_MAX and size < BATCH_BYTES_MAX:
+            size += len(self._waiting[0][0].payload)
+            taken.append(self._waiting.popleft())
+        return taken
 
 
 class Runs:

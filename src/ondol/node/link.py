@@ -162,7 +162,7 @@ class Link(asyncio.Protocol):
         if future is None or future.done():
             return
         if name == "!":
-            future.set_exception(_error(*value))
+            future.set_exception(error_of(*value))
         else:
             future.set_result(value)
 
@@ -171,7 +171,7 @@ class Link(asyncio.Protocol):
             result = await self._handlers[name](self, value)
         except OndolError as error:
             if number:
-                self._send(-number, "!", [type(error).__name__, str(error), _fields(error)])
+                self._send(-number, "!", plain_of(error))
         except Exception:
             log.exception("answering %r on a local line", name)
             if number:
@@ -181,12 +181,13 @@ class Link(asyncio.Protocol):
                 self._send(-number, "", result)
 
 
-def _fields(error: OndolError) -> dict[str, Any]:
-    """What an error carries besides its sentence, as far as it is plain."""
-    return {name: value for name, value in vars(error).items() if isinstance(value, str | int | float)}
+def plain_of(error: OndolError) -> list[Any]:
+    """An error as it goes over: its class's name, its sentence, and what else it carries, as far as that is plain."""
+    fields = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float)}
+    return [type(error).__name__, str(error), fields]
 
 
-def _error(kind: str, message: str, fields: Mapping[str, Any]) -> OndolError:
+def error_of(kind: str, message: str, fields: Mapping[str, Any]) -> OndolError:
     """The error as the other end raised it. Not made by its constructor, which may want what only that end knows."""
     made = getattr(errors, kind, Unavailable)
     error: OndolError = made.__new__(made)
