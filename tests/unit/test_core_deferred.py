@@ -19,59 +19,10 @@ from ondol.core.retry import before
 from ondol.model.deferrals import Destination, Ending
 from ondol.model.errors import NotFound, OutOfSpace, Throttled, TooLarge, Unavailable
 from ondol.model.functions import Function
-from ondol.queue import Deferred, share
+from ondol.queue import Deferred
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import LoopClock, virtually
-
-
-class Memory:
-    """A queue in memory with leases; `fails` names methods that raise."""
-
-    def __init__(self, clock):
-        self.clock, self.waiting, self.buried, self.fails, self.claims = clock, {}, {}, set(), 0
-
-    def _check(self, method):
-        if method in self.fails:
-            raise OutOfSpace("the disk is full")
-
-    async def enqueue(self, items):
-        for each in items:
-            self.waiting[each.id] = [each.visible_s, each]
-
-    async def claim(self, now_s, *, limit, lease_s, held=None, caps=None):
-        self._check("claim")
-        self.claims += 1
-        found, held = [], Counter(held)
-        for entry in list(self.waiting.values()):
-            function = entry[1].function
-            may = share(limit - len(found), held[function]) > 0 and held[function] < (caps or {}).get(function, limit)
-            if entry[0] <= now_s and may:
-                held[function] += 1
-                entry[0] = now_s + lease_s
-                found.append(entry[1])
-        return found
-
-    async def ack(self, ids, then=()):
-        self._check("ack")
-        if then:
-            self._check("then")
-        gone = [self.waiting.pop(each, None) for each in ids]
-        if any(gone):
-            await self.enqueue(then)
-        return any(gone)
-
-    async def retry(self, id, *, visible_s, counted, error=""):
-        was = self.waiting[id][1]
-        refusals = 0 if counted else was.refusals + 1
-        self.waiting[id] = [visible_s, replace(was, attempts=was.attempts + counted, refusals=refusals, error=error)]
-
-    async def dead(self, id, reason, *, now_s, counted=False, error=""):
-        del self.waiting[id]
-        self.buried[id] = reason
-        self.errors = {**getattr(self, "errors", {}), id: error}
-
-    async def next_visible_s(self, after_s):
-        return min((entry[0] for entry in self.waiting.values() if entry[0] > after_s), default=None)
+from ondol.testing.queue import MemoryQueue
 
 
 def item(name="i", function="f", visible_s=0.0, **more):
@@ -87,7 +38,7 @@ OK, FAILED = Tried(succeeded=True, body=b"fine"), Tried(succeeded=False, body=b"
 @asynccontextmanager
 async def dispatching(run, queue=None, **more):
     """`run` gets the item and says whether the function succeeded, or what came of it."""
-    queue = queue or Memory(LoopClock())
+    queue = queue or MemoryQueue()
 
     async def running(each, _bytes_max):
         came = await run(each)
@@ -135,7 +86,7 @@ async def test_a_failing_function_is_tried_three_times_and_then_it_ends():
     async with dispatching(run) as (queue, dispatcher):
         await put(queue, dispatcher, item())
         await asyncio.sleep(1000)
-        assert queue.buried == {"i": "retries exhausted"}
+        assert queue.reasons == {"i": "retries exhausted"}
     assert [later - at[0] for later in at] == [0, 60, 180]
 
 
@@ -146,7 +97,7 @@ async def test_a_function_that_is_gone_ends_it():
 
     async with dispatching(run) as (queue, dispatcher):
         await put(queue, dispatcher, item())
-        assert queue.buried == {"i": "the function is gone"}
+        assert queue.reasons == {"i": "the function is gone"}
 
 
 @virtually
@@ -174,7 +125,7 @@ async def test_a_refused_call_ends_after_six_hours():
     async with dispatching(run) as (queue, dispatcher):
         await put(queue, dispatcher, item())
         await asyncio.sleep(7 * 3600)
-        assert queue.buried == {"i": "event age exceeded"}
+        assert queue.reasons == {"i": "event age exceeded"}
 
 
 @virtually
@@ -191,7 +142,7 @@ async def test_a_call_that_trips_the_dispatcher_itself_ends_too_and_others_go_on
         await put(queue, dispatcher, item("poison"), item("good"))
         assert done == ["good"]
         await asyncio.sleep(7 * 3600)
-        assert queue.buried == {"poison": "event age exceeded"}
+        assert queue.reasons == {"poison": "event age exceeded"}
 
 
 @virtually
@@ -400,12 +351,12 @@ async def test_it_is_tried_as_often_and_as_long_as_its_owner_says():
     said = {"once": replace(USUAL, retries_max=0), "refused": replace(USUAL, age_s_max=60)}
     async with dispatching(run, rules=lambda function, _: said[function]) as (queue, dispatcher):
         await put(queue, dispatcher, item("a", "once"), item("b", "refused"))
-        assert queue.buried == {"a": "retries exhausted"}
+        assert queue.reasons == {"a": "retries exhausted"}
         await asyncio.sleep(59)
         assert "b" in queue.waiting
         await asyncio.sleep(2)
-        assert queue.buried == {"a": "retries exhausted", "b": "event age exceeded"}
-        assert queue.errors == {"a": "it broke", "b": ""}
+        assert queue.reasons == {"a": "retries exhausted", "b": "event age exceeded"}
+        assert {name: buried.error for name, buried in queue.buried.items()} == {"a": "it broke", "b": "no room"}
     assert tries["a"] == 1
     assert 5 <= tries["b"] <= 7
 
@@ -417,7 +368,7 @@ async def test_without_any_concurrency_it_ends_at_once_and_untried():
 
     async with dispatching(run, rules=lambda *_: replace(USUAL, concurrency_max=0)) as (queue, dispatcher):
         await put(queue, dispatcher, item())
-        assert queue.buried == {"i": "no concurrency"}
+        assert queue.reasons == {"i": "no concurrency"}
 
 
 # Where outcomes go -------------------------------------------------------------------------------------------------------
@@ -466,7 +417,7 @@ def test_the_outcome_goes_to_its_destination_and_nothing_is_left_behind(came, wh
 
         async with dispatching(run, **telling.options()) as (queue, dispatcher):
             await put(queue, dispatcher, item())
-            assert (ran, queue.waiting, queue.buried) == (["i", "i told"], {}, {})
+            assert (ran, queue.waiting, queue.reasons) == (["i", "i told"], {}, {})
         (ended,) = telling.ended
         assert (ended.ending, ended.tries, ended.tried) == (ending, 1, OK if came else FAILED)
         assert telling.counted[("told", DEFERRED_RECEIVED)] == 1
@@ -496,7 +447,7 @@ async def test_what_ends_untried_is_told_too():
 
     async with dispatching(run, **telling.options()) as (queue, dispatcher):
         await put(queue, dispatcher, item())
-        assert (queue.waiting, queue.buried) == ({}, {})
+        assert (queue.waiting, queue.reasons) == ({}, {})
     (ended,) = telling.ended
     assert (ended.ending, ended.tries, ended.tried) == (Ending.NO_CONCURRENCY, 0, None)
 
@@ -515,7 +466,7 @@ def test_an_outcome_that_cannot_be_delivered_is_counted_and_a_failure_is_kept(er
         async with dispatching(run, **telling.options()) as (queue, dispatcher):
             await put(queue, dispatcher, item())
             assert queue.waiting == {}
-            assert queue.buried == ({} if came else {"i": "retries exhausted"})
+            assert queue.reasons == ({} if came else {"i": "retries exhausted"})
         assert telling.counted[("f", DESTINATION_FAILURES)] == 1
 
     story()
@@ -553,7 +504,7 @@ async def test_functions_that_are_each_others_destinations_stop_after_sixteen_ca
     async with dispatching(run, **options) as (queue, dispatcher):
         await put(queue, dispatcher, item())
         assert queue.waiting == {}
-        assert list(queue.buried.values()) == ["chain too long"]
+        assert list(queue.reasons.values()) == ["chain too long"]
     assert ran == list(range(16))
     assert telling.counted[("told", RECURSIONS_DROPPED)] == telling.counted[("told", DEFERRED_DROPPED)] == 1
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from ondol.clock import Clock
@@ -165,10 +166,9 @@ class Dispatcher:
                 pause_s = due_s - self._clock.wall_s()
             if self._resting:
                 pause_s = min(pause_s, min(self._resting.values()) - self._clock.now_s())
-        try:
-            await asyncio.wait_for(self._wake.wait(), min(max(pause_s, 0.01), LOOK_S_MAX))
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(max(pause_s, 0.01), LOOK_S_MAX)):
+                await self._wake.wait()
 
     # One call --------------------------------------------------------------------------------------------------------
     async def _attempt(self, item: Deferred) -> None:
@@ -229,11 +229,11 @@ class Dispatcher:
     async def _end(self, ended: Ended, rules: Rules, error: str) -> None:
         """Without success: its destination is told, or it is kept with its reason."""
         item, too_long = ended.item, ended.ending is Ending.CHAIN_TOO_LONG
-        log.warning("deferred call %s ends: %s", item.id, ended.ending.value)
         # A chain that is too long is not made longer.
         if not await self._told(ended, None if too_long else rules.on_failure):
             counted = ended.tried is not None
             await self._queue.dead(item.id, ended.ending.value, now_s=ended.at_s, counted=counted, error=error)
+        log.warning("deferred call %s ended: %s", item.id, ended.ending.value)
         self._note(item, DEFERRED_DROPPED, 1)
         if too_long:
             self._note(item, RECURSIONS_DROPPED, 1)
