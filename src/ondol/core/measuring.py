@@ -73,9 +73,11 @@ class Range:
     high: float = 0.0
 
     def add(self, value: float) -> None:
-        if not self.count or value < self.low:
+        if not self.count:
+            self.low = self.high = value
+        elif value < self.low:
             self.low = value
-        if not self.count or value > self.high:
+        elif value > self.high:
             self.high = value
         self.count += 1
         self.sum += value
