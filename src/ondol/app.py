@@ -32,7 +32,7 @@ from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsDesk, AwsFront
-from ondol.dialects.aws.embedded import Embedding
+from ondol.dialects.aws.embedded import embedding
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.aws.logs import Logs
@@ -156,7 +156,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     data.empty_tmp()
     followers = Followers(
         {
-            "log": both(desk_work.journaling(journal), Embedding(meter, totals, clock)),
+            "log": both(desk_work.journaling(journal), embedding(meter, totals, clock)),
             "measured": measures.handler,
             "defer": taking(queue, lambda: dispatcher.woken()),  # noqa: PLW0108  # made below
         }

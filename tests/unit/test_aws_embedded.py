@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ondol.core.totals import Totals
 from ondol.dialects.aws import embedded
-from ondol.dialects.aws.embedded import Embedding, points_of
+from ondol.dialects.aws.embedded import embedding, points_of
 from ondol.meter import Series
 from ondol.testing.clock import VirtualClock
 
@@ -113,7 +113,7 @@ class Meter:
 
 def test_log_batches_are_read_for_metrics_and_what_is_lost_is_counted():
     meter, totals = Meter(), Totals()
-    read = Embedding(meter, totals, VirtualClock(wall_s=NOW_S))
+    read = embedding(meter, totals, VirtualClock(wall_s=NOW_S))
     events = [[int(NOW_S * 1000), text] for text in ("hello\n", line("m", m=1) + "\n", '{"a": 1}')]
     read([[*HOME, "/aws/lambda/f", "s", events]])
     assert [p.series.name for p in meter.points] == ["m"]
@@ -124,7 +124,7 @@ def test_log_batches_are_read_for_metrics_and_what_is_lost_is_counted():
 async def test_a_flood_takes_a_bounded_part_of_each_second_and_leaves_others_theirs(monkeypatch, bound, limit):
     monkeypatch.setattr(embedded, bound, limit)
     meter, totals, clock = Meter(), Totals(), VirtualClock(wall_s=NOW_S)
-    read = Embedding(meter, totals, clock)
+    read = embedding(meter, totals, clock)
     flood = [[int(NOW_S * 1000), line("m", m=1)]] * 10
     read([["1", "r", "g", "s", flood], ["2", "r", "g", "s", flood[:1]]])
     assert [sum(p.series.account == account for p in meter.points) for account in "12"] == [3, 1]

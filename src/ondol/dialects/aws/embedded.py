@@ -7,7 +7,7 @@ account in a second; what is beyond is counted as lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -35,8 +35,13 @@ _MOMENT_MS_MAX: Final = 1e15
 _SIGN: Final = '"CloudWatchMetrics"'
 
 
-class Embedding:
+def embedding(meter: Meter, totals: Totals, clock: Clock) -> Callable[[Sequence[Any]], None]:
     """Reads log batches for metrics, which go to the meter: [account, region, group, stream, [[at_ms, message], …]]."""
+    return _Embedding(meter, totals, clock)
+
+
+class _Embedding:
+    """See `embedding`."""
 
     def __init__(self, meter: Meter, totals: Totals, clock: Clock) -> None:
         self._meter = meter
