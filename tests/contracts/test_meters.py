@@ -84,6 +84,12 @@ class TestSqliteMeter(MeterSuite):
         assert meter.dropped == 5
         assert len(await meter.series(*HOME)) == 10
 
+    async def test_a_flood_of_users_series_leaves_room_for_the_platforms(self, meter, clock, monkeypatch):
+        monkeypatch.setattr(module, "PENDING_MAX", 10)
+        monkeypatch.setattr(module, "PENDING_USERS_MAX", 6)
+        assert meter.add([point(series(f"m{n}", space="App"), clock.wall_s(), 1) for n in range(20)]) == 14
+        assert meter.add([point(series(f"m{n}"), clock.wall_s(), 1) for n in range(4)]) == 0
+
     async def test_what_cannot_be_written_waits_and_is_written_once(self, meter, clock, monkeypatch, reopen):
         now_s = clock.wall_s() // 60 * 60
         write = meter._database.write

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+import urllib3
+from botocore.exceptions import BotoCoreError, ClientError
 from prometheus_client.parser import text_string_to_metric_families
 
+from ondol.testing import leaks
 from ondol.testing.collector import Collector
 from ondol.testing.node import ended, running_node, start
 
@@ -140,6 +145,31 @@ def test_a_callers_trace_reaches_the_function_and_its_record(node, aws, deploy):
     request_id = answer["ResponseMetadata"]["RequestId"]
     (record,) = until(lambda: [each for each in recorded(node) if each[0] == request_id])
     assert AMAZON in record
+
+
+@pytest.mark.parametrize("victim", ["desk", "front"])
+def test_what_was_seen_before_a_kill_is_seen_after_it_and_measuring_goes_on(possible, victim):
+    with running_node() as node:
+        node.put_web("site", {"app.py": "def app(environ, start):\n    start('200 OK', [])\n    return [b'x']\n"}, "app:app")
+
+        def calls(count):
+            answered = 0
+            while answered < count:
+                with contextlib.suppress(urllib3.exceptions.HTTPError):  # the front is being started again
+                    answered += node.http("GET", "/fn/site/").status == 200
+
+        calls(3)
+        until(lambda: summed(node, "Invocations", FunctionName="site") == 3)
+        os.kill(leaks.roles(node)[victim][-1], signal.SIGKILL)
+        calls(2)
+
+        def seen():
+            try:
+                return summed(node, "Invocations", FunctionName="site")
+            except (BotoCoreError, ClientError):
+                return None  # the desk is being started again
+
+        until(lambda: (seen() or 0) >= 5)
 
 
 def test_spans_reach_a_collector(possible):

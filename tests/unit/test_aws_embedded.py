@@ -118,3 +118,17 @@ def test_log_batches_are_read_for_metrics_and_what_is_lost_is_counted():
     read([[*HOME, "/aws/lambda/f", "s", events]])
     assert [p.series.name for p in meter.points] == ["m"]
     assert totals.lost == {"metrics": 1}
+
+
+@pytest.mark.parametrize(("bound", "limit"), [("LINES_PER_S_MAX", 3), ("CHARS_PER_S_MAX", 2 * len(line("m", m=1)) + 1)])
+async def test_a_flood_takes_a_bounded_part_of_each_second_and_leaves_others_theirs(monkeypatch, bound, limit):
+    monkeypatch.setattr(embedded, bound, limit)
+    meter, totals, clock = Meter(), Totals(), VirtualClock(wall_s=NOW_S)
+    read = embedding(meter, totals, clock)
+    flood = [[int(NOW_S * 1000), line("m", m=1)]] * 10
+    read([["1", "r", "g", "s", flood], ["2", "r", "g", "s", flood[:1]]])
+    assert [sum(p.series.account == account for p in meter.points) for account in "12"] == [3, 1]
+    assert totals.lost["metrics"] == 7 + 4  # and what this meter says it cannot keep
+    await clock.advance(1)
+    read([["1", "r", "g", "s", flood[:3]]])
+    assert len(meter.points) == 7

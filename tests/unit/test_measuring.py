@@ -318,16 +318,18 @@ def test_what_a_front_sends_becomes_points_totals_and_records():
 def test_what_the_desk_observes_counts_for_the_account_and_the_function_by_its_name():
     kept = Kept()
     target = a_target("later")
-    measures(kept, target).observe(*HOME, target.function.id, "deferred_age", 125.0)
+    measures(kept, target).observe(*HOME, target.function.id, "deferred_age_ms", 125.0)
     assert [(p.series.dimensions, p.series.unit, p.summary.sum) for p in kept.points] == [
         ((), "milliseconds", 125.0),
         ((("function", "later"),), "milliseconds", 125.0),
     ]
 
 
-def test_what_is_not_measured_cannot_be_observed():
-    with pytest.raises(KeyError):
-        measures(Kept()).observe(*HOME, "f", "mood", 1.0)
+def test_what_is_not_measured_is_no_metric_and_no_reason_to_fail(caplog):
+    kept = Kept()
+    measures(kept).observe(*HOME, "f", "mood", 1.0)
+    assert kept.points == []
+    assert "nothing is measured as 'mood'" in caplog.text
 
 
 def test_everything_that_is_measured_has_a_unit():

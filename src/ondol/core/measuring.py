@@ -25,11 +25,11 @@ UNRESERVED: Final = "concurrency_unreserved"
 COLD_STARTS: Final = "cold_starts"
 #: What other rooms observe (`Measures.observe`): of deferred calls and their destinations.
 DEFERRED_RECEIVED: Final = "deferred_received"
-DEFERRED_AGE: Final = "deferred_age"
+DEFERRED_AGE: Final = "deferred_age_ms"
 DEFERRED_DROPPED: Final = "deferred_dropped"
 DESTINATION_FAILURES: Final = "destination_failures"
 DEAD_LETTER_ERRORS: Final = "dead_letter_errors"
-RECURSIONS_DROPPED: Final = "recursions_dropped"
+CHAIN_DROPPED: Final = "deferred_chain_dropped"
 
 COUNT: Final = "count"
 MILLISECONDS: Final = "milliseconds"
@@ -47,7 +47,7 @@ UNITS: Final[Mapping[str, str]] = {
     DEFERRED_DROPPED: COUNT,
     DESTINATION_FAILURES: COUNT,
     DEAD_LETTER_ERRORS: COUNT,
-    RECURSIONS_DROPPED: COUNT,
+    CHAIN_DROPPED: COUNT,
 }
 
 #: Names of dimensions.
@@ -73,9 +73,11 @@ class Range:
     high: float = 0.0
 
     def add(self, value: float) -> None:
-        if not self.count or value < self.low:
+        if not self.count:
+            self.low = self.high = value
+        elif value < self.low:
             self.low = value
-        if not self.count or value > self.high:
+        elif value > self.high:
             self.high = value
         self.count += 1
         self.sum += value

@@ -33,6 +33,8 @@ FLUSH_S: Final = 5.0
 #: Buckets in memory: at the first bound they are written early, at the second nothing new is taken.
 PENDING_EARLY: Final = 10_000
 PENDING_MAX: Final = 50_000
+#: Users' part: a flood of theirs leaves room for the platform's.
+PENDING_USERS_MAX: Final = 25_000
 #: Buckets that one `read` may look at.
 READ_MAX: Final = 200_000
 #: Buckets that one job of `sweep` moves: bounds how long a write waits for it.
@@ -81,7 +83,9 @@ class SqliteMeter:
             before = pending.get(bucket)
             if before is not None:
                 pending[bucket] = merged(before, point.summary)
-            elif point.at_s < oldest_s or len(pending) >= PENDING_MAX:
+            elif point.at_s < oldest_s or len(pending) >= (
+                PENDING_MAX if point.series.space == PLATFORM else PENDING_USERS_MAX
+            ):
                 refused += 1
             else:
                 pending[bucket] = point.summary

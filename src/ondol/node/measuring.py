@@ -18,7 +18,7 @@ import msgspec
 
 from ondol.clock import Clock
 from ondol.core.catalog import Index
-from ondol.core.measuring import Level, Levels, Sum, Tally, counted_ms, observed, points_of, points_of_level
+from ondol.core.measuring import UNITS, Level, Levels, Sum, Tally, counted_ms, observed, points_of, points_of_level
 from ondol.core.totals import Totals
 from ondol.meter import Meter
 from ondol.model.functions import Function, Target
@@ -258,10 +258,13 @@ class Measures:
         self._sinks = sinks
 
     def observe(self, account: str, region: str, function: str, name: str, value: float) -> None:
-        """One value of one function (its opaque id). `name`: a key of `core.measuring.UNITS`, KeyError for others.
+        """One value of one function (its opaque id). `name`: a key of `core.measuring.UNITS`.
 
-        Never blocks. What is observed of a function that is gone counts for the account only by its id.
+        Never blocks, never raises. What is observed of a function that is gone counts under its id.
         """
+        if name not in UNITS:
+            log.error("nothing is measured as %r", name)  # a mistake of ours, and no reason to lose a call over
+            return
         found = self._index.function(function)
         called = found.name if found else function
         points = list(observed(account, region, called, name, value=value, at_s=self._clock.wall_s()))

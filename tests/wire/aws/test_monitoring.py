@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import boto3
+import botocore.model
 import msgspec
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from ondol.core.measuring import Tally, points_of, points_of_level
-from ondol.dialects.aws import codec, monitoring
+from ondol.dialects.aws import codec, decoding, monitoring
 from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.service import ServiceError
 from ondol.meter import Point, Series
@@ -18,7 +22,7 @@ from ondol.meters.sqlite import SqliteMeter
 from ondol.model.functions import Target
 from ondol.model.invocations import Report, Status
 from ondol.model.summaries import of_values
-from ondol.testing import boto
+from ondol.testing import aws, boto
 from ondol.testing.boto import blocking
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import a_target
@@ -75,8 +79,10 @@ class CloudWatch:
         }
 
 
-@pytest.fixture
-async def watch(tmp_path):
+@pytest.fixture(params=["json", "smithy-rpc-v2-cbor", "query"])
+async def watch(tmp_path, request, monkeypatch):
+    """In each of the protocols that clients of some age speak."""
+    monkeypatch.setattr(botocore.model, "PRIORITY_ORDERED_SUPPORTED_PROTOCOLS", [request.param])
     clock = VirtualClock(wall_s=float(NOW_S))
     meter = SqliteMeter(tmp_path / "metrics.db", clock)
     yield CloudWatch(meter, clock)
@@ -458,3 +464,39 @@ async def test_other_accounts_see_nothing(watch):
     watch.meter.add([Point(theirs, NOW_S, of_values([(1, 1)]))])
     assert (await watch("list_metrics"))["Metrics"] == []
     assert await watch.values(stat("a")) == {"a": {}}
+
+
+# Through the dialect -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("protocol", "metrics", "values", "elsewhere"),
+    [("json", 2, 3, False), ("smithy-rpc-v2-cbor", 2, 3, False), ("query", 2, 3, False), ("json", 12, 150, True),
+     ("smithy-rpc-v2-cbor", 12, 150, True), ("query", 12, 150, True), ("smithy-rpc-v2-cbor", 900, 150, True)],
+)  # fmt: skip
+async def test_puts_of_every_size_arrive_over_a_socket(monkeypatch, protocol, metrics, values, elsewhere):
+    monkeypatch.setattr(botocore.model, "PRIORITY_ORDERED_SUPPORTED_PROTOCOLS", [protocol])
+    asked, came = [], []
+    operations = Monitoring(SimpleNamespace(add=came.append), VirtualClock(wall_s=float(NOW_S))).operations
+    application = aws.AwsApplication(services={"monitoring": operations}, invoker=aws.EchoInvoker(), index=aws.index_with())
+    application.desk._decode_large = watch_decoding(asked)
+    with aws.serving(application) as url:
+        client = boto3.client(
+            "cloudwatch", endpoint_url=url, region_name=aws.REGION, aws_access_key_id=aws.KEY.id,
+            aws_secret_access_key=aws.KEY.secret, config=Config(retries={"total_max_attempts": 1}),
+        )  # fmt: skip
+        data = [{"MetricName": f"m{n}", "Values": [float(v) for v in range(values)], "Timestamp": NOW} for n in range(metrics)]
+        await blocking(client.put_metric_data, Namespace="App", MetricData=data)
+    assert bool(asked) == elsewhere  # what is compressed may be long
+    (put,) = came
+    assert len(put) == metrics
+    assert put[-1].summary.count == values
+
+
+def watch_decoding(asked):
+    """A decoder that crosses the line to the helper as the node's does."""
+
+    async def ask(job, **parts):
+        asked.append(job)
+        parts = msgspec.msgpack.decode(msgspec.msgpack.encode(parts))
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(decoding.job(**parts)))
+
+    return decoding.decoding(ask)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from ondol.core.permit import permit
-from ondol.dialects.aws import codec, errors, shapes
+from ondol.dialects.aws import codec, codec_cbor, errors, shapes
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 CONTROL_BODY_BYTES_MAX: Final = 70_167_211
 #: Larger bodies are decoded by the helper.
 INLINE_BYTES_MAX: Final = 1024 * 1024
+INLINE_CBOR_BYTES_MAX: Final = 64 * 1024
 #: Bodies that did not come with their head are held one after another: each may be 70 MB, and its parsed form as much again.
 LARGE_BODIES_MAX: Final = 2
 
@@ -175,8 +176,7 @@ class AwsDesk:
         body = await _verified_body(request, claimed, CONTROL_BODY_BYTES_MAX)
         principal = claimed.principal
         arguments = (service, request.method, request.target, request.headers, body)
-        small = len(body) <= INLINE_BYTES_MAX
-        call = codec.decode(*arguments) if small else await self._decode_large(*arguments)
+        call = codec.decode(*arguments) if _quick(request, body) else await self._decode_large(*arguments)
         handler = self._services.get(service, {}).get(call.operation)
         if handler is None:
             raise codec.not_built(service, call.operation)
@@ -190,6 +190,14 @@ class AwsDesk:
         )
         result = await handler(context, call.params)
         return codec.encode(call, result, request_id)
+
+
+def _quick(request: Request, body: bytes) -> bool:
+    """Whether decoding it holds nobody up."""
+    if request.header("content-encoding"):
+        return False  # nobody knows yet how large it is
+    slow = request.header("content-type") == codec_cbor.KIND
+    return len(body) <= (INLINE_CBOR_BYTES_MAX if slow else INLINE_BYTES_MAX)
 
 
 def _in_words(error: Exception, request: Request, request_id: str) -> ServiceError:

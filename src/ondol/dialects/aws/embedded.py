@@ -1,7 +1,8 @@
 """The embedded metric format: log lines that are JSON with `_aws.CloudWatchMetrics` become metrics.
 
 A line that is none, or not as the format has it, is a log line and nothing else: nobody is told. Bounded: as many metrics,
-dimensions and values as the format allows, POINTS_MAX points of one line, and the meter's bound of series.
+dimensions and values as the format allows, POINTS_MAX points of one line, the meter's bound of series, and so many lines of an
+account in a second; what is beyond is counted as lost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ NAME_CHARS_MAX: Final = 255
 VALUE_CHARS_MAX: Final = 1024
 #: Points of one line: each metric counts once for each set of dimensions.
 POINTS_MAX: Final = 1000
+#: Lines of one account that are read in a second, and their letters: a line takes some 40 µs of the desk's time.
+LINES_PER_S_MAX: Final = 5_000
+CHARS_PER_S_MAX: Final = 4 * 1024 * 1024
 
 #: No time at all: beyond it a number is not even divided.
 _MOMENT_MS_MAX: Final = 1e15
@@ -33,16 +37,43 @@ _SIGN: Final = '"CloudWatchMetrics"'
 
 def embedding(meter: Meter, totals: Totals, clock: Clock) -> Callable[[Sequence[Any]], None]:
     """Reads log batches for metrics, which go to the meter: [account, region, group, stream, [[at_ms, message], …]]."""
+    return _Embedding(meter, totals, clock)
 
-    def read(batches: Sequence[Any]) -> None:
-        now_s = clock.wall_s()
+
+class _Embedding:
+    """See `embedding`."""
+
+    def __init__(self, meter: Meter, totals: Totals, clock: Clock) -> None:
+        self._meter = meter
+        self._totals = totals
+        self._clock = clock
+        self._second = 0
+        #: What has been read this second, by account: lines, and their letters.
+        self._read: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, batches: Sequence[Any]) -> None:
+        now_s = self._clock.wall_s()
         for account, region, _group, _stream, events in batches:
             for at_ms, message in events:
-                if _SIGN in message:
-                    points = points_of((account, region), message, at_ms / 1000, now_s)
-                    totals.lose("metrics", meter.add(points) if points else 0)
+                if _SIGN not in message:
+                    continue
+                if not self._has_time(account, len(message)):
+                    self._totals.lose("metrics", 1)
+                    continue
+                points = points_of((account, region), message, at_ms / 1000, now_s)
+                if points:
+                    self._totals.lose("metrics", self._meter.add(points))
 
-    return read
+    def _has_time(self, account: str, chars: int) -> bool:
+        """Whether one more line of this account may be read in this second."""
+        second = int(self._clock.now_s())
+        if second != self._second:
+            self._second, self._read = second, {}
+        lines, so_far = self._read.get(account, (0, 0))
+        if lines >= LINES_PER_S_MAX or so_far >= CHARS_PER_S_MAX:
+            return False
+        self._read[account] = (lines + 1, so_far + chars)
+        return True
 
 
 def points_of(where: tuple[str, str], message: str, at_s: float, now_s: float) -> list[Point]:

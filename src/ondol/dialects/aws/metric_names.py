@@ -33,7 +33,7 @@ NAMES: Final[Mapping[str, str]] = {
     core.DEFERRED_DROPPED: "AsyncEventsDropped",
     core.DESTINATION_FAILURES: "DestinationDeliveryFailures",
     core.DEAD_LETTER_ERRORS: "DeadLetterErrors",
-    core.RECURSIONS_DROPPED: "RecursiveInvocationsDropped",
+    core.CHAIN_DROPPED: "RecursiveInvocationsDropped",
 }
 UNITS: Final[Mapping[str, str]] = {core.COUNT: "Count", core.MILLISECONDS: "Milliseconds"}
 _NEUTRAL_NAMES: Final = {shown: name for name, shown in NAMES.items()}

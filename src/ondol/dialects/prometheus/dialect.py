@@ -40,7 +40,7 @@ class PrometheusDialect:
             if principal.kind is Kind.ANONYMOUS:
                 message = "send a key of this node: `Authorization: Bearer ID:SECRET` (`ondol env` prints it)"
                 return _error(401, "Unauthenticated", message, ("www-authenticate", 'Bearer realm="ondol"'))
-            permit(principal, "metrics:read", principal.account)
+            permit(principal, "metric:read", principal.account)
         except Denied as error:
             return _error(403, "Denied", str(error))
         kind = accepted(request.header("accept"))

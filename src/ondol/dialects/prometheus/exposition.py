@@ -144,7 +144,7 @@ FAMILIES: Final = (
         _observed(measuring.DEAD_LETTER_ERRORS, 1),
     ),
     _family(
-        "recursions_dropped", "counter", "Calls dropped because they went round.", _observed(measuring.RECURSIONS_DROPPED, 1)
+        "deferred_chain_dropped", "counter", "Calls dropped because they went round.", _observed(measuring.CHAIN_DROPPED, 1)
     ),
     _family("environments", "gauge", "Environments by what they are doing.", _states),
     _family("waiting_calls", "gauge", "Calls that wait for an environment.", _gauge("waiting")),
