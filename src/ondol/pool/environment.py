@@ -167,7 +167,7 @@ class Environment:
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
         )
-        worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.log)
+        worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))
         if self._closed:  # while it was on its way
             worker.close()
             raise StartFailed("the environment was ended while a worker was placed in it")
@@ -272,7 +272,7 @@ class Environment:
         run.timer = self._loop.call_later(run.timeout_s, self._due, run)
         run.caller = asyncio.current_task()
         try:
-            answer = await worker.call(call, run.log)
+            answer = await worker.call(call, self.contract.sifted(run.log))
         except asyncio.CancelledError:
             if not run.abandoned:
                 raise
