@@ -467,9 +467,12 @@ async def test_groups_that_know_of_too_many_blocks_are_closed_and_opened_again(t
     await journal.close()
 
 
-async def test_streams_made_by_hand_are_bounded(tmp_path):
-    journal = SegmentJournal(tmp_path, JournalLimits(streams_made_max=2))
+async def test_groups_and_streams_made_by_hand_are_bounded(tmp_path):
+    journal = SegmentJournal(tmp_path, JournalLimits(groups_made_max=1, streams_made_max=2))
     await journal.create(*_F, GroupSettings())
+    with pytest.raises(Invalid, match="1 log groups"):
+        await journal.create(*_F[:2], "/more", GroupSettings())
+    await journal.append([batch("s", (1, "what functions log is taken all the same"), group="/more")])
     for name in "ab":
         await journal.create_stream(*_F, name)
     with pytest.raises(Invalid, match="2 streams"):
