@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ondol.model.functions import Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report
-from ondol.runtime import Answer
+from ondol.runtime import Answer, LogSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,10 @@ class Contract(Protocol):
 
     def meta(self, invocation: Invocation, target: Target, *, deadline_ms: int) -> bytes:
         """JSON for the guest half. `deadline_ms`: milliseconds since the epoch."""
+        ...
+
+    def sifted(self, sink: LogSink) -> LogSink:
+        """The sink for what the function itself writes: `sink`, or one that holds back what shall not be shown."""
         ...
 
     def opening(self, revision: Revision, place: Place) -> Sequence[str]:

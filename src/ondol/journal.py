@@ -106,7 +106,7 @@ class LogGroups(Protocol):
     """Groups as things of their own. Raises NotFound, AlreadyExists, OutOfSpace, Unavailable; on disk when it returns."""
 
     async def create(self, account: str, region: str, group: str, settings: GroupSettings) -> None:
-        """An empty group."""
+        """An empty group. Raises Invalid when there are as many as may be."""
         ...
 
     async def create_stream(self, account: str, region: str, group: str, stream: str) -> None:

@@ -366,6 +366,22 @@ async def test_segments_that_an_older_release_left_are_packed_when_their_group_i
     await journal.close()
 
 
+async def test_a_summary_of_an_older_release_is_understood(tmp_path):
+    journal = SegmentJournal(tmp_path)
+    await journal.append([batch("s", (1, "first"), (7, "second"))])
+    await journal.close()
+    (path,) = logs(tmp_path)
+    size = path.stat().st_size
+    older = {"end": size, "blocks": [[0, size, 1, 7, [1]]], "spans": {1: [1, 7, 9]}}
+    path.with_suffix(".summary").write_bytes(msgspec.msgpack.encode(older))
+    found = Segment.load(path, 1)
+    assert found.spans[1].ingested_ms == 9, "the file was read again"
+    assert [(block.start, block.end, block.streams) for block in found.blocks] == [(0, size, {1})]
+    journal = SegmentJournal(tmp_path)
+    assert messages(await journal.entries(*_F)) == ["first", "second"]
+    await journal.close()
+
+
 async def test_a_damaged_block_of_a_packed_segment_hides_no_other(tmp_path):
     limits = JournalLimits(segment_bytes_max=600_000)
     journal = SegmentJournal(tmp_path, limits)
@@ -451,9 +467,12 @@ async def test_groups_that_know_of_too_many_blocks_are_closed_and_opened_again(t
     await journal.close()
 
 
-async def test_streams_made_by_hand_are_bounded(tmp_path):
-    journal = SegmentJournal(tmp_path, JournalLimits(streams_made_max=2))
+async def test_groups_and_streams_made_by_hand_are_bounded(tmp_path):
+    journal = SegmentJournal(tmp_path, JournalLimits(groups_made_max=1, streams_made_max=2))
     await journal.create(*_F, GroupSettings())
+    with pytest.raises(Invalid, match="1 log groups"):
+        await journal.create(*_F[:2], "/more", GroupSettings())
+    await journal.append([batch("s", (1, "what functions log is taken all the same"), group="/more")])
     for name in "ab":
         await journal.create_stream(*_F, name)
     with pytest.raises(Invalid, match="2 streams"):

@@ -19,6 +19,7 @@ import json, logging
 def handler(event, context):
     logging.getLogger().warning("a warning")
     logging.getLogger().debug("a detail")
+    print(json.dumps({"level": "debug", "message": "printed"}))
     print(json.dumps(event))
     return event
 """
@@ -68,6 +69,7 @@ def test_json_logs_are_events_in_a_group_of_the_functions_choice(node, aws, depl
     assert platform[2]["record"]["metrics"]["initDurationMs"] > 0
     assert [each["message"] for each in found if each.get("level") == "WARNING" or each.get("level") == "WARN"] == ["a warning"]
     assert documents(messages(logs, group, filterPattern="{ $.n = 7 }")) == [{"n": 7}]
+    assert messages(logs, group, filterPattern="printed") == []
     [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
     assert f"/{function}[$LATEST]" in stream["logStreamName"]
     shown = node.ondol("logs", function, "--level", "warn").stdout
@@ -82,6 +84,7 @@ def test_the_system_level_hides_what_goes_well(node, aws, deploy):
     logs, group = node.client("logs"), f"/aws/lambda/{function}"
     until(lambda: messages(logs, group, filterPattern="a detail"))
     assert [each for each in documents(messages(logs, group)) if "type" in each] == []
+    assert documents(messages(logs, group, filterPattern="printed")) == [{"level": "debug", "message": "printed"}]
 
 
 def test_a_function_is_followed_live(node, aws, deploy):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -428,19 +429,21 @@ def test_a_function_that_never_wrote_is_told_from_one_that_is_not_there(deployed
 
 
 def test_following_shows_each_event_once(deployed, monkeypatch):
-    deployed.events = [{"eventId": "1", "timestamp": 1, "ingestionTime": 1, "logStreamName": "s", "message": "first\n"}]
+    now_ms = int(time.time() * 1000)
+    deployed.events = [{"eventId": "1", "timestamp": now_ms, "ingestionTime": 1, "logStreamName": "s", "message": "first\n"}]
     turns = []
 
     def sleep(_):
         turns.append(1)
         if len(turns) == 1:
-            deployed.events.append({**deployed.events[0], "eventId": "2", "message": "second\n"})
+            deployed.events.append({**deployed.events[0], "eventId": "2", "timestamp": now_ms - 1000, "message": "late\n"})
         if len(turns) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("ondol.cli.logs.time.sleep", sleep)
     result = run("logs", "hello", "-f")
-    assert result.stdout == "first\nsecond\n"
+    assert result.stdout == "first\nlate\n"
+    assert asked(deployed)["startTime"] == now_ms - 5_000
     assert result.exit_code == 130
 
 

@@ -173,3 +173,44 @@ def test_a_substitute_is_said_as_a_record():
         "WARN",
         "python3.10 is not on this machine: python3.11 runs this function in its place",
     )
+
+
+# What the function writes --------------------------------------------------------------------------------------------------
+
+WRITTEN = (
+    "plain text\n",
+    '{"level": "trace", "n": 1}\n',
+    '{"level": "debug", "n": 2}\n',
+    '{"level": "INFO", "n": 3}\n',
+    '{"level": "WARNING", "n": 4}\n',
+    '{"level": "error", "n": 5}\n',
+    '{"level": "critical", "n": 6}\n',
+    '{"level": "odd", "n": 7}\n',
+    '{"no level": 8}\n',
+    '{"level": broken\n',
+)
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("TRACE", range(10)),
+        ("DEBUG", [0, *range(2, 10)]),
+        ("INFO", [0, *range(3, 10)]),
+        ("WARN", [4, 5, 6]),
+        ("ERROR", [5, 6]),
+        ("FATAL", [6]),
+    ],
+)
+def test_what_a_function_writes_is_held_back_by_its_level(level, shown):
+    seen = []
+    chosen = contract.of(configured(LogFormat="JSON", ApplicationLogLevel=level))
+    sink = chosen.sifted(lambda message, at_ms: seen.append((message, at_ms)))
+    for message in WRITTEN:
+        sink(message, 7)
+    assert seen == [(WRITTEN[n], 7) for n in shown]
+
+
+def test_text_is_held_back_by_nothing():
+    sink = [].append
+    assert contract.of(revision()).sifted(sink) is sink

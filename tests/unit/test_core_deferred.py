@@ -13,7 +13,7 @@ from ondol.clock import SteadyClock
 from ondol.core import deferred as module
 from ondol.core.deferrals import USUAL
 from ondol.core.deferred import LEASE_S, REST_S, RUNNING_MAX, Dispatcher
-from ondol.core.measuring import DEFERRED_AGE, DEFERRED_DROPPED, DEFERRED_RECEIVED, DESTINATION_FAILURES, RECURSIONS_DROPPED
+from ondol.core.measuring import DEFERRED_AGE, DEFERRED_DROPPED, DEFERRED_RECEIVED, DESTINATION_FAILURES, CHAIN_DROPPED
 from ondol.core.outcomes import Tried
 from ondol.core.retry import before
 from ondol.model.deferrals import Destination, Ending
@@ -506,7 +506,7 @@ async def test_functions_that_are_each_others_destinations_stop_after_sixteen_ca
         assert queue.waiting == {}
         assert list(queue.reasons.values()) == ["chain too long"]
     assert ran == list(range(16))
-    assert telling.counted[("told", RECURSIONS_DROPPED)] == telling.counted[("told", DEFERRED_DROPPED)] == 1
+    assert telling.counted[("told", CHAIN_DROPPED)] == telling.counted[("told", DEFERRED_DROPPED)] == 1
 
 
 @virtually

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +19,7 @@ from ondol.cli.shape import Example, Failure, find_node, note
 
 FOLLOW_S: Final = 0.5
 #: While following, events that turn up this late are still shown, once.
-LATE_MS: Final = 10_000
-SHOWN_MAX: Final = 50_000
+LATE_MS: Final = 5_000
 
 #: From the most talkative to the least.
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
@@ -71,16 +69,17 @@ def follow(where: Node, asked: Wanted) -> Iterator[dict[str, Any]]:
     Asked again and again rather than tailed live: nothing is sampled, and a node that restarts its desk loses nobody.
     """
     api = client.aws(where, "logs")
-    shown: OrderedDict[str, None] = OrderedDict()
-    since_ms = asked.since_ms
+    #: What may come again, because it is asked for again: by id, with its time.
+    shown: dict[str, int] = {}
+    since_ms = newest_ms = asked.since_ms
     while True:
         for event in _pages(where, api, asked, since_ms):
             if event["eventId"] not in shown:
-                shown[event["eventId"]] = None
+                shown[event["eventId"]] = event["timestamp"]
+                newest_ms = max(newest_ms, event["timestamp"])
                 yield event
-            since_ms = max(since_ms, event["timestamp"] - LATE_MS)
-        while len(shown) > SHOWN_MAX:
-            shown.popitem(last=False)
+        since_ms = max(since_ms, newest_ms - LATE_MS)
+        shown = {identity: at_ms for identity, at_ms in shown.items() if at_ms >= since_ms}
         time.sleep(FOLLOW_S)
 
 

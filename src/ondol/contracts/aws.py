@@ -23,7 +23,7 @@ from ondol.contract import Place
 from ondol.model.functions import Configuration, Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report, Status
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Answer
+from ondol.runtime import Answer, LogSink
 
 #: Where AWS's own services listen in a sandbox. Nothing does here; libraries only look whether the names are set.
 _RUNTIME_API: Final = "169.254.100.1:9001"
@@ -85,15 +85,15 @@ class AwsContract:
     guest = "aws"
     concurrency = 1
 
-    def __init__(self, json: Callable[[str], AwsContract] | None = None) -> None:
-        """`json` makes the one for revisions with LogFormat JSON, from their SystemLogLevel."""
+    def __init__(self, json: Callable[[str, str], AwsContract] | None = None) -> None:
+        """`json` makes the one for revisions with LogFormat JSON, from their SystemLogLevel and ApplicationLogLevel."""
         self._json = json
 
     def of(self, revision: Revision) -> AwsContract:
         config = _logging(revision.configuration)
         if self._json is None or config.get("LogFormat") != "JSON":
             return self
-        return self._json(config.get("SystemLogLevel") or "INFO")
+        return self._json(config.get("SystemLogLevel") or "INFO", config.get("ApplicationLogLevel") or "INFO")
 
     def log_place(self, revision: Revision, place: Place) -> tuple[str, str]:
         own = f"/aws/lambda/{revision.name}"
@@ -149,6 +149,9 @@ class AwsContract:
             if key in context:
                 meta[name] = context[key]
         return _json(meta)
+
+    def sifted(self, sink: LogSink) -> LogSink:
+        return sink
 
     def opening(self, revision: Revision, place: Place) -> Sequence[str]:
         runtime = revision.configuration.runtime

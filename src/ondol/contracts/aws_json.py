@@ -5,6 +5,9 @@ Shapes and key order are those of recorded events. What SystemLogLevel shows is 
 report of status "error", and the form of the two records that stand for the text log's "Task timed out" and "Runtime exited"
 lines (that of a runtime's own records, with a level).
 
+What the function writes is held back by its ApplicationLogLevel: a JSON object by its "level", all else as INFO. (Its logging
+library does that by itself, where it is one that the runtime sets up.)
+
 Only what differs from text is here: the text path pays nothing for it (`AwsContract.of` chooses once for each environment).
 """
 
@@ -30,19 +33,34 @@ from ondol.contracts.aws import (
 )
 from ondol.model.functions import Revision, Target
 from ondol.model.invocations import Invocation, Report, Status
+from ondol.runtime import LogSink
 
-#: From the most talkative to the least.
+#: From the most talkative to the least: the platform's, and the function's.
 _LEVELS: Final = ("DEBUG", "INFO", "WARN")
+_OWN_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+#: What logging libraries call them.
+_OTHER_NAMES: Final[Mapping[str, str]] = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+_INFO: Final = _OWN_LEVELS.index("INFO")
 _STATUS: Final[Mapping[Status, str]] = {Status.OK: "success", Status.TIMEOUT: "timeout"}
 
 
 class AwsJsonContract(AwsContract):
-    """As `AwsContract`, for one revision that wants JSON. `level`: its SystemLogLevel."""
+    """As `AwsContract`, for one revision that wants JSON. `level`: its SystemLogLevel; `own`: its ApplicationLogLevel."""
 
-    def __init__(self, level: str, wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, level: str, own: str = "INFO", wall_s: Callable[[], float] = time.time) -> None:
         super().__init__()
         self._least = _LEVELS.index(level) if level in _LEVELS else 1
+        self._own_least = _OWN_LEVELS.index(own) if own in _OWN_LEVELS else _INFO
         self._wall_s = wall_s
+
+    def sifted(self, sink: LogSink) -> LogSink:
+        least = self._own_least
+
+        def sift(message: str, at_ms: int | None) -> None:
+            if _own_level(message) >= least:
+                sink(message, at_ms)
+
+        return sift if least else sink
 
     def opening(self, revision: Revision, place: Place) -> Sequence[str]:
         runtime = revision.configuration.runtime
@@ -98,6 +116,18 @@ class AwsJsonContract(AwsContract):
         if _LEVELS.index(level) < self._least:
             return ()
         return (_line({"time": timestamp(at_s), "type": kind, "record": record}),)
+
+
+def _own_level(message: str) -> int:
+    """The level of what a function wrote, as a place in _OWN_LEVELS."""
+    if not message.startswith("{") or '"level"' not in message:
+        return _INFO
+    try:
+        word = str(msgspec.json.decode(message)["level"]).upper()
+    except (ValueError, KeyError, RecursionError):
+        return _INFO
+    word = _OTHER_NAMES.get(word, word)
+    return _OWN_LEVELS.index(word) if word in _OWN_LEVELS else _INFO
 
 
 def _last_words(report: Report) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import msgspec
 from ondol.contract import Place
 from ondol.model.functions import Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report, Status
-from ondol.runtime import Answer
+from ondol.runtime import Answer, LogSink
 
 COMMAND_RUNTIME: Final = "command"
 
@@ -66,6 +66,9 @@ class WebContract:
     def meta(self, invocation: Invocation, target: Target, *, deadline_ms: int) -> bytes:
         del target
         return msgspec.json.encode({"id": invocation.id, "deadline_ms": deadline_ms, **invocation.context})
+
+    def sifted(self, sink: LogSink) -> LogSink:
+        return sink
 
     def opening(self, revision: Revision, place: Place) -> Sequence[str]:
         ran_by = f", run by {place.substitute} instead of {revision.configuration.runtime}" if place.substitute else ""

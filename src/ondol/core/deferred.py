@@ -17,7 +17,7 @@ from typing import Any, Final
 from ondol.clock import Clock
 from ondol.core import retry
 from ondol.core.deferrals import USUAL, Rules
-from ondol.core.measuring import DEFERRED_AGE, DEFERRED_DROPPED, DEFERRED_RECEIVED, DESTINATION_FAILURES, RECURSIONS_DROPPED
+from ondol.core.measuring import CHAIN_DROPPED, DEFERRED_AGE, DEFERRED_DROPPED, DEFERRED_RECEIVED, DESTINATION_FAILURES
 from ondol.core.outcomes import Ended, Tried
 from ondol.model.deferrals import Destination, Ending
 from ondol.model.errors import NotFound, OndolError, Throttled, TooLarge
@@ -236,7 +236,7 @@ class Dispatcher:
         log.warning("deferred call %s ended: %s", item.id, ended.ending.value)
         self._note(item, DEFERRED_DROPPED, 1)
         if too_long:
-            self._note(item, RECURSIONS_DROPPED, 1)
+            self._note(item, CHAIN_DROPPED, 1)
 
     async def _told(self, ended: Ended, destination: Destination | None) -> bool:
         """End it together with telling the destination; False when there is none, or it cannot be told."""

@@ -38,7 +38,8 @@ class JournalLimits:
     groups_open_max: int = 256
     #: Blocks that open groups know of, some 400 bytes each; beyond that the group that was used longest ago is closed.
     blocks_known_max: int = 200_000
-    #: Streams made by hand in one group.
+    #: Groups made by hand in one account and region, and streams in one group.
+    groups_made_max: int = 50_000
     streams_made_max: int = 100_000
     #: Who may follow the journal live at a time, and what waits for each of them.
     followers_max: int = 64

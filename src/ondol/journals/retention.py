@@ -18,9 +18,10 @@ def stale(root: Path, limits: JournalLimits, now_s: float) -> Sequence[Path]:
     found: list[tuple[float, int, Path, float]] = []
     for folder in root.glob("*/*/[!.]*"):
         with suppress(OSError):  # dropped meanwhile
-            days = read_about(folder).settings.retention_days
+            paths = list(folder.glob("*.log*"))
+            days = read_about(folder).settings.retention_days if paths else None
             ends_s = now_s - (limits.age_s_max if days is None else days * _DAY_S)
-            for path in folder.glob("*.log*"):
+            for path in paths:
                 with suppress(FileNotFoundError):  # packed meanwhile
                     state = path.stat()
                     found.append((state.st_mtime, state.st_size, path, ends_s))

@@ -36,7 +36,7 @@ from ondol.journals.names import identity, name_of, place, safe
 from ondol.journals.retention import stale
 from ondol.journals.search import Question, Search
 from ondol.journals.segment import MS_MAX
-from ondol.model.errors import AlreadyExists, NotFound, OndolError, Unavailable
+from ondol.model.errors import AlreadyExists, Invalid, NotFound, OndolError, Unavailable
 
 _TIDY_S = 600.0
 _LAST_PLACE = (MS_MAX + 1, 0)
@@ -164,6 +164,8 @@ class SegmentJournal:
         with explained(self._root):
             if folder.is_dir():
                 raise AlreadyExists(f"log group {key[2]} exists already")
+            if folder.parent.is_dir() and len(os.listdir(folder.parent)) >= self._limits.groups_made_max:
+                raise Invalid(f"there are {self._limits.groups_made_max:,} log groups already, and no more may be made by hand")
             make_group(folder, key[2], int(self._clock.wall_s() * 1000), settings)
 
     def _change(self, key: _Key, change: Callable[[LogGroup], None]) -> None:

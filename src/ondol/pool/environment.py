@@ -164,7 +164,7 @@ class Environment:
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
         )
-        worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.log)
+        worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))
         if self._closed:  # while it was on its way
             worker.close()
             raise StartFailed("the environment was ended while a worker was placed in it")
@@ -264,7 +264,7 @@ class Environment:
             return _LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
-        answering = worker.call(call, run.log)
+        answering = worker.call(call, self.contract.sifted(run.log))
         if not run.fresh:
             run.open()
         run.timer = self._loop.call_later(run.timeout_s, self._due, run)

@@ -280,6 +280,9 @@ class PlainContract:
     def meta(self, invocation: Invocation, target: Target, *, deadline_ms: int) -> bytes:
         return b"{}"
 
+    def sifted(self, sink: LogSink) -> LogSink:
+        return sink
+
     def opening(self, revision: Revision, place: Place) -> Sequence[str]:
         return ("opening",)
 

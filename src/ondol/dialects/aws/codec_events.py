@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ondol.dialects.aws import codec_json
 from ondol.dialects.aws.shapes import Member, Shape
@@ -39,10 +39,18 @@ def message(headers: Mapping[str, str], payload: bytes) -> bytes:
     return framed + _CRC.pack(zlib.crc32(framed))
 
 
-class Framed:
-    """The body of an answer: `events` yields (name, value) by the stream's members. Closed in any case, it closes them."""
+class Events(Protocol):
+    """What a handler gives for an event stream: (member's name, its value), one after the other."""
 
-    def __init__(self, stream: Member, rest: bytes, events: Any, content_type: str) -> None:
+    async def __anext__(self) -> tuple[str, Mapping[str, Any]]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Framed:
+    """The body of an answer: `events`, framed. Closed in any case, it closes them."""
+
+    def __init__(self, stream: Member, rest: bytes, events: Events, content_type: str) -> None:
         self._stream = stream.shape
         self._first: bytes | None = message(
             {":message-type": "event", ":event-type": "initial-response", ":content-type": content_type}, rest
@@ -57,7 +65,7 @@ class Framed:
         first, self._first = self._first, None
         if first is not None:
             return first
-        name, value = await anext(self._events)
+        name, value = await self._events.__anext__()
         return self._message(name, value)
 
     async def aclose(self) -> None:
