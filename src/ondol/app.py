@@ -11,6 +11,7 @@ import random
 import socket
 import sys
 import uuid
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import uvloop
@@ -207,14 +208,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
-    works = (
-        deployments.collect_code,
-        lambda: queue.events.forget_outdated(clock.wall_s()),
-        lambda: journal.append(()),  # retention goes with appending, and nobody may be logging
-        meter.sweep,
-        recorder.sweep,
-    )
-    tasks.start(desk_work.sweep(*works), "sweeping")
+    tasks.start(desk_work.sweep(*chores(deployments, queue, journal, clock), meter.sweep, recorder.sweep), "sweeping")
 
     async def stop(seconds: float) -> None:
         await server.drain(seconds)
@@ -246,6 +240,14 @@ def dispatching(
     )
     index.listeners.append(dispatcher.follow)
     return followers, dispatcher
+
+
+def chores(
+    deployments: Deployments, queue: SqliteQueue, journal: SegmentJournal, clock: Clock
+) -> tuple[Callable[[], Awaitable[object]], ...]:
+    """What removes what is old: code that nothing names, calls that were given up, lines beyond their retention."""
+    # Retention goes with appending, and nobody may be logging.
+    return deployments.collect_code, lambda: queue.events.forget_outdated(clock.wall_s()), lambda: journal.append(())
 
 
 def sinks_of(settings: Settings, totals: Totals) -> list[OtelSink]:
