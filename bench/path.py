@@ -19,6 +19,7 @@ import statistics
 import time
 from typing import Any
 
+import msgspec
 import uvloop
 
 from bench import load
@@ -39,6 +40,7 @@ from ondol.http.server import Server
 from ondol.model.functions import Handle
 from ondol.model.principals import AccessKey
 from ondol.node.doors import FrontDoor
+from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.serving import settle_garbage
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
@@ -139,7 +141,28 @@ def yardstick_us() -> float:
     return (time.process_time() - began_s) / 20 * 1e6
 
 
-def front() -> tuple[Server, Pool, EchoRuntime]:
+class Nothing:
+    """A `Telemetry` that keeps nothing: what a call costs without logs, metrics and records."""
+
+    def log(self, place: Any, events: Any) -> None: ...
+
+    def waited(self, invocation: str, seconds: float) -> None: ...
+
+    def settled(self, target: Any, report: Any) -> None: ...
+
+    def throttled(self, account: str, region: str, function: str) -> None: ...
+
+
+def telemetry_of(kept: str, admission: Admission, index: Index, clock: SystemClock) -> Any:
+    """All that a front keeps of a call, or nothing; what it would send to the desk is packed and thrown away."""
+    if kept == "nothing":
+        return Nothing()
+    pack = msgspec.msgpack.Encoder().encode
+    send = lambda batch: bool(pack((0, "batch", batch)))  # noqa: E731
+    return FrontTelemetry(BatchedTelemetry(send), Measuring(send, admission.levels, index, clock))
+
+
+def front(kept: str) -> tuple[Server, Pool, EchoRuntime]:
     """The front of `app.py`, with the runtime above."""
     index, clock = Index(), SystemClock()
     target = a_target("hello", contract="aws", runtime="python3.11")
@@ -150,7 +173,8 @@ def front() -> tuple[Server, Pool, EchoRuntime]:
         made = put(noun)
         index.apply(Change(number, made.key, made.value))
     contracts = {"aws": AwsContract()}
-    telemetry = BatchedTelemetry(lambda batches: True)
+    admission = Admission()
+    telemetry = telemetry_of(kept, admission, index, clock)
     runtime = EchoRuntime()
     pool = Pool(
         limits=PoolLimits(memory_mib_max=4096, idle_s_max=600),
@@ -165,7 +189,7 @@ def front() -> tuple[Server, Pool, EchoRuntime]:
     )
     invoker = Invoker(
         index=index,
-        admission=Admission(),
+        admission=admission,
         pool=pool,
         contracts=contracts,
         telemetry=telemetry,
@@ -189,9 +213,9 @@ def front() -> tuple[Server, Pool, EchoRuntime]:
     return Server(door), pool, runtime
 
 
-async def measure(rounds: int, *, profile: bool) -> tuple[list[float], list[float]]:
+async def measure(rounds: int, *, kept: str = "all", profile: bool = False) -> tuple[list[float], list[float]]:
     """CPU µs per call, and the same in yardsticks, round by round."""
-    server, pool, runtime = front()
+    server, pool, runtime = front(kept)
     server._tick()
     loop = asyncio.get_running_loop()
     connection, transport = Connection(server), Taken()
@@ -233,8 +257,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.path", description=__doc__)
     parser.add_argument("--profile", action="store_true", help="show where the time goes, too")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--kept", choices=["all", "nothing"], default="all", help="of each call: logs, metrics and a record, or nothing"
+    )
     arguments = parser.parse_args()
-    used, held = uvloop.run(measure(arguments.rounds, profile=arguments.profile))
+    used, held = uvloop.run(measure(arguments.rounds, kept=arguments.kept, profile=arguments.profile))
     print(
         f"front's CPU per warm call: {min(used):.1f} µs at best, {statistics.median(used):.1f} in the median of {len(used)} rounds; "
         f"{statistics.median(held):.3f} yardsticks"
