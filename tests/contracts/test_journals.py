@@ -411,9 +411,9 @@ async def test_a_group_that_is_dropped_and_made_anew_while_it_is_packed_keeps_no
 
     monkeypatch.setattr(packed, "pack", slow)
     journal = SegmentJournal(tmp_path, SMALL)
-    for n in range(60):
+    for n in range(150):
         await journal.append([batch("s", (n, f"an old line, number {n}"))])
-    await asyncio.to_thread(packing.wait, 20)
+    assert await asyncio.to_thread(packing.wait, 20)
     await journal.drop(*_F)
     await journal.append([batch("s", (n, f"a new line, number {n}")) for n in range(60)])
     go_on.set()
