@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import threading
 import zlib
 from dataclasses import replace
 
@@ -397,6 +398,29 @@ async def test_a_damaged_block_of_a_packed_segment_hides_no_other(tmp_path):
     assert 5 <= len(found) < 11
     assert found[0].startswith("0 ")
     assert found[-1].startswith("x")
+    await journal.close()
+
+
+async def test_a_group_that_is_dropped_and_made_anew_while_it_is_packed_keeps_nothing_of_the_old(tmp_path, monkeypatch):
+    packing, go_on, real = threading.Event(), threading.Event(), os.open
+
+    def slow(path, *more):
+        if str(path).endswith(".packing") and not packing.is_set():  # the old file is open, the new one not yet
+            packing.set()
+            assert go_on.wait(20)
+        return real(path, *more)
+
+    monkeypatch.setattr(os, "open", slow)
+    journal = SegmentJournal(tmp_path, SMALL)
+    for n in range(150):
+        await journal.append([batch("s", (n, f"an old line, number {n}"))])
+    assert await asyncio.to_thread(packing.wait, 20)
+    await journal.drop(*_F)
+    await journal.append([batch("s", (n, f"a new line, number {n}")) for n in range(60)])
+    go_on.set()
+    await journal.packed()
+    assert messages(await journal.entries(*_F)) == [f"a new line, number {n}" for n in range(60)]
+    assert not list(tmp_path.rglob("*.packing"))
     await journal.close()
 
 

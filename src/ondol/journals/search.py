@@ -1,4 +1,4 @@
-"""Looking for lines in blocks of records. Pure but for reading the blocks.
+"""Looking for lines in blocks of records.
 
 A term that must be there is looked for in a block's bytes first: records are only taken apart around a hit, and text is only
 decoded for what answers. `Search` goes on in steps of bounded time, so that many searches share one thread.

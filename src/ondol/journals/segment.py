@@ -147,6 +147,12 @@ class Segment:
         """What it takes on disk."""
         return self.packed_bytes or self.bytes
 
+    @property
+    def file(self) -> tuple[int, int]:
+        """Which file it is (inode and size), whatever it is called. Raises FileNotFoundError."""
+        state = self.path.stat()
+        return state.st_ino, state.st_size
+
     def write(self, descriptor: int, pieces: Sequence[Piece]) -> None:
         """Appends in one call, or not at all."""
         data = b"".join([piece.data for piece in pieces])

@@ -240,14 +240,16 @@ class SegmentJournal:
             with self._lock:
                 segment = self._group(key).segment(number)
             if segment is not None and not segment.packed_bytes:
+                packed_file = segment.file
                 part, places = segment.pack()
                 with self._lock:
-                    segment = self._group(key).segment(number)  # another one if the group was closed and opened meanwhile
-                    if segment is not None:
+                    # Another object if the group was closed and opened meanwhile; another file if it was dropped and made anew.
+                    segment = self._group(key).segment(number)
+                    if segment is not None and segment.file == packed_file:
                         segment.replace(part, places)
                     else:
                         part.unlink(missing_ok=True)
-        except NotFound:
+        except (NotFound, FileNotFoundError):
             pass  # dropped meanwhile
         except (OSError, ValueError) as error:  # and is not tried again before the next start
             log.warning("segment %d of log group %s stays as it is, unpacked: %s", number, key[2], error)

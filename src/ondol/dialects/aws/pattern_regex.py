@@ -81,19 +81,21 @@ class Regex:
     def search(self, text: str) -> bool:
         """Whether it matches somewhere in the text (its first TEXT_CHARS_MAX characters)."""
         automaton, table = self._automaton, self._table
-        if automaton.last_at_end or automaton.empty:
-            text = text.removesuffix("\n")
-        if automaton.always or (automaton.empty and not text):
+        if automaton.always or (automaton.empty and text in ("", "\n")):
             return True
-        state, last = -1, automaton.last
-        for char in text[:TEXT_CHARS_MAX]:
+        whole = len(text) <= TEXT_CHARS_MAX
+        last_line = len(text) - 1 if whole and text.endswith("\n") else -1
+        state, last, at_end = -1, automaton.last, automaton.last_at_end
+        for at, char in enumerate(text if whole else text[:TEXT_CHARS_MAX]):
+            if at == last_line and at and state & at_end:
+                return True
             after = table.get((state, char))
             if after is None:
                 after = self._step(state, char)
             if after & last:
                 return True
             state = after
-        return state > 0 and bool(state & automaton.last_at_end)
+        return whole and state > 0 and bool(state & at_end)
 
     def _step(self, state: int, char: str) -> int:
         """The positions that have just taken `char`; state -1 is the text's start."""
