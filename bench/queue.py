@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure, Section
+from ondol.queue import Deferred
 from ondol.queues.sqlite import SqliteQueue
 from ondol.testing.suites.queue import call
 
@@ -31,13 +32,18 @@ class Round:
     batch: float
 
 
+def _calls(count: int) -> list[Deferred]:
+    payload = os.urandom(PAYLOAD_BYTES)
+    return [call(os.urandom(16).hex(), f"f{number % FUNCTIONS}", payload=payload) for number in range(count)]
+
+
 async def _enqueue(path: Path, callers: int, count: int) -> Round:
     queue = SqliteQueue(path)
-    payload = os.urandom(PAYLOAD_BYTES)
+    items = _calls(count)
 
     async def caller(first: int) -> None:
         for number in range(first, count, callers):
-            await queue.enqueue([call(f"{number:032x}", f"f{number % FUNCTIONS}", payload=payload)])
+            await queue.enqueue([items[number]])
 
     before, begun = queue.commits, time.perf_counter()
     await asyncio.gather(*(caller(first) for first in range(callers)))
@@ -49,8 +55,7 @@ async def _enqueue(path: Path, callers: int, count: int) -> Round:
 async def _through(path: Path, count: int) -> float:
     """Calls per second that are claimed and acknowledged, of `count` that wait."""
     queue = SqliteQueue(path)
-    payload = os.urandom(PAYLOAD_BYTES)
-    await queue.enqueue([call(f"{number:032x}", f"f{number % FUNCTIONS}", payload=payload) for number in range(count)])
+    await queue.enqueue(_calls(count))
     begun, done = time.perf_counter(), 0
     while items := await queue.claim(1.0, limit=CLAIM_MAX, lease_s=900.0):
         await asyncio.gather(*(queue.ack([item.id]) for item in items))

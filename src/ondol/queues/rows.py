@@ -6,7 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -40,26 +40,45 @@ class QueueLimits:
     dead_age_s_max: float = 14 * 24 * 3600.0
 
 
-def row_of(item: Deferred) -> dict[str, Any]:
-    """What is bound to `insert`, all but the position."""
+class Row(NamedTuple):
+    """A call to be accepted: the columns of `insert` behind its position, in their order; and the payload."""
+
+    id: str
+    account: str
+    region: str
+    function: str
+    name: str
+    qualifier: str | None
+    context: bytes
+    accepted_s: float
+    visible_s: float
+    attempts: int
+    refusals: int
+    chain: int
+    error: str
+    size: int
+    payload: bytes
+
+
+def row_of(item: Deferred) -> Row:
     context = _encode(item.context)
-    return {
-        "id": item.id,
-        "account": item.account,
-        "region": item.region,
-        "function": item.function,
-        "name": item.name,
-        "qualifier": item.qualifier,
-        "payload": item.payload,
-        "context": context,
-        "accepted_s": item.accepted_s,
-        "visible_s": item.visible_s,
-        "attempts": item.attempts,
-        "refusals": item.refusals,
-        "chain": item.chain,
-        "error": item.error,
-        "bytes": len(item.payload) + len(context) + _ROW_BYTES,
-    }
+    return Row(
+        item.id,
+        item.account,
+        item.region,
+        item.function,
+        item.name,
+        item.qualifier,
+        context,
+        item.accepted_s,
+        item.visible_s,
+        item.attempts,
+        item.refusals,
+        item.chain,
+        item.error,
+        len(item.payload) + len(context) + _ROW_BYTES,
+        item.payload,
+    )
 
 
 def call_of(row: Sequence[Any]) -> Deferred:
@@ -91,30 +110,24 @@ def event_of(row: Sequence[Any]) -> Event:
     return Event(call=call_of(row), state=state, position=position, payload_bytes=payload_bytes, reason=reason, ended_s=ended_s)
 
 
-def accept(
-    connection: sqlite3.Connection, batches: Iterable[Sequence[dict[str, Any]]], limits: QueueLimits
-) -> list[Throttled | None]:
+def accept(connection: sqlite3.Connection, batches: Sequence[Sequence[Row]], limits: QueueLimits) -> list[Throttled | None]:
     """Each batch wholly or not at all: None, or why not. One statement for all rows of a kind, whoever sent them."""
-    batches = list(batches)
-    ids = _list([row["id"] for batch in batches for row in batch]).decode()
+    ids = _list([row.id for batch in batches for row in batch]).decode()
     known = {row[0] for row in connection.execute(SQL["known"], {"ids": ids})}
     lines = _Lines(connection, limits)
     answers: list[Throttled | None] = []
-    taken: list[dict[str, Any]] = []
+    taken: list[Row] = []
     position = connection.execute(SQL["last_position"]).fetchone()[0]
     for batch in batches:
-        new = {row["id"]: row for row in batch if row["id"] not in known}
+        new = {row.id: row for row in batch if row.id not in known}
         if not lines.take(new.values()):
             answers.append(Throttled("line"))
             continue
         answers.append(None)
         known.update(new)
-        for row in new.values():
-            position += 1
-            row["position"] = position  # ours: made by `row_of`, and set anew should this be run again
-            taken.append(row)
-    connection.executemany(SQL["insert"], taken)
-    connection.executemany(SQL["insert_payload"], taken)
+        taken += new.values()
+    connection.executemany(SQL["insert"], [(at, *row[:-1]) for at, row in enumerate(taken, position + 1)])
+    connection.executemany(SQL["insert_payload"], [(at, row.payload) for at, row in enumerate(taken, position + 1)])
     lines.write()
     return answers
 
@@ -130,14 +143,13 @@ class _Lines:
         self._before: dict[str, tuple[int, int]] = {}
         self._added: dict[str, tuple[int, int]] = {}
 
-    def take(self, rows: Iterable[Mapping[str, Any]]) -> bool:
+    def take(self, rows: Iterable[Row]) -> bool:
         """Add rows, unless that goes beyond a bound."""
         limits = self._limits
         added: dict[str, tuple[int, int]] = {}
         for row in rows:
-            function = row["function"]
-            items, size = added.get(function) or self._added.get(function, (0, 0))
-            added[function] = items + 1, size + row["bytes"]
+            items, size = added.get(row.function) or self._added.get(row.function, (0, 0))
+            added[row.function] = items + 1, size + row.size
         more_items = more_bytes = 0
         for function, (items, size) in added.items():
             before = self._before.get(function)

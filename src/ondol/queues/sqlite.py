@@ -22,7 +22,7 @@ from typing import Any, Final
 from ondol.model.errors import OutOfSpace, Throttled
 from ondol.queue import Deferred, share
 from ondol.queues.events import SqliteEvents
-from ondol.queues.rows import SQL, QueueLimits, accept, bury, call_of, remove, row_of
+from ondol.queues.rows import SQL, QueueLimits, Row, accept, bury, call_of, remove, row_of
 from ondol.sqlite import Database, migrations
 
 __all__ = ["QueueLimits", "SqliteQueue"]
@@ -126,7 +126,7 @@ class SqliteQueue:
     async def close(self) -> None:
         await self._database.close()
 
-    async def _accepted(self, rows: list[dict[str, Any]]) -> Throttled | None:
+    async def _accepted(self, rows: list[Row]) -> Throttled | None:
         """With whoever else is waiting; alone when there was no room on the disk for all of them together."""
         answer = self._group.add(rows)
         if answer is None:
@@ -140,7 +140,7 @@ class SqliteQueue:
             return (await self._database.write(lambda connection: accept(connection, [rows], self._limits)))[0]
 
     # On the writer's thread --------------------------------------------------------------------------------------------
-    def _advance(self, connection: sqlite3.Connection, ids: Sequence[str], then: Sequence[dict[str, Any]]) -> bool:
+    def _advance(self, connection: sqlite3.Connection, ids: Sequence[str], then: Sequence[Row]) -> bool:
         """Whoever has ended this already has said what follows, too."""
         gone = remove(connection, ids)
         if gone and then:
@@ -157,10 +157,10 @@ class _Group:
         self._limits = limits
         self._lock = threading.Lock()
         self._open = True
-        self._batches: list[list[dict[str, Any]]] = []
+        self._batches: list[list[Row]] = []
         self._answers: list[asyncio.Future[Throttled | None]] = []
 
-    def add(self, rows: list[dict[str, Any]]) -> asyncio.Future[Throttled | None] | None:
+    def add(self, rows: list[Row]) -> asyncio.Future[Throttled | None] | None:
         """Its answer: None, or why it was not taken. No answer at all when it is too late for this group."""
         with self._lock:
             if not self._open or len(self._batches) >= GROUP_MAX:

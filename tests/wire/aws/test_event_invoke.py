@@ -3,10 +3,14 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ondol.core.catalog import Index
 from ondol.core.deferrals import USUAL, rules
 from ondol.dialects.aws import codec
+from ondol.dialects.aws.event_invoke import destination, destination_arn
+from ondol.dialects.aws.names import Named
 from ondol.dialects.aws.service import ServiceError
 from ondol.model.errors import Denied
 from ondol.model.principals import Kind, Principal
@@ -212,6 +216,21 @@ def test_numbers_and_texts_out_of_range_are_the_services_validation(params):
     with pytest.raises(ServiceError, match="1 validation error detected") as caught:
         codec.decode("lambda", "PUT", target, [("content-type", "application/json")], json.dumps(params).encode())
     assert caught.value.code == "ValidationException"
+
+
+NAMED = Named(ACCOUNT, REGION, "hello", None)
+
+
+@given(st.text(max_size=350) | st.from_regex(r"arn:aws:(lambda|sqs|iam|s3):[a-z0-9-]*:[0-9]*:.{0,40}"))
+def test_any_destination_is_a_function_or_refused(text):
+    try:
+        found = destination(text, NAMED, {"OnSuccess": {"Destination": text}})
+    except ServiceError as error:
+        assert error.code == "InvalidParameterValueException"
+    else:
+        assert (found.account, found.region) == (ACCOUNT, REGION)
+        assert found.name != "hello"
+        assert destination_arn(found) == text or not text.startswith("arn:aws:lambda:eu-west-1:1")
 
 
 async def test_it_goes_with_what_it_is_about(control):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from ondol.core.catalog import Index, put
 from ondol.dialects.native.dialect import NativeDialect
-from ondol.dialects.native.events import OPERATIONS, EventRoutes, match
+from ondol.dialects.native.events import OPERATIONS, EventRoutes, listing, match, query_of
 from ondol.http.bodies import Whole
 from ondol.http.messages import Request
 from ondol.model import errors
@@ -230,6 +231,16 @@ async def test_what_is_not_offered_is_not_found(api, method, path):
 def test_any_path_is_matched_or_not(method, path):
     found = match(method, path)
     assert found is None or found[0] in OPERATIONS
+
+
+@given(st.dictionaries(st.sampled_from(["function", "state", "limit", "after", "more"]), st.text()), st.text())
+def test_any_query_is_understood_or_refused(given_, text):
+    for query in (urlencode(given_, errors="replace"), text):
+        try:
+            understood = listing(query_of(query, OPERATIONS[0]))
+        except errors.InvalidSetting:
+            continue
+        assert understood.states and 1 <= understood.limit <= 1000 and understood.after >= 0
 
 
 async def test_a_full_queue_says_so_and_the_event_stays_dead(api, tmp_path):

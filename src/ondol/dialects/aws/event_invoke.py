@@ -129,11 +129,11 @@ class EventInvoke:
         for member, field in (("OnSuccess", "on_success"), ("OnFailure", "on_failure")):
             if destinations.get(member) is not None:
                 text = destinations[member].get("Destination")
-                changes[field] = _destination(text, named, destinations) if text else None
+                changes[field] = destination(text, named, destinations) if text else None
         return replace(current, **changes)
 
 
-def _destination(text: str, named: names.Named, destinations: Mapping[str, Any]) -> Destination:
+def destination(text: str, named: names.Named, destinations: Mapping[str, Any]) -> Destination:
     """The function that an ARN means. Raises for what the service refuses, and for what Ondol has not."""
     service = text.split(":")[2] if text.count(":") >= 5 else ""
     if service in _UNBUILT:
@@ -172,13 +172,13 @@ def _shown(function: Function, deferral: Deferral) -> Params:
     return shown
 
 
-def _target(destination: Destination | None) -> Params:
-    return {"Destination": destination_arn(destination)} if destination else {}
+def _target(where: Destination | None) -> Params:
+    return {"Destination": destination_arn(where)} if where else {}
 
 
-def destination_arn(destination: Destination) -> str:
+def destination_arn(where: Destination) -> str:
     """As the client wrote it."""
-    return names.function_arn(destination.account, destination.region, destination.name, destination.qualifier)
+    return names.function_arn(where.account, where.region, where.name, where.qualifier)
 
 
 def _java(destinations: Mapping[str, Any]) -> str:

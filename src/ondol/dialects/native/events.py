@@ -6,7 +6,7 @@ What there is stands in `OPERATIONS`. JSON out; nothing is read of a body.
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -73,6 +73,16 @@ OPERATIONS: Final = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a listing is to show: these states one after another, the first of them from a position on."""
+
+    states: Sequence[State]
+    function: str | None
+    after: int
+    limit: int
+
+
 class EventRoutes:
     """See the module. `clock` is the dispatcher's; `woken` tells it that something waits again."""
 
@@ -89,7 +99,7 @@ class EventRoutes:
             return None
         operation, identity = found
         permit(principal, operation.action, principal.account, identity or "*")
-        query = _query(request.query, operation)
+        query = query_of(request.query, operation)
         handler: Callable[[Principal, str, Mapping[str, str]], Awaitable[Any]] = getattr(self, f"_{operation.handler}")
         document = await handler(principal, identity, query)
         if document is None:
@@ -99,17 +109,15 @@ class EventRoutes:
     # The operations ----------------------------------------------------------------------------------------------------
     async def _list(self, principal: Principal, _identity: str, query: Mapping[str, str]) -> dict[str, Any]:
         """The states one after another, each in the order of its events."""
-        owned = self._owned(principal, query.get("function"))
-        states = [_state(query["state"])] if "state" in query else list(ORDER)
-        first, position = _cursor(query.get("after"), states)
-        limit = _limit(query.get("limit"))
+        wanted = listing(query)
+        owned = self._owned(principal, wanted.function)
         found: list[Event] = []
-        for state in states[states.index(first) :]:
-            after = position if state is first else 0
-            found += await self._events.listed(owned, state, after=after, limit=limit + 1 - len(found))
-            if len(found) > limit:
-                last = found[limit - 1]
-                shown = [self._document(event) for event in found[:limit]]
+        for state in wanted.states:
+            after = wanted.after if state is wanted.states[0] else 0
+            found += await self._events.listed(owned, state, after=after, limit=wanted.limit + 1 - len(found))
+            if len(found) > wanted.limit:
+                last = found[wanted.limit - 1]
+                shown = [self._document(event) for event in found[: wanted.limit]]
                 return {"events": shown, "next": f"{last.state.value}:{last.position}"}
         return {"events": [self._document(event) for event in found]}
 
@@ -178,7 +186,15 @@ def match(method: str, path: str) -> tuple[Operation, str] | None:
     return None
 
 
-def _query(text: str, operation: Operation) -> dict[str, str]:
+def listing(query: Mapping[str, str]) -> Listing:
+    """Raises InvalidSetting."""
+    states = [_state(query["state"])] if "state" in query else list(ORDER)
+    first, position = _cursor(query.get("after"), states)
+    return Listing(states[states.index(first) :], query.get("function"), position, _limit(query.get("limit")))
+
+
+def query_of(text: str, operation: Operation) -> dict[str, str]:
+    """The parameters, all of them the operation's. Raises InvalidSetting."""
     try:
         given = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
     except ValueError as error:

@@ -6,13 +6,13 @@ SELECT id FROM calls WHERE id IN (SELECT value FROM json_each(:ids))
 SELECT coalesce(max(position), 0) FROM calls
 
 -- name: insert
+-- By place, not by name: this one is run for each call that is accepted.
 INSERT INTO calls (position, id, account, region, function, name, qualifier, context, accepted_s, visible_s, attempts, refusals,
                    chain, error, bytes)
-VALUES (:position, :id, :account, :region, :function, :name, :qualifier, :context, :accepted_s, :visible_s, :attempts,
-        :refusals, :chain, :error, :bytes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_payload
-INSERT INTO payloads (position, payload) VALUES (:position, :payload)
+INSERT INTO payloads (position, payload) VALUES (?, ?)
 
 -- name: line
 SELECT items, bytes FROM lines WHERE function = :function
