@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold, deferred, journal, load, memory, queue, servers, startup, upload, warm
+from bench import cold, deferred, journal, load, memory, port_queue, servers, startup, upload, warm
 from bench.figures import Figure, Section, page, recorded, regressions
 from bench.servers import FLOOR_FORK, FLOORS, ONDOL, PEERS
 
@@ -177,7 +177,7 @@ def measure(only: str | None, *, quick: bool) -> int:
         "burst": lambda: [cold.bursts(rounds=rounds)],
         "memory": lambda: [memory.memory(rounds=1 if quick else 3)],
         "start": lambda: [startup.startup(rounds=rounds, functions=100 if quick else 1000)],
-        "queue": lambda: [queue.queue(rounds=rounds, count=2_000 if quick else 40_000)],
+        "queue": lambda: [port_queue.queue(rounds=rounds, count=2_000 if quick else 40_000)],
         "upload": lambda: [upload.upload(rounds=1 if quick else 3, seconds=4)],
         "journal": lambda: [journal.journal(rounds=1 if quick else 3, lines=1_000_000)],
         "deferred": lambda: [deferred.deferred(rounds=1 if quick else 3, seconds=1 if quick else 4)],
