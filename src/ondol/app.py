@@ -6,13 +6,17 @@ registered by being imported, and no other module names an implementation.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
 import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import uvloop
 
+from ondol import __version__
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
@@ -21,9 +25,11 @@ from ondol.contracts.aws import AwsContract
 from ondol.contracts.web import COMMAND_RUNTIME, WebContract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
+from ondol.core.commits import Commits
 from ondol.core.deferred import Dispatcher
 from ondol.core.deploy import Deployments
 from ondol.core.invoke import Invoker
+from ondol.core.keys import Keys
 from ondol.dialects.aws import decoding
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
@@ -34,8 +40,17 @@ from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.sts import Sts
 from ondol.dialects.native import document
+from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.native.downloads import Downloads
+from ondol.dialects.native.functions import Functions
+from ondol.dialects.native.keys import KeyRoutes
+from ondol.dialects.native.live import LiveLogs
+from ondol.dialects.native.logs import Logs as NativeLogs
+from ondol.dialects.native.node import NodeRoutes
+from ondol.dialects.native.operations import Part
+from ondol.dialects.native.table import TABLE as DECLARED
+from ondol.dialects.native.versions import Versions
 from ondol.dialects.plain.dialect import PlainDialect
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
@@ -43,14 +58,16 @@ from ondol.http.server import Server
 from ondol.http.table import Table
 from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
-from ondol.node import children, desk_work, front_work
+from ondol.node import children, desk_work, front_work, looking
 from ondol.node.deferring import asking, deferring, running, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
+from ondol.node.keys import fresh_pair
 from ondol.node.serving import Orders, Tasks, begin, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
+from ondol.queue import QueueSize
 from ondol.queues.sqlite import SqliteQueue
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
@@ -60,6 +77,7 @@ from ondol.stores.sqlite import SqliteStore
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
+CONTRACTS = {contract.name: contract for contract in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
 
 
 async def front(orders: Orders, line: socket.socket) -> None:
@@ -68,7 +86,6 @@ async def front(orders: Orders, line: socket.socket) -> None:
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
-    contracts = {c.name: c for c in (AwsContract(), WebContract(), WebContract(COMMAND_RUNTIME))}
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
     telemetry = BatchedTelemetry(lambda batches: following.cast("log", batches))
@@ -76,7 +93,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
-        contracts=contracts,
+        contracts=CONTRACTS,
         telemetry=telemetry,
         clock=clock,
         mint=front_work.minting(credentials, clock),
@@ -94,20 +111,24 @@ async def front(orders: Orders, line: socket.socket) -> None:
         index=index,
         admission=admission,
         pool=pool,
-        contracts=contracts,
+        contracts=CONTRACTS,
         telemetry=telemetry,
         clock=clock,
         draw=random.random,
         enqueue=deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
     )
-    following = Following(children.dialling(data.run / "link.sock"), index, running(invoker.invoke))
+    following = Following(
+        children.dialling(data.run / "link.sock"), index, running(invoker.invoke), looking.telling(pool.stats)
+    )
     verifier = verifier_of(orders, index, credentials)
+    gate = Gate(verifier, "ondol", clock)
     door = FrontDoor(
         table=TABLE,
         dialects={
             "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
-            "plain": PlainDialect(index=index, gatekeeper=Gate(verifier, "ondol", clock), invoke=invoker.invoke),
+            "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
+            "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
         },
         passing=Passing(lambda: connect(data.run / "desk.sock")),
         hosts=allowed(settings.host, settings.public_hosts),
@@ -119,6 +140,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:
+        following.cast("leaving", None)
         end_s = clock.now_s() + seconds
         await server.drain(seconds)
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
@@ -138,7 +160,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    followers = Followers({"log": desk_work.journaling(journal), "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
+    live = LiveLogs(journal, clock)
+    handlers = {"log": desk_work.journaling(journal), "leaving": desk_work.leaving(live.close)}
+    followers = Followers({**handlers, "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
     dispatcher = Dispatcher(queue, asking(followers.run), clock)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -158,19 +182,19 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         "logs": Logs(journal).operations,
         "sts": Sts(index).operations,
     }
+    parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper)
+    parts += [
+        NativeLogs(index=index, journal=journal, group_of=desk_work.grouping(CONTRACTS), clock=clock, live=live),
+        KeyRoutes(
+            Keys(index=index, commits=Commits(store, index, followers.have), clock=clock, draw=fresh_pair, own=orders.key.id)
+        ),
+        node_routes(orders, index, followers, queue.size),
+    ]
     door = DeskDoor(
         table=TABLE,
         dialects={
             "aws": AwsDesk(verifier=verifier, services=services, decode_large=decoding.decoding(helper.call)),
-            "native": NativeDialect(
-                index=index,
-                deployments=deployments,
-                gatekeeper=Gate(verifier, "ondol", clock),
-                decode=document.decoding(helper.call),
-                spool=lambda: data.tmp / uuid.uuid4().hex,
-                interpreter=choice.describe,
-                downloads=downloads,
-            ),
+            "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
         },
     )
     server = Server(door)
@@ -180,6 +204,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     tasks.start(desk_work.sweep(deployments), "sweeping")
 
     async def stop(seconds: float) -> None:
+        live.close()
         await server.drain(seconds)
         await dispatcher.close()
         await deployments.close()
@@ -189,6 +214,38 @@ async def desk(orders: Orders, line: socket.socket) -> None:
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
+
+
+def native_parts(
+    orders: Orders, index: Index, deployments: Deployments, *, downloads: Downloads, choice: Choice, helper: Helper
+) -> list[Part]:
+    """What the native API does to functions."""
+    functions = Functions(
+        index=index,
+        deployments=deployments,
+        decode=document.decoding(helper.call),
+        spool=spool_in(children.places(orders.data).tmp),
+        interpreter=choice.describe,
+        downloads=downloads,
+    )
+    return [functions, Versions(index=index, deployments=deployments)]
+
+
+def spool_in(folder: Path) -> Callable[[], Path]:
+    """Fresh paths for files that whoever asks removes."""
+    return lambda: folder / uuid.uuid4().hex
+
+
+def node_routes(orders: Orders, index: Index, followers: Followers, queue: Callable[[], Awaitable[QueueSize]]) -> NodeRoutes:
+    """What the node says about itself."""
+    supervisor = os.getppid()
+    return NodeRoutes(
+        stats=looking.stats(index, followers, queue, supervisor),
+        doctor=looking.doctor(orders, children.places(orders.data).tmp, supervisor),
+        settings=lambda: looking.settings(orders.settings),
+        declared=DECLARED,
+        version=__version__,
+    )
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:

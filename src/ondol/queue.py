@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,16 @@ class Deferred:
     accepted_s: float  #: wall time
     visible_s: float  #: wall time from which it may be claimed
     attempts: int = 0
+
+
+class QueueSize(NamedTuple):
+    """What a queue holds."""
+
+    #: Accepted and not over: those that run too.
+    waiting: int
+    waiting_bytes: int
+    #: Given up, and kept.
+    dead: int
 
 
 class Queue(Protocol):

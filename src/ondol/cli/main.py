@@ -9,7 +9,9 @@ from ondol.cli.deploy import deploy
 from ondol.cli.doctor import doctor
 from ondol.cli.functions import ls, rm, show
 from ondol.cli.invoke import invoke, logs
+from ondol.cli.key import key
 from ondol.cli.shape import EXIT_MEANING, Exit, Root
+from ondol.cli.stats import stats
 from ondol.cli.tour import tour
 from ondol.cli.up import env, up
 
@@ -40,7 +42,7 @@ def ondol(ctx: click.Context) -> None:
         ctx.exit(Exit.USAGE)
 
 
-for command in (up, env, deploy, invoke, logs, ls, show, rm, doctor, tour):
+for command in (up, env, deploy, invoke, logs, ls, show, rm, key, stats, doctor, tour):
     ondol.add_command(command)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from ondol.model.errors import Throttled
-from ondol.queue import Deferred
+from ondol.queue import Deferred, QueueSize
 from ondol.sqlite import Database, migrations, statements
 
 _SQL = statements("ondol.queues", "queue.sql")
@@ -102,6 +102,10 @@ class SqliteQueue:
             Dead(call=_deferred((*row[:8], row[7], row[8])), reason=row[9])  # what is dead waits for no time
             for row in rows
         ]
+
+    async def size(self) -> QueueSize:
+        """What it holds now, of all accounts."""
+        return QueueSize(*await self._database.read(lambda connection: connection.execute(_SQL["size"]).fetchone()))
 
     async def backup(self, path: Path) -> None:
         """A copy of this moment at `path`, while the node goes on."""

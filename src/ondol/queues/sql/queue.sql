@@ -55,6 +55,10 @@ SELECT calls.id, account, region, function, qualifier, context, accepted_s, atte
 FROM calls JOIN payloads ON payloads.id = calls.id WHERE calls.id = :id
 ON CONFLICT (id) DO NOTHING
 
+-- name: size
+-- What waits, its bytes, and how many were given up.
+SELECT (SELECT coalesce(sum(items), 0) FROM lines), (SELECT coalesce(sum(bytes), 0) FROM lines), (SELECT count(*) FROM dead)
+
 -- name: count_dead
 SELECT count(*) FROM dead
 
