@@ -46,6 +46,19 @@ class TestSqliteQueue(QueueSuite):
         assert [item.id for item in await queue.claim(10.0, limit=5, lease_s=1.0)] == ["1"]
 
 
+async def test_what_a_queue_holds_is_counted(tmp_path):
+    queue = SqliteQueue(tmp_path / "queue.db")
+    assert await queue.size() == (0, 0, 0)
+    await queue.enqueue([call("1"), call("2", "g"), call("3")])
+    await queue.claim(1.0, limit=1, lease_s=9.0)
+    size = await queue.size()
+    assert (size.waiting, size.waiting_bytes > 0, size.dead) == (3, True, 0), "what runs is counted too"
+    await queue.dead("1", "no more")
+    await queue.ack(["2", "3"])
+    assert await queue.size() == (0, 0, 1)
+    await queue.close()
+
+
 async def test_a_full_queue_refuses_and_takes_nothing_of_the_batch(tmp_path):
     queue = SqliteQueue(tmp_path / "queue.db", QueueLimits(items_max=5, function_items_max=5))
     await queue.enqueue([call("1"), call("2"), call("3")])

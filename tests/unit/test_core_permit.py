@@ -28,7 +28,9 @@ def test_a_reader_may_look(action):
         permit(someone(Kind.READER), action, "2", "f")
 
 
-@pytest.mark.parametrize("action", ["function:invoke", "function:write", "function:delete", "key:list", "key:create", "", "new:read"])
+@pytest.mark.parametrize(
+    "action", ["function:invoke", "function:write", "function:delete", "key:list", "key:create", "", "new:read"]
+)
 def test_a_reader_may_nothing_that_is_not_known_to_be_a_look(action):
     with pytest.raises(Denied):
         permit(someone(Kind.READER), action, "1", "f")
