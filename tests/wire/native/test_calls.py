@@ -7,6 +7,10 @@ import json
 
 import pytest
 
+from ondol.dialects.native.refusals import STATUS, of_error
+from ondol.http.bodies import Whole
+from ondol.http.messages import Request
+from ondol.http.table import Plane
 from ondol.model import errors
 from ondol.model.invocations import Outcome, Report, Status
 from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
@@ -167,20 +171,19 @@ async def test_the_platforms_own_failure_is_an_error(api, hello, error, status):
     assert dict(response.headers).get("retry-after") == ("2" if status == 429 else None)
 
 
+@pytest.mark.parametrize("qualifier", ["null", "true", "7", "live", ""])
+async def test_a_qualifier_is_taken_as_it_is_written(api, hello, qualifier):
+    await call(api, f"?qualifier={qualifier}")
+    assert hello.asked[0].qualifier == qualifier
+
+
 async def test_what_nobody_expected_is_said_without_its_inside(api, hello):
     hello.outcome = ValueError("secret")
-    request = await api.dialects[next(plane for plane in api.dialects if plane.value == "data")].serve(
-        _request("/ondol/v1/functions/hello/invoke"), None
-    )
-    assert request.status == 500
-    assert b"secret" not in request.body
-
-
-def _request(path):
-    from ondol.http.bodies import Whole
-    from ondol.http.messages import Request
-
-    return Request("POST", path, [("authorization", "owner")], Whole(b"{}"))
+    request = Request("POST", "/ondol/v1/functions/hello/invoke", [("authorization", "owner")], Whole(b"{}"))
+    response = await api.dialects[Plane.DATA].serve(request, None)
+    said = json.loads(response.body)
+    assert (response.status, said["error"], said["request_id"]) == (500, "Internal", dict(response.headers)["x-request-id"])
+    assert b"secret" not in response.body
 
 
 async def test_a_web_function_is_called_by_requests(api):
@@ -202,3 +205,18 @@ async def test_who_may_only_look_may_not_call(api, hello):
 async def test_a_way_to_call_that_there_is_not_is_refused(api, hello, query):
     assert (await call(api, query))[0] == 400
     assert hello.asked == []
+
+
+def test_every_kind_of_failure_has_a_status_of_its_own_choosing():
+    def all_below(kind):
+        return {kind}.union(*(all_below(each) for each in kind.__subclasses__()))
+
+    for kind in all_below(errors.OndolError) - {errors.OndolError}:
+        error = kind.__new__(kind)
+        error.args = ("a sentence",)
+        for name, value in (("field", "f"), ("retry_after_s", 1.0)):
+            setattr(error, name, value)
+        response = of_error(error, "r")
+        said = json.loads(response.body)
+        assert (said["error"], said["message"], said["request_id"]) == (kind.__name__, str(error), "r")
+        assert response.status == 415 or response.status in set(STATUS.values()) - {500}

@@ -114,21 +114,24 @@ class Operations:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self.all = tuple(operations)
+        #: By how many segments a path has, and the first of them: what is left is a handful.
+        self._near: dict[tuple[int, str], list[tuple[Operation, tuple[str, ...]]]] = {}
+        for operation in self.all:
+            segments = operation.segments
+            self._near.setdefault((len(segments), segments[0]), []).append((operation, segments))
 
     def at(self, path: str) -> dict[str, tuple[Operation, dict[str, str]]]:
         """By method: what is at `path`, with what stands in its places. Empty when nothing is."""
         given = path.removeprefix(PREFIX).strip("/").split("/")
         found = {}
-        for operation in self.all:
-            places = _places(operation.segments, given)
+        for operation, segments in self._near.get((len(given), given[0]), ()):
+            places = _places(segments, given)
             if places is not None:
                 found[operation.method] = (operation, places)
         return found
 
 
 def _places(wanted: Sequence[str], given: Sequence[str]) -> dict[str, str] | None:
-    if len(wanted) != len(given):
-        return None
     places = {}
     for want, give in zip(wanted, given, strict=True):
         if want.startswith("{"):
