@@ -1,4 +1,4 @@
-"""`ondol key` and `ondol stats`, against a node that is played by this test."""
+"""`ondol key`, `ondol stats` and `ondol doctor --node`, against a node that is played by this test."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ STATS = {
 KEY = {"id": "AKIANEW", "name": "ci", "read_only": True, "created_s": 1_700_000_000.0, "node": False}
 FIRST = {"id": "AKIAFIRST", "name": "", "read_only": False, "created_s": 1_600_000_000.0, "node": True}
 
+FINDING = {"part": "disk", "what": "free space", "ok": False, "needed": True, "detail": "none", "mend": "free some"}
+
 
 @pytest.fixture
 def node(monkeypatch):
@@ -32,6 +34,7 @@ def node(monkeypatch):
     asked = []
     answers = {
         ("GET", "/ondol/v1/stats"): STATS,
+        ("GET", "/ondol/v1/doctor"): {"able": False, "findings": [FINDING]},
         ("GET", "/ondol/v1/keys"): {"keys": [FIRST, KEY]},
         ("POST", "/ondol/v1/keys"): {**KEY, "secret": "s3cret"},
         ("DELETE", "/ondol/v1/keys/AKIANEW"): {},
@@ -102,3 +105,11 @@ def test_a_long_list_of_functions_is_read_to_its_end(node, monkeypatch):
     pages = {None: {"functions": [{"name": "a"}], "next": "a b"}, "a+b": {"functions": [{"name": "c"}], "next": None}}
     monkeypatch.setattr(client.Native, "_json", lambda _self, _method, path: pages[path.partition("&after=")[2] or None])
     assert [each["name"] for each in json.loads(run("ls", "--json").stdout)] == ["a", "c"]
+
+
+def test_the_doctor_of_a_node_that_runs_is_asked(node):
+    done = run("doctor", "--node", "http://127.0.0.1:1")
+    assert done.exit_code == 4
+    assert "MISSING free space  none" in done.stdout
+    assert "to mend: free some" in done.stdout
+    assert json.loads(run("doctor", "--node", "http://127.0.0.1:1", "--json").stdout) == {"able": False, "findings": [FINDING]}

@@ -142,6 +142,10 @@ class Native:
         """The node's numbers now."""
         return self._json("GET", "/ondol/v1/stats")
 
+    def doctor(self) -> dict[str, Any]:
+        """What the node found of its machine."""
+        return self._json("GET", "/ondol/v1/doctor")
+
     def keys(self) -> list[dict[str, Any]]:
         """The account's access keys, without their secrets."""
         return list(self._json("GET", "/ondol/v1/keys").get("keys", []))

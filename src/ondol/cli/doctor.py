@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ondol import config
+from ondol.cli import client
 from ondol.cli import node as nodes
 from ondol.cli.shape import Example, Exit, as_json, print_json, settings_of, with_settings
 from ondol.node.examining import Finding, Interpreter, Probed, able, examine, numbered
@@ -44,19 +45,23 @@ def _listener(settings: config.Settings) -> Finding:
     "doctor",
     cls=Example,
     short_help="Say what this machine gives and what is missing.",
-    examples=("ondol doctor", "ondol doctor --json"),
+    examples=("ondol doctor", "ondol doctor --json", "ondol doctor --node .ondol"),
 )
 @with_settings("data", "listen")
+@click.option("--node", metavar="DIR|URL", help="Ask a node that runs, here or elsewhere, about its machine.")
 @as_json
 @click.pass_obj
-def doctor(tools: Any, /, config_file: str | None, json_: bool, **flags: Any) -> None:
+def doctor(tools: Any, /, config_file: str | None, node: str | None, json_: bool, **flags: Any) -> None:
     """Say what isolation this machine gives, which interpreters there are, what is missing, and how to get it.
 
     Leaves with 0 when a node can run here, else with 4.
     """
     settings = settings_of(flags, config_file)
-    probe, interpreters = tools or (_probe, _find_interpreters)
-    findings = examine(settings, probe=probe, interpreters=interpreters, listener=_listener(settings))
+    if node is not None:
+        findings = [Finding(**each) for each in client.Native(nodes.find(node)).doctor()["findings"]]
+    else:
+        probe, interpreters = tools or (_probe, _find_interpreters)
+        findings = examine(settings, probe=probe, interpreters=interpreters, listener=_listener(settings))
     if json_:
         print_json({"able": able(findings), "findings": [asdict(finding) for finding in findings]})
     else:

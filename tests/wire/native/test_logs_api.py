@@ -233,6 +233,19 @@ async def test_streams_end_when_the_front_wants_to_go(api, site, follow):
     assert await (await follow()).some() is None, "another front's clients are served on"
 
 
+async def test_a_stream_ends_with_the_key_that_opened_it(api, site, follow, home):
+    from ondol.core.catalog import delete, put
+    from ondol.model.principals import AccessKey
+
+    key = AccessKey(id="who", secret="s", account=home.account, created_s=0.0, read_only=True)
+    await api.keys._commits.commit([put(key)])
+    client = await follow()
+    assert await client.some() is None
+    await api.keys._commits.commit([delete(key)])
+    await site((1, "not for you"))
+    assert await client.some() == b""
+
+
 async def test_a_client_that_goes_gives_its_place_back(api, site, follow, monkeypatch):
     monkeypatch.setattr(live, "STREAMS_MAX", 2)
     first, _ = await follow(), await follow()

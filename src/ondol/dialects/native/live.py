@@ -63,23 +63,26 @@ class LiveLogs:
         """Every stream that is open ends within POLL_S: the front that it goes through wants to go."""
         self._round += 1
 
-    async def open(self, place: Place, *, since_ms: int, after: str) -> Response:
-        """The stream of what is kept at `place` since then, and behind the entry `after`. Raises InvalidSetting, Throttled."""
+    async def open(self, place: Place, *, since_ms: int, after: str, may: Callable[[], bool]) -> Response:
+        """The stream of what is kept at `place` since then, and behind the entry `after`, while its reader `may` read.
+
+        Raises InvalidSetting, Throttled.
+        """
         if self._open >= STREAMS_MAX:
             raise Throttled(f"{STREAMS_MAX} live logs are followed already", retry_after_s=10.0)
         reader = _Reader(self._journal, place, since_ms, after)
         first = await reader.more()  # here, so that what is wrong with the request is still a refusal
         headers = (("content-type", EVENT_STREAM), ("cache-control", "no-store"), ("x-accel-buffering", "no"))
-        return Response(200, headers, self._serve(reader, first))
+        return Response(200, headers, self._serve(reader, first, may))
 
-    async def _serve(self, reader: _Reader, entries: Sequence[Entry]) -> AsyncIterator[bytes]:
+    async def _serve(self, reader: _Reader, entries: Sequence[Entry], may: Callable[[], bool]) -> AsyncIterator[bytes]:
         """From its first line to its end, or until it is closed."""
         self._open += 1
         this_round = self._round
         try:
             yield OPENING
             ends_s, said_s = self._clock.now_s() + STREAM_S_MAX, self._clock.now_s()
-            while self._round == this_round and self._clock.now_s() < ends_s:
+            while self._round == this_round and may() and self._clock.now_s() < ends_s:
                 if entries:
                     said_s = self._clock.now_s()
                     yield b"".join(event_of(entry) for entry in entries)
