@@ -58,7 +58,7 @@ from ondol.http.server import Server
 from ondol.http.table import Table
 from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
-from ondol.node import children, desk_work, front_work, looking
+from ondol.node import children, desk_work, front_work, looking, tailing
 from ondol.node.deferring import asking, deferring, running, taking
 from ondol.node.doors import DeskDoor, FrontDoor
 from ondol.node.following import Followers, Following
@@ -140,7 +140,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await server.start(orders.listener("public"))
 
     async def stop(seconds: float) -> None:
-        following.cast("leaving", None)
+        following.cast(tailing.LEAVING, None)
         end_s = clock.now_s() + seconds
         await server.drain(seconds)
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
@@ -161,7 +161,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
     live = LiveLogs(journal, clock)
-    handlers = {"log": desk_work.journaling(journal), "leaving": desk_work.leaving(live.close)}
+    handlers = {"log": desk_work.journaling(journal), tailing.LEAVING: tailing.leaving(live.close)}
     followers = Followers({**handlers, "defer": taking(queue, lambda: dispatcher.woken())})  # noqa: PLW0108
     dispatcher = Dispatcher(queue, asking(followers.run), clock)
     await desk_work.load(store, index, followers, tasks)
@@ -184,7 +184,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     }
     parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper)
     parts += [
-        NativeLogs(index=index, journal=journal, group_of=desk_work.grouping(CONTRACTS), clock=clock, live=live),
+        NativeLogs(index=index, journal=journal, group_of=tailing.grouping(CONTRACTS), clock=clock, live=live),
         KeyRoutes(
             Keys(index=index, commits=Commits(store, index, followers.have), clock=clock, draw=fresh_pair, own=orders.key.id)
         ),

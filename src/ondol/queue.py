@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Deferred:
     attempts: int = 0
 
 
-class QueueSize(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class QueueSize:
     """What a queue holds."""
 
     #: Accepted and not over: those that run too.

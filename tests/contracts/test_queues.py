@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ondol.model.errors import OutOfSpace, Throttled
+from ondol.queue import QueueSize
 from ondol.queues.sqlite import QueueLimits, SqliteQueue
 from ondol.testing.suites.queue import QueueSuite, call
 
@@ -48,14 +49,14 @@ class TestSqliteQueue(QueueSuite):
 
 async def test_what_a_queue_holds_is_counted(tmp_path):
     queue = SqliteQueue(tmp_path / "queue.db")
-    assert await queue.size() == (0, 0, 0)
+    assert await queue.size() == QueueSize(0, 0, 0)
     await queue.enqueue([call("1"), call("2", "g"), call("3")])
     await queue.claim(1.0, limit=1, lease_s=9.0)
     size = await queue.size()
     assert (size.waiting, size.waiting_bytes > 0, size.dead) == (3, True, 0), "what runs is counted too"
     await queue.dead("1", "no more")
     await queue.ack(["2", "3"])
-    assert await queue.size() == (0, 0, 1)
+    assert await queue.size() == QueueSize(0, 0, 1)
     await queue.close()
 
 

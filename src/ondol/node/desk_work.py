@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.contract import Contract, Place
 from ondol.core.catalog import Index
 from ondol.core.deploy import Deployments
 from ondol.disk import write_whole
 from ondol.journal import Batch, Journal
 from ondol.model.errors import OndolError
-from ondol.model.functions import Revision
 from ondol.model.invocations import LogEvent
 from ondol.node.following import Followers
 from ondol.node.link import Handler, Link
@@ -55,25 +53,6 @@ def journaling(journal: Journal) -> Handler:
             log.warning("%d log batches could not be kept: %s", len(batches), error)
 
     return take
-
-
-def leaving(close: Callable[[], None]) -> Handler:
-    """Takes a front's word that it is about to drain: what goes on for as long as anybody listens ends here."""
-
-    async def leave(_link: Link, _value: Any) -> None:
-        close()
-
-    return leave
-
-
-def grouping(contracts: Mapping[str, Contract]) -> Callable[[Revision], str]:
-    """The log group that a revision's contract writes to."""
-    nowhere = Place(environment="", started_s=0.0, version=None, endpoint="", access_key_id="", secret="", session_token="")
-
-    def group_of(revision: Revision) -> str:
-        return contracts[revision.configuration.contract].log_place(revision, nowhere)[0]
-
-    return group_of
 
 
 async def once_per_start(mark: Path, boot: str, work: Callable[[], Awaitable[int]]) -> int:

@@ -53,7 +53,7 @@ def stats(
             "uptime_s": max(time.time() - started_s, 0.0),
             "functions": sum((f.account, f.region) == (account, region) for f in index.functions()),
             "pool": summed(fronts),
-            "queue": size._asdict(),
+            "queue": asdict(size),
             "processes": processes,
         }
 
