@@ -201,9 +201,18 @@ async def test_who_may_only_look_may_not_call(api, hello):
     assert (hello.asked, hello.deferred, hello.checked) == ([], [], [])
 
 
-@pytest.mark.parametrize("query", ["?mode=later", "?log=all", "?answer=x", "?Qualifier=1"])
-async def test_a_way_to_call_that_there_is_not_is_refused(api, hello, query):
-    assert (await call(api, query))[0] == 400
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?mode=later", "mode: expected one of wait, deferred, check"),
+        ("?log=all", "log: expected one of none, tail"),
+        ("?answer=x", "answer: expected one of outcome, payload"),
+        ("?Qualifier=1", "there is no query parameter 'Qualifier' here; known: qualifier, mode, log, answer"),
+    ],
+)
+async def test_a_way_to_call_that_there_is_not_is_refused(api, hello, query, words):
+    status, said = await call(api, query)
+    assert (status, said["message"]) == (400, words)
     assert hello.asked == []
 
 

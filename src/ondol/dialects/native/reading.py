@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -72,7 +72,7 @@ def as_shape(given: Any, shape: Any, *, strict: bool = True) -> Any:
     try:
         return msgspec.convert(given, shape, strict=strict)
     except msgspec.ValidationError as error:
-        raise _mistake(str(error), getattr(shape, "__struct_fields__", ())) from None
+        raise _mistake(str(error), shape) from None
     except (RecursionError, ValueError) as error:
         raise InvalidPayload(f"the body cannot be read: {error}") from None
 
@@ -82,8 +82,9 @@ def short(text: str) -> str:
     return text if len(text) <= REPEATED_CHARS_MAX else f"{text[:REPEATED_CHARS_MAX]}…"
 
 
-def _mistake(text: str, known: tuple[str, ...]) -> InvalidSetting:
+def _mistake(text: str, shape: Any) -> InvalidSetting:
     """What msgspec found, as a sentence."""
+    known = getattr(shape, "__struct_fields__", ())
     unknown = _UNKNOWN.match(text)
     if unknown:
         name = short(unknown[1].partition("`")[0])
@@ -93,5 +94,21 @@ def _mistake(text: str, known: tuple[str, ...]) -> InvalidSetting:
         return InvalidSetting(missing[1], f"{missing[1]!r} is missing")
     place = _FIELD.search(text)
     field = place[1] if place else "body"
+    choices = _choices(shape, field)
+    if choices and text.startswith("Invalid enum value"):
+        return InvalidSetting(field, f"{field}: expected one of {', '.join(choices)}")
     finding = _PLACE.sub("", text).replace("`", "")
     return InvalidSetting(field, f"{field}: {finding[:1].lower()}{finding[1:]}")
+
+
+def _choices(shape: Any, field: str) -> list[str]:
+    """The words that a member may be, where it is one of some words."""
+    types = [each.type for each in msgspec.structs.fields(shape) if each.name == field]
+    found: list[str] = []
+    while types:
+        one = types.pop()
+        if get_origin(one) is Literal:
+            found += [str(choice) for choice in get_args(one)]
+        else:
+            types += get_args(one)
+    return found
