@@ -166,7 +166,7 @@ async def _spooled(request: Request, path: Path, bytes_max: int) -> str:
     """Write the body to `path` as it comes; its hash. Raises BodyTooLarge, Disconnected."""
     digest, size = hashlib.sha256(), 0
     declared = request.header("content-length")[:20]
-    if declared.isdigit() and int(declared) > bytes_max:
+    if declared.isascii() and declared.isdecimal() and int(declared) > bytes_max:
         raise BodyTooLarge(bytes_max, int(declared))
     with await asyncio.to_thread(path.open, "xb") as file:
         async for chunk in request.body.chunks():
