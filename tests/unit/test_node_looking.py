@@ -132,3 +132,20 @@ async def test_settings_are_told_with_where_they_were_read(tmp_path):
     assert (shown["idle_s_max"].value, shown["idle_s_max"].source) == (77, "ONDOL_IDLE_S_MAX")
     assert (shown["data"].value, shown["region"].source) == (str(tmp_path), "default")
     assert "secret" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("http://me:pass@word@host:4318/v1", "http://***@host:4318/v1"),
+        ("http://host/path@x", "http://host/path@x"),
+        ("me@example.com", "me@example.com"),
+        (("http://a:b@c", "d"), ["http://***@c", "d"]),
+        (7, 7),
+        (True, True),
+        (2.5, 2.5),
+        (None, None),
+    ],
+)
+def test_who_signs_in_with_an_address_is_not_shown(value, shown):
+    assert looking.shown_of(value) == shown

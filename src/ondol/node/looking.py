@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +25,8 @@ STATS: Final = "stats"
 #: A front that does not say its numbers within this is left out.
 FRONT_S_MAX: Final = 2.0
 
+#: USER:PASSWORD@ of an address.
+_SIGNED_IN: Final = re.compile(r"(?<=://)[^/?#\s]*@")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -94,10 +97,16 @@ def settings(given: config.Settings) -> list[dict[str, Any]]:
     """Each setting in force, and where it was read."""
     shown = []
     for spec in config.SPECS:
-        value = getattr(given, spec.name)
-        plain = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        shown.append({"name": spec.name, "value": plain, "source": given.sources.get(spec.name, "default")})
+        value = shown_of(getattr(given, spec.name))
+        shown.append({"name": spec.name, "value": value, "source": given.sources.get(spec.name, "default")})
     return shown
+
+
+def shown_of(value: Any) -> Any:
+    """A setting's value as plain data. Who signs in with an address is not shown: that is a secret."""
+    if isinstance(value, tuple):
+        return [shown_of(each) for each in value]
+    return _SIGNED_IN.sub("***@", str(value)) if isinstance(value, str | Path) else value
 
 
 # Processes -----------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class SettingDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A setting in force."""
 
     name: str
-    value: bool | int | float | str | list[str]
+    value: bool | int | float | str | list[str] | None
     source: Annotated[str, Meta(description="the option, variable or file that it was read from, or `default`")]
 
 
