@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 
 from bench import load
-from ondol.app import TABLE
+from ondol.app.shared import TABLE
 from ondol.clock import SystemClock
 from ondol.contracts.aws import AwsContract
 from ondol.core.admit import Admission

@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -51,6 +51,8 @@ class Settings:
     drain_s: float
     log_level: str
     otel_endpoint: str
+    #: Where each was read, by name: an option, a variable, "NAME in FILE", or "default".
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -339,7 +341,7 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
 )
 
-assert [spec.name for spec in SPECS] == [field.name for field in fields(Settings)]
+assert [*(spec.name for spec in SPECS), "sources"] == [each.name for each in fields(Settings)]
 
 
 def load(
@@ -358,6 +360,7 @@ def load(
     file, path = _read_file(config, environ)
     _refuse_unknown(flags, environ, file, path)
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for spec in SPECS:
         for source, where in (
             (flags.get(spec.name), spec.flag),
@@ -365,11 +368,11 @@ def load(
             (file.get(spec.name), f"{spec.name} in {path}"),
         ):
             if source is not None:
-                values[spec.name] = _parsed(spec, source, where)
+                values[spec.name], sources[spec.name] = _parsed(spec, source, where), where
                 break
         else:
-            values[spec.name] = spec.default()
-    settings = Settings(**values)
+            values[spec.name], sources[spec.name] = spec.default(), "default"
+    settings = Settings(**values, sources=sources)
     _check_together(settings)
     return settings
 

@@ -41,6 +41,17 @@ def share(free: int, held: int) -> int:
     return max((free - held + 1) // 2, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueSize:
+    """What a queue holds."""
+
+    #: Accepted and not over: those that run too.
+    waiting: int
+    waiting_bytes: int
+    #: Given up, and kept.
+    dead: int
+
+
 class Queue(Protocol):
     """Methods return when the change is on disk. Raises OutOfSpace and, over its bound, Throttled."""
 

@@ -10,8 +10,12 @@ import pytest
 from ondol import config
 from ondol.cli.main import ondol
 from ondol.cli.reference import pages
-from ondol.dialects.native import dialect as native
-from ondol.dialects.native import document, downloads, events
+from ondol.core.permit import READS
+from ondol.dialects.native import functions as native
+from ondol.dialects.native.document import FunctionDocument, FunctionWanted
+from ondol.dialects.native.operations import PREFIX
+from ondol.dialects.native.refusals import STATUS
+from ondol.dialects.native.table import TABLE
 from ondol.dialects.plain import dialect as plain
 
 ROOT = Path(__file__).parents[2]
@@ -132,22 +136,27 @@ def test_the_korean_readme_has_the_commands_of_the_english_one():
     assert commands("README.ko.md") == commands("README.md")
 
 
-def test_every_route_and_field_of_the_native_api_is_documented():
+def test_the_native_apis_page_lists_its_operations_and_no_others():
     page = (ROOT / "docs" / "reference" / "native-api.md").read_text()
-    source = (ROOT / "src" / "ondol" / "dialects" / "native" / "dialect.py").read_text()
-    answered = re.findall(r'case "(\w+)", \["functions"(, name)?\]', source)
-    assert len(answered) >= 4
-    for method, name in answered:
-        assert f"`{method} {native.PREFIX}/functions{'/NAME' if name else ''}`" in page
-    assert f"`GET {downloads.PATH}/SHA256.zip" in page
-    for operation in events.OPERATIONS:
-        row = f"| `{operation.method} {native.PREFIX}{operation.path.replace('{id}', 'ID')}"
-        assert row in page
-        for parameter in operation.query:
-            assert f"`{parameter}`" in page
-    for field in (*document._KNOWN, "zip_base64"):
+    rows = re.findall(r"^\| `([A-Z]+ /\S+)` \| (.*?)\s?\|", page, re.MULTILINE)
+    assert [row for row, _ in rows] == [f"{each.method} {PREFIX}{each.path}" for each in TABLE.all]
+    for (row, may), operation in zip(rows, TABLE.all, strict=True):
+        assert may == ("nobody's key" if not operation.action else "look" if operation.action in READS else ""), row
+
+
+def test_every_member_parameter_and_status_of_the_native_api_is_documented():
+    page = (ROOT / "docs" / "reference" / "native-api.md").read_text()
+    for operation in TABLE.all:
+        for parameter in operation.query.__struct_fields__ if operation.query else ():
+            assert f"`{parameter}`" in page, f"{operation.id}: {parameter}"
+    for field in FunctionWanted.__struct_fields__:
         assert f"| `{field}` |" in page
-    assert f"{native.BODY_BYTES_MAX:,}" in page
+    for field in FunctionDocument.__struct_fields__:
+        assert f"`{field}`" in page
+    shown = set(re.findall(r"^\| (\d{3}) \|", page, re.MULTILINE))
+    refused = {status for operation in TABLE.all for status in operation.statuses - set(operation.replies)}
+    assert {str(status) for status in {*STATUS.values(), *refused, 405}} == shown
+    assert f"{native.PUT_BYTES_MAX:,}" in page
 
 
 def test_every_status_of_plain_http_is_documented():

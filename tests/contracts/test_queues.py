@@ -9,6 +9,7 @@ import pytest
 
 from ondol.model.errors import OutOfSpace, Throttled
 from ondol.queue import Owned, State
+from ondol.queue import QueueSize
 from ondol.queues.sqlite import QueueLimits, SqliteQueue
 from ondol.sqlite import Database, migrations
 from ondol.testing.suites.events import EventsSuite
@@ -65,6 +66,19 @@ OWNED = Owned(account="000000000000", region="here-1")
 
 async def dead_of(queue):
     return [event.call.id for event in await queue.events.listed(OWNED, State.DEAD, after=0, limit=1000)]
+
+
+async def test_what_a_queue_holds_is_counted(tmp_path):
+    queue = SqliteQueue(tmp_path / "queue.db")
+    assert await queue.size() == QueueSize(0, 0, 0)
+    await queue.enqueue([call("1"), call("2", "g"), call("3")])
+    await queue.claim(1.0, limit=1, lease_s=9.0)
+    size = await queue.size()
+    assert (size.waiting, size.waiting_bytes > 0, size.dead) == (3, True, 0), "what runs is counted too"
+    await queue.dead("1", "no more", now_s=1.0)
+    await queue.ack(["2", "3"])
+    assert await queue.size() == QueueSize(0, 0, 1)
+    await queue.close()
 
 
 async def test_a_full_queue_refuses_and_takes_nothing_of_the_batch(tmp_path):

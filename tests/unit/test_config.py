@@ -36,6 +36,20 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(tmp_path):
     assert settings.idle_s_max == 30
 
 
+def test_each_setting_says_where_it_was_read(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("idle_s_max = 5\n")
+    settings = load({"region": "eu-west-1"}, environ={"ONDOL_DRAIN_S": "1"}, config=file)
+    said = {name: settings.sources[name] for name in ("region", "drain_s", "idle_s_max", "account")}
+    assert said == {
+        "region": "--region",
+        "drain_s": "ONDOL_DRAIN_S",
+        "idle_s_max": f"idle_s_max in {file}",
+        "account": "default",
+    }
+    assert set(settings.sources) == {spec.name for spec in config.SPECS}
+
+
 def test_another_file_is_named_by_the_caller_or_by_a_variable(tmp_path):
     (tmp_path / "a.toml").write_text("stock_shells = 1")
     (tmp_path / "b.toml").write_text("stock_shells = 2")

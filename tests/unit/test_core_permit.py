@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ondol.core.permit import permit
+from ondol.core.permit import READS, permit
 from ondol.model.errors import Denied
 from ondol.model.principals import Kind, Principal
 
@@ -19,6 +19,25 @@ def test_an_owner_may_all_in_their_account():
 
 def test_the_platform_may_everywhere():
     permit(someone(Kind.NODE), "function:invoke", "2", "f")
+
+
+@pytest.mark.parametrize("action", sorted(READS))
+def test_a_reader_may_look(action):
+    permit(someone(Kind.READER), action, "1", "f")
+    with pytest.raises(Denied):
+        permit(someone(Kind.READER), action, "2", "f")
+
+
+@pytest.mark.parametrize(
+    "action", ["function:invoke", "function:write", "function:delete", "key:list", "key:create", "", "new:read"]
+)
+def test_a_reader_may_nothing_that_is_not_known_to_be_a_look(action):
+    with pytest.raises(Denied):
+        permit(someone(Kind.READER), action, "1", "f")
+
+
+def test_what_is_a_look_by_its_name_lists_or_reads():
+    assert {action.partition(":")[2] for action in READS} == {"list", "read"}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.NODE, Kind.OWNER)])

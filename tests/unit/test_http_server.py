@@ -845,6 +845,33 @@ async def test_draining_lets_what_runs_finish_and_closes_what_is_idle():
 
 
 @on_both_loops
+async def test_draining_closes_a_connection_whose_stream_ends_meanwhile():
+    go_on = asyncio.Event()
+
+    async def app(request):
+        async def chunks():
+            yield b"begun"
+            await go_on.wait()
+
+        return Response(200, (), chunks())
+
+    sock = listener()
+    server = Server(app)
+    await server.start(sock)
+    server.address = sock.getsockname()
+    async with connected(server) as busy:
+        await busy.send(GET)
+        begun = await busy.reader.readuntil(b"begun\r\n")
+        assert b"connection: close" not in begun
+        draining = asyncio.create_task(server.drain(60))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await busy.ended() == b"0\r\n\r\n"
+        async with asyncio.timeout(20):
+            await draining
+
+
+@on_both_loops
 async def test_draining_ends_what_does_not_finish():
     cancelled = asyncio.Event()
 

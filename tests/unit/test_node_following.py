@@ -50,11 +50,11 @@ async def _echo(_link, value):
 
 
 @asynccontextmanager
-async def node(handlers=None, seconds_max=0.2):
+async def node(handlers=None, seconds_max=0.2, more=None):
     followers = Followers(handlers or {}, seconds_max)
     followers.load(2, [document("a", 1), document("b", 2)])
     line, index = Line(followers), Index()
-    front = Following(line, index, _echo)
+    front = Following(line, index, _echo, more)
     serving = asyncio.create_task(front.serve())
     try:
         yield followers, line, index, front
@@ -209,3 +209,32 @@ async def test_a_desk_with_an_older_catalog_is_believed():
         await line.links[0].lost
         await followers.have(1)
         assert (index.number, index.documents()) == (1, ["key/a"])
+
+
+async def test_every_front_is_asked():
+    async with node(more={"stats": _echo}) as (followers, line, _, front):
+        assert await followers.ask("stats", 7, 20.0) == [], "none is there yet"
+        await front.ready.wait()
+        other = Following(line, Index(), _echo, {"stats": _echo})
+        serving = asyncio.create_task(other.serve())
+        await other.ready.wait()
+        assert await followers.ask("stats", 7, 20.0) == [7, 7]
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+
+async def test_a_front_that_fails_or_does_not_answer_is_left_out():
+    never = asyncio.Event()
+
+    async def fails(_link, _value):
+        raise Unavailable("not now")
+
+    async def waits(_link, _value):
+        await never.wait()
+
+    async with node(more={"fails": fails, "waits": waits}) as (followers, _, _, front):
+        await front.ready.wait()
+        assert await followers.ask("fails", None, 20.0) == []
+        assert await followers.ask("waits", None, 0.01) == []
+        never.set()

@@ -1,7 +1,7 @@
 """What the command line says to a node: the AWS API through boto3, and the node's own API through a signed request.
 
-The own API is JSON at `/ondol/v1`: `GET functions`, `GET | PUT | DELETE functions/NAME`; signed like the AWS APIs, for the
-service "ondol". Failures of either become `Failure`s with the node's own sentence.
+The own API is JSON at `/ondol/v1` (docs/reference/native-api.md), signed like the AWS APIs, for the service "ondol". Failures
+of either become `Failure`s with the node's own sentence.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ SERVICE = "ondol"
 #: The longest a function may run, and some.
 READ_S_MAX = 930.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+#: As many things as a page of a list may have.
+PAGE_MAX = 1000
 
 
 def aws(node: Node, service: str) -> Any:
@@ -112,7 +114,13 @@ class Native:
 
     def functions(self) -> list[dict[str, Any]]:
         """All functions, whichever contract they have."""
-        return list(self._json("GET", "/ondol/v1/functions").get("functions", []))
+        found, after = [], None
+        while True:
+            page = self._json("GET", "/ondol/v1/functions" + _query({"limit": PAGE_MAX, "after": after}))
+            found += page.get("functions", [])
+            after = page.get("next")
+            if not after:
+                return found
 
     def function(self, name: str) -> dict[str, Any]:
         return self._json("GET", f"/ondol/v1/functions/{quote(name, safe='')}")
@@ -146,6 +154,25 @@ class Native:
         """(status, content type, body) of any path of the node."""
         response = self._request(method, path, body, headers or {})
         return response.status, response.headers.get("content-type", ""), response.data
+
+    def stats(self) -> dict[str, Any]:
+        """The node's numbers now."""
+        return self._json("GET", "/ondol/v1/stats")
+
+    def doctor(self) -> dict[str, Any]:
+        """What the node found of its machine."""
+        return self._json("GET", "/ondol/v1/doctor")
+
+    def keys(self) -> list[dict[str, Any]]:
+        """The account's access keys, without their secrets."""
+        return list(self._json("GET", "/ondol/v1/keys").get("keys", []))
+
+    def create_key(self, name: str, *, read_only: bool) -> dict[str, Any]:
+        """A new key, with its secret."""
+        return self._json("POST", "/ondol/v1/keys", json.dumps({"name": name, "read_only": read_only}).encode())
+
+    def remove_key(self, identity: str) -> None:
+        self._json("DELETE", f"/ondol/v1/keys/{quote(identity, safe='')}")
 
     def _json(self, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
         response = self._request(method, path, body, {"content-type": "application/json"} if body else {})

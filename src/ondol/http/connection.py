@@ -357,6 +357,8 @@ class Connection(asyncio.Protocol):
             self.abort_transport()
         finally:
             self._streaming = False
+            if self._server.draining:  # the head could not say so yet
+                exchange.keep_alive = False
             await close(chunks)
 
     async def _pump(self, exchange: Exchange, response: Response, chunks: AsyncIterator[bytes]) -> None:

@@ -10,6 +10,7 @@ class Kind(Enum):
     """What a principal is."""
 
     OWNER = "owner"  #: holds an access key of the account: may do all in it
+    READER = "reader"  #: holds a read-only key of the account: may look at all in it, and neither change nor call
     FUNCTION = "function"  #: a running function with its scoped session token: may what its role says
     NODE = "node"  #: the platform itself (queues, triggers)
     ANONYMOUS = "anonymous"  #: nobody known: may nothing
@@ -36,6 +37,14 @@ class AccessKey:
     secret: str
     account: str
     created_s: float
+    #: For people, who tell their keys apart by it.
+    name: str = ""
+    read_only: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What its holder is."""
+        return Kind.READER if self.read_only else Kind.OWNER
 
     def __repr__(self) -> str:
-        return f"AccessKey(id={self.id!r}, account={self.account!r})"
+        return f"AccessKey(id={self.id!r}, account={self.account!r}, read_only={self.read_only!r})"

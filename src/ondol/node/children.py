@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +54,7 @@ def say(sentence: str) -> None:
 
 
 def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
-    _check_isolation()
+    isolation = _check_isolation()
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
     public = None
@@ -71,6 +72,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
             # Not before the directory is known to be ours: what was found is kept in it.
             interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
+            isolation=isolation,
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
@@ -157,14 +159,15 @@ def _owner() -> tuple[int, int] | None:
     return (unprivileged.UID_DEFAULT, unprivileged.GID_DEFAULT) if syscalls.may_mount() else None
 
 
-def _check_isolation() -> None:
-    """Refuse to start where the isolation asked for cannot be had: never less, silently."""
-    missing = [found for found in probe.probe() if not found.ok]
-    for found in missing:
+def _check_isolation() -> list[dict[str, Any]]:
+    """What there is. Refuse to start where the isolation asked for cannot be had: never less, silently."""
+    findings = probe.probe()
+    for found in [each for each in findings if not each.ok]:
         sentence = f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)"
         if found.needed:
             raise Unavailable(sentence)
         say(f"warning: {sentence}")
+    return [asdict(found) for found in findings]
 
 
 # What the children use -------------------------------------------------------------------------------------------------

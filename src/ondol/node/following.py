@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.core.catalog import Index
@@ -27,12 +27,12 @@ Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.Bas
 
 
 class Following:
-    """Keeps one link to the desk alive. `run` answers the desk's calls to run a deferred invocation."""
+    """Keeps one link to the desk alive. `run` answers the desk's calls to run a deferred invocation, `more` its other calls."""
 
-    def __init__(self, connect: Connect, index: Index, run: Handler) -> None:
+    def __init__(self, connect: Connect, index: Index, run: Handler, more: Mapping[str, Handler] | None = None) -> None:
         self._connect = connect
         self._index = index
-        self._handlers: dict[str, Handler] = {"change": self._changed, "run": run}
+        self._handlers: dict[str, Handler] = {"change": self._changed, "run": run, **(more or {})}
         self._link: Link | None = None
         self._closing = False
         self.ready = asyncio.Event()
@@ -160,6 +160,16 @@ class Followers:
         for link in self._links:
             return await link.call("run", value)
         raise Unavailable("no front is there to run it")
+
+    async def ask(self, name: str, value: Any, seconds_max: float) -> list[Any]:
+        """What each front answers; those that do not within `seconds_max`, or fail, are left out."""
+        asked = [asyncio.create_task(link.call(name, value)) for link in self._links]
+        if not asked:
+            return []
+        done, late = await asyncio.wait(asked, timeout=seconds_max)
+        for task in late:
+            task.cancel()
+        return [task.result() for task in asked if task in done and task.exception() is None]
 
     def close(self) -> None:
         for link in list(self._links):

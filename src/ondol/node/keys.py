@@ -33,12 +33,8 @@ def owner_key(data: Path, account: str, created_s: float) -> AccessKey:
             raise ValueError  # an empty secret would let in whoever knows the id
         return key
     except FileNotFoundError:
-        key = AccessKey(
-            id="AKIA" + "".join(secrets.choice(_ID_LETTERS) for _ in range(16)),
-            secret=secrets.token_urlsafe(30),
-            account=account,
-            created_s=created_s,
-        )
+        key_id, secret = fresh_pair()
+        key = AccessKey(id=key_id, secret=secret, account=account, created_s=created_s)
     except (ValueError, KeyError, TypeError):
         raise Unavailable(f"{path} is not a key that Ondol wrote: move it away, and a new one is made") from None
     document = {
@@ -50,6 +46,11 @@ def owner_key(data: Path, account: str, created_s: float) -> AccessKey:
     with explained(path):
         write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
     return key
+
+
+def fresh_pair() -> tuple[str, str]:
+    """The id and the secret of a new key."""
+    return "AKIA" + "".join(secrets.choice(_ID_LETTERS) for _ in range(16)), secrets.token_urlsafe(30)
 
 
 def master_secret(data: Path) -> bytes:

@@ -9,7 +9,7 @@ import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ class Orders:
     sockets: dict[str, int]
     #: Found by the supervisor, who sees more of the machine than its children may; as plain values.
     interpreters: list[dict[str, Any]]
+    #: What the supervisor found of isolation, as plain values.
+    isolation: list[dict[str, Any]] = field(default_factory=list)
 
     def message(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.model.errors import OutOfSpace, Throttled
-from ondol.queue import Deferred, share
+from ondol.queue import Deferred, QueueSize, share
 from ondol.queues.events import SqliteEvents
 from ondol.queues.rows import SQL, QueueLimits, Row, accept, bury, call_of, remove, row_of
 from ondol.sqlite import Database, migrations
@@ -118,6 +118,10 @@ class SqliteQueue:
     def commits(self) -> int:
         """Transactions so far."""
         return self._database.commits
+
+    async def size(self) -> QueueSize:
+        """What it holds now, of all accounts."""
+        return QueueSize(*await self._database.read(lambda connection: connection.execute(SQL["size"]).fetchone()))
 
     async def backup(self, path: Path) -> None:
         """A copy of this moment at `path`, while the node goes on."""

@@ -5,70 +5,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import uuid
+import os
 
 import pytest
 
 from ondol.dialects.native import document
-from ondol.dialects.native.dialect import BODY_BYTES_MAX, NativeDialect
-from ondol.dialects.native.downloads import LINK_S_MAX, Downloads
-from ondol.http.bodies import Whole
-from ondol.http.messages import Request
+from ondol.dialects.native.downloads import LINK_S_MAX
+from ondol.dialects.native.functions import PUT_BYTES_MAX
 from ondol.model import errors
-from ondol.model.principals import Kind, Principal
-from ondol.testing.clock import VirtualClock
-from ondol.testing.desk import desk
 from ondol.testing.node import zipped
-
-ACCOUNT, REGION = "123456789012", "eu-west-1"
-APP = base64.b64encode(zipped({"app.py": "def app(environ, start_response): ..."})).decode()
-
-
-class Gate:
-    def vet(self, request):
-        return self.principal(request, None).kind is not Kind.ANONYMOUS
-
-    def principal(self, request, body_sha256):
-        who = request.header("authorization")
-        if who == "wrong":
-            raise errors.Denied("not one of ours")
-        kind = {"owner": Kind.OWNER, "function": Kind.FUNCTION}.get(who, Kind.ANONYMOUS)
-        return Principal(kind=kind, account=ACCOUNT, region=REGION, name="who", role="r" if kind is Kind.FUNCTION else None)
-
-
-class Api:
-    def __init__(self, made, path):
-        self.desk, self.path, self.clock = made, path, VirtualClock()
-        self.downloads = Downloads(bytes(32), lambda sha256: path / f"{sha256}.zip", self.clock)
-        self.dialect = NativeDialect(
-            index=made.index, deployments=made.deployments, gatekeeper=Gate(), decode=document.decoding(self.large),
-            spool=lambda: path / uuid.uuid4().hex, interpreter=lambda runtime: f"what runs {runtime}", downloads=self.downloads,
-        )  # fmt: skip
-
-    async def large(self, job, **given):
-        assert job in document.JOBS
-        return document.decode(**given)
-
-    async def __call__(self, method, path, body=None, *, who="owner"):
-        """(status, JSON) of a request."""
-        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        request = Request(method, "/ondol/v1" + path, [("authorization", who)], Whole(raw))
-        response = await self.dialect.serve(request, self.dialect.routes[0])
-        if not isinstance(response.body, bytes):
-            return response.status, b"".join([chunk async for chunk in response.body])
-        return response.status, json.loads(response.body) if response.body else None
-
-    async def put(self, name="site", **settings):
-        given = {"runtime": "python3.11", "handler": "app:app", "zip_base64": APP, **settings}
-        return await self("PUT", f"/functions/{name}", {key: value for key, value in given.items() if value is not None})
-
-
-@pytest.fixture
-async def api(tmp_path):
-    async with desk(tmp_path / "code") as made:
-        spool = tmp_path / "spool"
-        spool.mkdir()
-        yield Api(made, spool)
 
 
 async def test_a_function_is_put_shown_listed_and_removed(api):
@@ -79,10 +24,10 @@ async def test_a_function_is_put_shown_listed_and_removed(api):
     assert made["variables"] == ["TOKEN"]  # their values are nobody's to see
     assert made["state"] == "ready"
     assert await api("GET", "/functions/site") == (200, made)
-    assert await api("GET", "/functions") == (200, {"functions": [made]})
+    assert await api("GET", "/functions") == (200, {"functions": [made], "next": None})
     assert await api("DELETE", "/functions/site") == (204, None)
     assert (await api("GET", "/functions/site"))[0] == 404
-    assert await api("GET", "/functions") == (200, {"functions": []})
+    assert await api("GET", "/functions") == (200, {"functions": [], "next": None})
 
 
 async def test_what_an_update_does_not_name_stays(api):
@@ -128,7 +73,7 @@ async def test_a_mistake_is_named_and_nothing_is_made(api, settings, words):
     status, said = await api.put(**settings)
     assert status == 400, said
     assert words in said["message"]
-    assert await api("GET", "/functions") == (200, {"functions": []})
+    assert await api("GET", "/functions") == (200, {"functions": [], "next": None})
     assert list(api.path.iterdir()) == []
 
 
@@ -146,7 +91,7 @@ async def test_a_name_that_is_none_is_refused(api, name):
 
 
 async def test_a_body_too_long_is_refused_by_its_length(api):
-    status, said = await api("PUT", "/functions/site", b"x" * (BODY_BYTES_MAX + 1))
+    status, said = await api("PUT", "/functions/site", b"x" * (PUT_BYTES_MAX + 1))
     assert (status, said["error"]) == (413, "TooLarge")
 
 
@@ -158,8 +103,6 @@ async def test_what_no_process_can_have_is_refused(api, settings):
 
 
 async def test_an_archive_in_a_large_body_is_taken_too(api):
-    import os
-
     large = base64.b64encode(zipped({"app.py": "", "data": os.urandom(1_500_000)})).decode()
     status, made = await api.put(zip_base64=large)
     assert (status, made["code_bytes"] > 1_500_000) == (201, True)
@@ -184,13 +127,180 @@ async def test_only_owners_may(api, method, path, body):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
-    [("POST", "/functions"), ("GET", "/"), ("GET", "/functions/a/b"), ("PATCH", "/functions/a"), ("GET", "/nothing")],
+    ("method", "path"), [("GET", "/"), ("GET", "/functions/a/b"), ("GET", "/nothing"), ("PUT", "/nothing")]
 )
 async def test_what_is_not_there_says_what_is(api, method, path):
     status, said = await api(method, path)
     assert status == 404
     assert "/ondol/v1/functions" in said["message"]
+    assert (await api(method, path, who=""))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/functions", "GET"),
+        ("POST", "/functions/a", "DELETE, GET, PATCH, PUT"),
+        ("GET", "/functions/a/invoke", "POST"),
+        ("DELETE", "/stats", "GET"),
+    ],
+)
+async def test_a_method_that_is_not_for_a_path_is_told_which_are(api, method, path, allowed):
+    response = await api.ask(method, path)
+    assert response.status == 405
+    assert dict(response.headers)["allow"] == allowed
+    assert allowed in json.loads(response.body)["message"]
+
+
+async def test_a_function_that_is_not_there_is_told_what_is(api):
+    assert "there are no functions" in (await api("GET", "/functions/helo"))[1]["message"]
+    await api.put("hello")
+    await api.put("zebra")
+    assert "there are hello, …" in (await api("GET", "/functions/helo"))[1]["message"]
+    assert "there are hello, zebra" in (await api("GET", "/functions/x"))[1]["message"]
+
+
+async def test_a_list_comes_in_pages(api):
+    await api.aws_function("b")
+    for name in ("a", "c", "d"):
+        await api.put(name)
+    _, first = await api("GET", "/functions?limit=3")
+    assert ([each["name"] for each in first["functions"]], first["next"]) == (["a", "b", "c"], "c")
+    _, second = await api("GET", f"/functions?limit=3&after={first['next']}")
+    assert ([each["name"] for each in second["functions"]], second["next"]) == (["d"], None)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=", "limit"),
+        ("limit=1&limit=2", "twice"),
+        ("max=1", "known: limit, after"),
+        ("&".join(f"p{n}=1" for n in range(40)), "more than 32"),
+    ],
+)
+async def test_a_query_that_is_not_understood_is_refused_by_name(api, query, words):
+    status, said = await api("GET", f"/functions?{query}")
+    assert (status, words in said["message"]) == (400, True), said
+
+
+async def test_a_query_where_there_is_none_is_refused(api):
+    status, said = await api("GET", "/functions/site?x=1")
+    assert (status, said["field"]) == (400, "x")
+
+
+async def test_settings_change_without_the_code(api):
+    _, made = await api.put(memory_mib=256)
+    status, changed = await api("PATCH", "/functions/site", {"timeout_s": 9})
+    assert (status, changed["timeout_s"], changed["memory_mib"]) == (200, 9, 256)
+    assert changed["code_sha256"] == made["code_sha256"]
+    assert (await api("PATCH", "/functions/nobody", {}))[0] == 404
+    status, said = await api("PATCH", "/functions/site", {"zip_base64": "AAAA"})
+    assert (status, said["field"]) == (400, "zip_base64")
+
+
+async def test_functions_of_the_aws_api_are_configured_there(api):
+    await api.aws_function("hello")
+    assert (await api("PATCH", "/functions/hello", {"timeout_s": 9}))[0] == 400
+    assert (await api.put("hello"))[0] == 409
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/zip", "é"])
+async def test_a_body_of_another_type_is_refused_in_words(api, kind):
+    status, said = await api("PUT", "/functions/site", {}, headers=[("content-type", kind)])
+    assert (status, said["error"]) == (415, "UnsupportedMediaType")
+    assert "application/json" in said["message"]
+
+
+async def test_a_body_that_nobody_asked_for_is_not_kept(api):
+    assert (await api("GET", "/functions", b"x"))[0] == 200
+    assert (await api("GET", "/functions", b"x" * 70_000))[0] == 413
+
+
+# Code -------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["application/zip", "application/octet-stream", ""])
+async def test_an_archive_is_uploaded_as_it_is(api, kind):
+    await api.aws_function("hello")
+    archive = zipped({"app.py": "other = 1"})
+    headers = [("content-type", kind)] if kind else []
+    status, changed = await api("PUT", "/functions/hello/code", archive, headers=headers)
+    assert (status, changed["code_bytes"]) == (200, len(archive))
+    assert list(api.path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 400), (b"no archive", 400), (b"x" * 52_428_801, 413)])
+async def test_what_is_no_archive_is_not_taken(api, body, status):
+    await api.put()
+    _, before = await api("GET", "/functions/site")
+    answered, said = await api("PUT", "/functions/site/code", body)
+    assert (answered, bool(said["message"])) == (status, True)
+    assert await api("GET", "/functions/site") == (200, before)
+    assert list(api.path.iterdir()) == []
+
+
+async def test_an_archive_is_downloaded_as_it_was_uploaded(api):
+    _, made = await api.put()
+    (api.path / f"{made['code_sha256']}.zip").write_bytes(b"the archive")
+    assert await api("GET", "/functions/site/code") == (200, b"the archive")
+    assert (await api("GET", "/functions/site/code?qualifier=7"))[0] == 404
+
+
+# Versions and aliases ---------------------------------------------------------------------------------------------------
+async def test_versions_are_published_listed_and_removed(api):
+    await api.put()
+    status, first = await api("POST", "/functions/site/versions", {"description": "first"})
+    assert (status, first["number"], first["description"]) == (200, 1, "first")
+    assert (await api("POST", "/functions/site/versions"))[1]["number"] == 1, "nothing has changed"
+    await api("PATCH", "/functions/site", {"timeout_s": 9})
+    assert (await api("POST", "/functions/site/versions"))[1]["number"] == 2
+    assert [each["number"] for each in (await api("GET", "/functions/site/versions"))[1]["versions"]] == [1, 2]
+    assert (await api("DELETE", "/functions/site/versions/1"))[0] == 204
+    status, said = await api("DELETE", "/functions/site/versions/1")
+    assert (status, "there are 2" in said["message"]) == (404, True)
+
+
+@pytest.mark.parametrize("number", ["x", "0", "9" * 5000, "%C2%B2", "-1", "1.0"])
+async def test_a_version_that_is_no_number_is_not_there(api, number):
+    await api.put()
+    assert (await api("DELETE", f"/functions/site/versions/{number}"))[0] == 404
+
+
+async def test_aliases_are_pointed_moved_and_removed(api):
+    await api.put()
+    await api("POST", "/functions/site/versions")
+    status, made = await api("PUT", "/functions/site/aliases/live", {"version": 1})
+    assert (status, made["version"], made["second"]) == (201, 1, None)
+    assert (await api("DELETE", "/functions/site/versions/1"))[0] == 409
+    await api("PATCH", "/functions/site", {"timeout_s": 9})
+    await api("POST", "/functions/site/versions")
+    status, moved = await api("PUT", "/functions/site/aliases/live", {"version": 1, "second": 2, "second_weight": 0.25})
+    assert (status, moved["second_weight"]) == (200, 0.25)
+    assert (await api("GET", "/functions/site/aliases"))[1] == {"aliases": [moved]}
+    assert (await api("DELETE", "/functions/site/aliases/live"))[0] == 204
+    assert (await api("DELETE", "/functions/site/aliases/live"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("alias", "wish", "status"),
+    [
+        ("7", {"version": None}, 400),
+        ("a.b", {"version": None}, 400),
+        ("live", {"version": 3}, 404),
+        ("live", {}, 400),
+        ("live", {"version": 0}, 400),
+        ("live", {"version": 1, "second": 1, "second_weight": 0.5}, 400),
+        ("live", {"version": 1, "second": 2, "second_weight": 1.5}, 400),
+        ("live", {"version": 1, "weight": 1}, 400),
+    ],
+)
+async def test_an_alias_that_cannot_be_is_refused(api, alias, wish, status):
+    await api.put()
+    await api("POST", "/functions/site/versions")
+    assert (await api("PUT", f"/functions/site/aliases/{alias}", wish))[0] == status
+    assert (await api("GET", "/functions/site/aliases"))[1] == {"aliases": []}
 
 
 async def test_removing_what_is_not_there_is_a_404(api):

@@ -7,6 +7,7 @@ from typing import Any
 from ondol.core.deploy import CONCURRENCY_UNRESERVED_MIN, Deployments
 from ondol.core.permit import permit
 from ondol.dialects.aws import names, refusals
+from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.rendering import LATEST
@@ -36,7 +37,7 @@ class Account:
 
     async def settings(self, context: Context, params: Params) -> Params:
         del params  # it takes none
-        permit(context.principal, "function:GetAccountSettings", context.account)
+        permit(context.principal, action_of("lambda", "GetAccountSettings"), context.account)
         account, region = context.account, context.region
         functions = [f for f in self._deployments.index.functions() if (f.account, f.region) == (account, region)]
         return {

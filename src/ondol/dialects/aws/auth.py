@@ -75,7 +75,7 @@ class Verifier:
         key = self.keys(claim.access_key_id)
         if key is None:
             raise sigv4.unknown_key()
-        return key.secret, owner(key.account, claim.region, key.id)
+        return key.secret, owner(key.account, claim.region, key.id, key.kind)
 
     def _anybody(self, request: Request) -> Claimed:
         region = sigv4.region_of(request.target, request.headers) or self.region
@@ -83,6 +83,6 @@ class Verifier:
 
 
 @lru_cache(maxsize=1024)
-def owner(account: str, region: str, name: str) -> Principal:
+def owner(account: str, region: str, name: str, kind: Kind = Kind.OWNER) -> Principal:
     """The holder of an account's key; the same object for each of its calls."""
-    return Principal(kind=Kind.OWNER, account=account, region=region, name=name)
+    return Principal(kind=kind, account=account, region=region, name=name)

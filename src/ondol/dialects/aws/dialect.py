@@ -15,6 +15,7 @@ from typing import Final
 
 from ondol.core.permit import permit
 from ondol.dialects.aws import codec, codec_cbor, errors, shapes
+from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
@@ -245,6 +246,6 @@ def _permit(principal: Principal, service: str, operation: str) -> None:
         return
     action = f"{service}:{operation}"
     try:
-        permit(principal, action, principal.account)
+        permit(principal, action_of(service, operation), principal.account)
     except Denied as error:
         raise errors.not_authorized(principal, action) from error

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
 from ondol.dialects.aws import configuration, names, refusals
+from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.paging import page
@@ -92,7 +93,7 @@ class Functions:
         return shown(self._lookup.deployed(found), qualifier=found.qualifier)
 
     async def list(self, context: Context, params: Params) -> Params:
-        permit(context.principal, "function:ListFunctions", context.account)
+        permit(context.principal, action_of("lambda", "ListFunctions"), context.account)
         if params.get("MasterRegion") not in (None, "ALL", context.region):
             return {"Functions": []}  # nothing here is a copy of another region's function
         every = params.get("FunctionVersion") == "ALL"

@@ -61,5 +61,5 @@ class Gate:
         # The comparison costs the same whether or not there is such a key.
         right = hmac.compare_digest(secret.encode(), (key.secret if key else "").encode())
         if key is None or not right or not secret:
-            raise Denied("this key is not one of the node's (`ondol env` prints them): expected ID:SECRET")
-        return Principal(kind=Kind.OWNER, account=key.account, region=self._verifier.region, name=key.id)
+            raise Denied("this key is not one of the node's (`ondol env` prints the first): expected ID:SECRET")
+        return Principal(kind=key.kind, account=key.account, region=self._verifier.region, name=key.id)

@@ -10,6 +10,7 @@ from typing import Any
 from ondol.core.deploy import Deployed, Deployments
 from ondol.core.permit import permit
 from ondol.dialects.aws import names, refusals
+from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.rendering import LATEST, arn
 from ondol.dialects.aws.service import Context
@@ -37,7 +38,7 @@ class Lookup:
         resource = names.function_arn(named.account, named.region, named.name)
         if named.account != context.account:
             raise refusals.other_account(operation, resource)
-        permit(context.principal, f"function:{operation}", context.account, resource)
+        permit(context.principal, action_of("lambda", operation), context.account, resource)
         return named
 
     def function(self, context: Context, operation: str, params: Mapping[str, Any]) -> Found:

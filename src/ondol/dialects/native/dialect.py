@@ -1,227 +1,198 @@
-"""`/ondol/v1/functions[/NAME]`: list, show, put and remove functions of every contract. JSON in, JSON out; desk only.
+"""`/ondol/v1`: the node's own API as both processes serve it. What there is stands in `table.py`; docs/reference/native-api.md
+says what it means.
 
-PUT takes {contract, runtime, handler, memory_mib, timeout_s, tmp_mib, variables, zip_base64} and creates or updates a web
-function; functions of the other contracts are deployed by their own dialects and can be listed, shown and removed here.
+The front answers what calls functions, the desk all else; each is given the parts that it answers. Whoever asks is known, and
+permitted what the operation declares, before its handler runs. Every error has one shape, and an unexpected one is explained by
+the node's log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 import msgspec
 
-from ondol.core.catalog import Index
-from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
 from ondol.dialect import Gatekeeper
-from ondol.dialects.native.document import NAME_FORM, Wanted, document_of, wanted_of
-from ondol.dialects.native.downloads import PATH as CODE_PATH
-from ondol.dialects.native.downloads import Downloads
-from ondol.dialects.native.events import EventRoutes
+from ondol.dialects.native import reading, refusals
+from ondol.dialects.native.operations import (
+    JSON,
+    PREFIX,
+    UNASKED_BYTES_MAX,
+    Asked,
+    Given,
+    Operation,
+    Part,
+)
+from ondol.dialects.native.table import TABLE
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
-from ondol.model import errors
-from ondol.model.errors import OndolError
-from ondol.model.functions import Function
+from ondol.model.errors import Denied, Invalid, OndolError
 from ondol.model.principals import Kind, Principal
 
-PREFIX: Final = "/ondol/v1"
 DIALECT: Final = "native"
-#: Where web functions get their names: the dialect that serves them.
-WEB_NAMES: Final = "plain"
-#: Dialects whose functions are shown, in the order of their look-up.
-NAMING: Final = (WEB_NAMES, "aws")
-#: A 50 MiB archive in base64, and some.
-BODY_BYTES_MAX: Final = 70_167_211
-#: Bodies that did not come with their head are held one after another, and only for those who may have a key.
+#: Heavy bodies that are held at once, and only for those who may have a key.
 LARGE_BODIES_MAX: Final = 2
+#: Larger bodies are hashed beside the loop.
+INLINE_HASH_BYTES_MAX: Final = 256 * 1024
+#: As many paths as a refusal names.
+NAMED_PATHS_MAX: Final = 12
 
-STATUS: Final[dict[type[OndolError], int]] = {
-    errors.Invalid: 400,
-    errors.NotFound: 404,
-    errors.RevisionMismatch: 412,
-    errors.Conflict: 409,
-    errors.Denied: 403,
-    errors.TooLarge: 413,
-    errors.Throttled: 429,
-    errors.NotBuilt: 501,
-    errors.OutOfSpace: 507,
-    errors.Unavailable: 503,
-    OndolError: 500,
-}
+Handler = Callable[[Asked], Awaitable[Given]]
+log = logging.getLogger(__name__)
+
+_NOBODY: Final = Principal(kind=Kind.ANONYMOUS, account="", region="", name="anonymous")
 
 
 class NativeDialect:
-    """The desk's share of the native API; it has no other yet."""
+    """One process's share: the operations of `parts`. `spool` gives a fresh path for a file; it goes away here."""
 
     name = DIALECT
     routes: Sequence[Route] = (
-        Route(dialect=DIALECT, name="functions", plane=Plane.CONTROL, path=PREFIX, body_bytes_max=BODY_BYTES_MAX),
-    )
+        Route(
+            dialect=DIALECT, name="invoke", plane=Plane.DATA, path=f"{PREFIX}/functions", path_end="invoke", methods=("POST",),
+        ),
+        Route(dialect=DIALECT, name="operations", plane=Plane.CONTROL, path=PREFIX),
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        index: Index,
-        deployments: Deployments,
-        gatekeeper: Gatekeeper,
-        decode: Callable[[bytes], Awaitable[tuple[dict[str, Any], bytes]]],
-        spool: Callable[[], Path],
-        interpreter: Callable[[str], str],
-        downloads: Downloads,
-        events: EventRoutes | None = None,
-    ) -> None:
-        self._index = index
-        self._deployments = deployments
+    def __init__(self, *, gatekeeper: Gatekeeper, parts: Sequence[Part], spool: Callable[[], Path] | None = None) -> None:
         self._gatekeeper = gatekeeper
-        #: A request's JSON, and the archive out of its `zip_base64`; large ones in the helper process.
-        self._decode = decode
-        #: A fresh path for a file that the caller removes.
         self._spool = spool
-        #: What runs a runtime here, for people.
-        self._interpreter = interpreter
-        self._downloads = downloads
-        self._events = events
         self._large = asyncio.Semaphore(LARGE_BODIES_MAX)
+        self._handlers: dict[str, Handler] = {
+            operation.id: getattr(part, operation.id.partition(".")[2]) for part in parts for operation in part.operations
+        }
 
     async def serve(self, request: Request, route: Route) -> Response:
+        del route
+        request_id = str(uuid.uuid4())
         try:
-            if request.method == "GET" and request.path.startswith(CODE_PATH + "/"):
-                return await self._downloads.serve(request)
-            return await self._admitted(request, route)
+            response = await self._answer(request, request_id)
         except OndolError as error:
-            status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-            return _error(status, type(error).__name__, str(error))
+            response = refusals.of_error(error, request_id)
         except BodyTooLarge as error:
-            return _error(
-                413, "TooLarge", f"the request has {error.actual_bytes} bytes or more, at most {error.bytes_max} are taken"
-            )
+            message = f"the body has {error.actual_bytes:,} bytes or more, at most {error.bytes_max:,} are taken here"
+            response = refusals.refusal(413, "TooLarge", message, request_id)
         except Disconnected:
             return Response(400)
+        except Exception:
+            log.exception("request %s failed inside", request_id)
+            response = refusals.internal(request_id)
+        response.headers = (*response.headers, ("x-request-id", request_id))
+        return response
 
-    async def _admitted(self, request: Request, route: Route) -> Response:
-        """Only who may have a key makes the desk keep a large body."""
-        if request.body.buffered is not None:
-            return await self._answer(request, await request.body.read(route.body_bytes_max))
-        if not self._gatekeeper.vet(request):
-            return _unauthenticated()
-        async with self._large:
-            return await self._answer(request, await request.body.read(route.body_bytes_max))
+    async def _answer(self, request: Request, request_id: str) -> Response:
+        there = TABLE.at(request.path)
+        operation, places = there.get(request.method, (None, {}))
+        if operation is None:
+            known = self._gatekeeper.vet(request)
+            return _nothing(request, sorted(there), request_id) if known else refusals.unauthenticated(request_id)
+        if not operation.action:
+            return await self._run(Asked(
+                operation=operation, request=request, request_id=request_id, principal=_NOBODY, path=places,
+                query=reading.query_of(request.query, operation.query),
+            ))  # fmt: skip
+        # Only who may have a key makes the node keep a body that did not come with its head.
+        if request.body.buffered is None and not self._gatekeeper.vet(request):
+            return refusals.unauthenticated(request_id)
+        async with self._large if operation.heavy else nullcontext(), self._body(request, operation) as (body, sha256):
+            principal = self._gatekeeper.principal(request, sha256)
+            if principal.kind is Kind.ANONYMOUS:
+                return refusals.unauthenticated(request_id)
+            _permit(principal, operation, places)
+            return await self._run(Asked(
+                operation=operation, request=request, request_id=request_id, principal=principal, path=places,
+                query=reading.query_of(request.query, operation.query), body=_taken(request, operation, body),
+            ))  # fmt: skip
 
-    async def _answer(self, request: Request, body: bytes) -> Response:
-        principal = self._gatekeeper.principal(request, await asyncio.to_thread(_sha256, body))
-        if principal.kind is Kind.ANONYMOUS:
-            return _unauthenticated()
-        events = await self._events.serve(request, principal) if self._events is not None else None
-        return events or await self._functions(request, principal, body)
+    async def _run(self, asked: Asked) -> Response:
+        given = await self._handlers[asked.operation.id](asked)
+        if isinstance(given, Response):
+            return given
+        status = next(iter(asked.operation.replies))
+        if isinstance(given, tuple):
+            status, given = given
+        if given is None:
+            return Response(status)
+        return Response(status, (("content-type", JSON),), msgspec.json.encode(given))
 
-    async def _functions(self, request: Request, principal: Principal, body: bytes) -> Response:
-        match request.method, request.path.removeprefix(PREFIX).strip("/").split("/"):
-            case "GET", ["functions"]:
-                permit(principal, "function:list", principal.account)
-                return _json(200, {"functions": self._all(principal)})
-            case "GET", ["functions", name]:
-                function = self._find(principal, unquote(name), "function:read")
-                return _json(200, self._document(unquote(name), function))
-            case "PUT", ["functions", name]:
-                return await self._put(principal, unquote(name), body)
-            case "DELETE", ["functions", name]:
-                function = self._find(principal, unquote(name), "function:delete")
-                await self._deployments.delete(function.id)
-                return Response(204)
-        there_is = f"there are GET {PREFIX}/functions, GET, PUT, DELETE {PREFIX}/functions/NAME, and {PREFIX}/events"
-        return _error(404, "NotFound", f"nothing answers {request.method} {request.path}; {there_is}")
-
-    # Looking ---------------------------------------------------------------------------------------------------------
-    def _all(self, principal: Principal) -> list[dict[str, Any]]:
-        found = [
-            self._document(name, function)
-            for dialect in NAMING
-            for name in self._index.names(dialect, principal.account, principal.region)
-            if (function := self._index.handle(dialect, principal.account, principal.region, name)) is not None
-        ]
-        return sorted(found, key=lambda document: str(document["name"]))
-
-    def _find(self, principal: Principal, name: str, action: str) -> Function:
-        permit(principal, action, principal.account, name)
-        for dialect in NAMING:
-            function = self._index.handle(dialect, principal.account, principal.region, name)
-            if function is not None:
-                return function
-        raise errors.NotFound("function", name)
-
-    def _document(self, name: str, function: Function) -> dict[str, Any]:
-        deployed = self._deployments.latest(function)
-        return document_of(name, deployed, self._index, self._interpreter(deployed.revision.configuration.runtime))
-
-    # Putting ---------------------------------------------------------------------------------------------------------
-    async def _put(self, principal: Principal, name: str, body: bytes) -> Response:
-        permit(principal, "function:write", principal.account, name)
-        if not NAME_FORM.fullmatch(name):
-            raise errors.InvalidSetting("name", f"{name!r} is no name: 1 to 64 letters, digits, '-' and '_'")
-        if self._index.handle("aws", principal.account, principal.region, name) is not None:
-            raise errors.AlreadyExists(f"{name} is a function of the AWS API already; remove it, or choose another name")
-        document, archive = await self._decode(body)
-        wanted = wanted_of(document, archive)
-        found = self._index.handle(WEB_NAMES, principal.account, principal.region, name)
-        if found is None:
-            deployed = await self._create(principal, name, wanted)
-        else:
-            deployed = await self._update(found, wanted)
-        await self._deployments.in_force(deployed.function.id)
-        return _json(
-            200 if found else 201,
-            self._document(name, self._deployments.index.function(deployed.function.id) or deployed.function),
-        )
-
-    async def _create(self, principal: Principal, name: str, wanted: Wanted) -> Deployed:
-        if not wanted.archive:
-            raise errors.InvalidSetting("zip_base64", "a new function needs its code: an archive in zip_base64")
-        code = await self._take(wanted.archive)
-        new = NewFunction(
-            dialect=WEB_NAMES,
-            handle=name,
-            account=principal.account,
-            region=principal.region,
-            name=name,
-            code=code,
-            configuration=wanted.configuration(None),
-            tags={},
-        )
-        return await self._deployments.create(new)
-
-    async def _update(self, function: Function, wanted: Wanted) -> Deployed:
-        code = await self._take(wanted.archive) if wanted.archive else None
-        old = self._deployments.latest(function).revision.configuration
-        return await self._deployments.update(function, code=code, configuration=wanted.configuration(old))
-
-    async def _take(self, archive: bytes) -> Any:
+    @asynccontextmanager
+    async def _body(self, request: Request, operation: Operation) -> AsyncIterator[tuple[bytes | Path, str]]:
+        """The whole body, or the file it is in, and its hash."""
+        bytes_max = operation.body.bytes_max if operation.body else UNASKED_BYTES_MAX
+        if operation.body is None or operation.body.form != "file":
+            body = await request.body.read(bytes_max)
+            small = len(body) <= INLINE_HASH_BYTES_MAX
+            yield body, _sha256(body) if small else await asyncio.to_thread(_sha256, body)
+            return
+        assert self._spool is not None, "a part that takes files is served with a place for them"
         path = self._spool()
         try:
-            await asyncio.to_thread(path.write_bytes, archive)
-            return await self._deployments.take(path)
+            yield path, await _spooled(request, path, bytes_max)
         finally:
             path.unlink(missing_ok=True)
 
 
-def _unauthenticated() -> Response:
-    return _error(
-        401, "Unauthenticated", "sign the request, or send `Authorization: Bearer ID:SECRET` (`ondol env` prints the key)"
-    )
+def _permit(principal: Principal, operation: Operation, places: dict[str, str]) -> None:
+    resource = next(iter(places.values()), "*")
+    try:
+        permit(principal, operation.action, principal.account, resource)
+    except Denied as error:
+        if principal.kind is not Kind.READER:
+            raise
+        message = f"this key is read-only: it may look, and neither change nor call; {operation.action} is not for it"
+        raise Denied(message, action=operation.action, resource=resource) from error
+
+
+def _taken(request: Request, operation: Operation, body: bytes | Path) -> Any:
+    """The body as the handler gets it. Raises Invalid."""
+    if operation.body is None:
+        return None
+    if isinstance(body, Path) or body:
+        reading.media_of(request, operation.body)
+    elif operation.body.required and operation.body.form == "json":
+        raise Invalid("this needs a body: a JSON object")
+    return reading.json_of(body, operation.body) if isinstance(body, bytes) and operation.body.form == "json" else body
+
+
+async def _spooled(request: Request, path: Path, bytes_max: int) -> str:
+    """Write the body to `path` as it comes; its hash. Raises BodyTooLarge, Disconnected."""
+    digest, size = hashlib.sha256(), 0
+    declared = request.header("content-length")[:20]
+    if declared.isascii() and declared.isdecimal() and int(declared) > bytes_max:
+        raise BodyTooLarge(bytes_max, int(declared))
+    with await asyncio.to_thread(path.open, "xb") as file:
+        async for chunk in request.body.chunks():
+            size += len(chunk)
+            if size > bytes_max:
+                raise BodyTooLarge(bytes_max, size)
+            digest.update(chunk)
+            await asyncio.to_thread(file.write, chunk)
+    return digest.hexdigest()
+
+
+def _nothing(request: Request, methods: Sequence[str], request_id: str) -> Response:
+    """What is there instead."""
+    path = reading.short(request.path)
+    if methods:
+        message = f"{request.method} is not for {path}; there are {', '.join(methods)}"
+        return refusals.refusal(405, "MethodNotAllowed", message, request_id, headers=[("allow", ", ".join(methods))])
+    first = request.path.removeprefix(PREFIX).strip("/").split("/")[0]
+    near = [each for each in TABLE.all if each.segments[0] == first]
+    if near:
+        named = [f"{each.method} {PREFIX}{each.path}" for each in near[:NAMED_PATHS_MAX]]
+    else:
+        named = [f"{PREFIX}/{segment}" for segment in dict.fromkeys(each.segments[0] for each in TABLE.all)]
+    message = f"nothing answers {request.method} {path}; there are {', '.join(named)}"
+    return refusals.refusal(404, "NotFound", f"{message} ({PREFIX}/openapi.json says more)", request_id)
 
 
 def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def _json(status: int, document: Mapping[str, Any]) -> Response:
-    return Response(status, (("content-type", "application/json"),), msgspec.json.encode(document))
-
-
-def _error(status: int, error: str, message: str) -> Response:
-    return _json(status, {"error": error, "message": message})

@@ -7,12 +7,14 @@ import binascii
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta, Struct
 
 from ondol.core.catalog import Index
 from ondol.core.deploy import Deployed
+from ondol.dialects.native.reading import as_shape
 from ondol.model import limits
 from ondol.model.errors import InvalidPayload, InvalidSetting
 from ondol.model.functions import Configuration
@@ -25,14 +27,55 @@ INLINE_BYTES_MAX: Final = 1024 * 1024
 #: What the helper must be able to do.
 JOBS: Final = {"native.decode": "ondol.dialects.native.document:decode"}
 _RUNTIME_FORM: Final = re.compile(r"python3\.\d{1,2}|command")
-_RANGES: Final = {
-    "memory_mib": (limits.MEMORY_MIB_MIN, limits.MEMORY_MIB_MAX),
-    "timeout_s": (limits.TIMEOUT_S_MIN, limits.TIMEOUT_S_MAX),
-    "tmp_mib": (limits.TMP_MIB_MIN, limits.TMP_MIB_MAX),
-}
 _DEFAULTS: Final = {"memory_mib": 128, "timeout_s": 30, "tmp_mib": 512}
-_TEXTS: Final = ("contract", "runtime", "handler")
-_KNOWN: Final = frozenset({*_RANGES, *_TEXTS, "variables"})
+_Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class FunctionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a web function's owner decides. What is left out, or null, stays as it is; a new function gets the default."""
+
+    contract: Annotated[str | None, Meta(description="`web`: other functions are deployed through their own API")] = None
+    runtime: Annotated[_Text | None, Meta(description="`python3.N`, or `command`; needed when new")] = None
+    handler: Annotated[_Text | None, Meta(description="`MODULE:NAME`, or the command; needed when new")] = None
+    memory_mib: Annotated[int, Meta(ge=limits.MEMORY_MIB_MIN, le=limits.MEMORY_MIB_MAX)] | None = None
+    timeout_s: Annotated[int, Meta(ge=limits.TIMEOUT_S_MIN, le=limits.TIMEOUT_S_MAX)] | None = None
+    tmp_mib: Annotated[int, Meta(ge=limits.TMP_MIB_MIN, le=limits.TMP_MIB_MAX)] | None = None
+    variables: Annotated[dict[str, str] | None, Meta(description="replaces all; at most 4,096 bytes together")] = None
+
+
+class FunctionWanted(FunctionSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A web function as it shall be: its settings, and its code."""
+
+    zip_base64: Annotated[str | None, Meta(description="the archive in base64; needed when new")] = None
+
+
+class FunctionDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is shown of a function. Values of its variables are not: they often are secrets."""
+
+    name: str
+    contract: str
+    runtime: str
+    interpreter: Annotated[str, Meta(description="what runs it here")]
+    handler: str
+    memory_mib: int
+    timeout_s: int
+    tmp_mib: int
+    variables: Annotated[list[str], Meta(description="names only")]
+    created_s: float
+    updated_s: float
+    code_bytes: int
+    code_sha256: str
+    state: str
+    versions: list[int]
+    aliases: list[str]
+    tags: dict[str, str]
+
+
+class FunctionPage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Functions of every contract, by name."""
+
+    functions: list[FunctionDocument]
+    next: Annotated[str | None, Meta(description="give it as `after` for the next page; null on the last")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,37 +124,29 @@ def decoding(ask: Callable[..., Awaitable[Any]]) -> Callable[[bytes], Awaitable[
     return decoded
 
 
-def wanted_of(document: Mapping[str, Any], archive: bytes) -> Wanted:
-    """What a PUT's JSON asks for. Raises InvalidSetting with the field's name."""
-    for name, value in document.items():
-        if name not in _KNOWN:
-            raise InvalidSetting(name, f"{name!r} is no setting of a function; there are {', '.join(sorted(_KNOWN))}")
-        _check(name, value)
-    if document.get("contract", CONTRACT) != CONTRACT:
+def wanted_of(document: Mapping[str, Any], archive: bytes = b"") -> Wanted:
+    """What a PUT's or PATCH's JSON asks for. Raises InvalidSetting with the field's name."""
+    return wanted(as_shape(document, FunctionSettings), archive)
+
+
+def wanted(settings: FunctionSettings, archive: bytes = b"") -> Wanted:
+    """The settings, where they can be. Raises InvalidSetting with the field's name."""
+    given = {name: value for name in settings.__struct_fields__ if (value := getattr(settings, name)) is not None}
+    if given.get("contract", CONTRACT) != CONTRACT:
         raise InvalidSetting("contract", f"only {CONTRACT!r} functions are put here; deploy others through their own API")
-    return Wanted(given={name: value for name, value in document.items() if value is not None}, archive=archive)
+    for name in ("runtime", "handler"):
+        if "\0" in given.get(name, ""):
+            raise InvalidSetting(name, f"{name} holds a NUL, which no module's name or command line can")
+    runtime = given.get("runtime", COMMAND)
+    if not _RUNTIME_FORM.fullmatch(runtime):
+        raise InvalidSetting(
+            "runtime", f"runtime {runtime!r}: expected python3.N, or command for a program that listens on $PORT"
+        )
+    _check_variables(given.get("variables", {}))
+    return Wanted(given=given, archive=archive)
 
 
-def _check(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if name in _RANGES:
-        low, high = _RANGES[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InvalidSetting(name, f"{name} is {value!r}; a whole number from {low} to {high} is expected")
-    elif name == "variables":
-        _check_variables(value)
-    elif not isinstance(value, str) or not 0 < len(value) <= 1024:
-        raise InvalidSetting(name, f"{name} is a text of 1 to 1024 characters")
-    elif "\0" in value:
-        raise InvalidSetting(name, f"{name} holds a NUL, which no module's name or command line can")
-    elif name == "runtime" and not _RUNTIME_FORM.fullmatch(value):
-        raise InvalidSetting(name, f"runtime {value!r}: expected python3.N, or command for a program that listens on $PORT")
-
-
-def _check_variables(value: Any) -> None:
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise InvalidSetting("variables", "variables are an object of texts")
+def _check_variables(value: Mapping[str, str]) -> None:
     for name in value:
         if not re.fullmatch(r"[a-zA-Z_]\w*", name, re.ASCII):
             raise InvalidSetting("variables", f"{name!r} is no name of an environment variable")
@@ -132,26 +167,26 @@ def _sayable(text: str) -> bool:
         return False
 
 
-def document_of(name: str, deployed: Deployed, index: Index, interpreter: str) -> dict[str, Any]:
-    """What is shown of a function. Values of its variables are not: they often are secrets."""
+def document_of(name: str, deployed: Deployed, index: Index, interpreter: str) -> FunctionDocument:
+    """What is shown of a function."""
     function, revision = deployed.function, deployed.revision
     configuration = revision.configuration
-    return {
-        "name": name,
-        "contract": configuration.contract,
-        "runtime": configuration.runtime,
-        "interpreter": interpreter,
-        "handler": configuration.handler,
-        "memory_mib": configuration.memory_mib,
-        "timeout_s": configuration.timeout_s,
-        "tmp_mib": configuration.tmp_mib,
-        "variables": sorted(configuration.variables),
-        "created_s": function.created_s,
-        "updated_s": revision.created_s,
-        "code_bytes": revision.code.zipped_bytes,
-        "code_sha256": revision.code.sha256,
-        "state": function.stage.value,
-        "versions": [version.number for version in index.versions(function.id)],
-        "aliases": [alias.name for alias in index.aliases(function.id)],
-        "tags": dict(function.tags),
-    }
+    return FunctionDocument(
+        name=name,
+        contract=configuration.contract,
+        runtime=configuration.runtime,
+        interpreter=interpreter,
+        handler=configuration.handler,
+        memory_mib=configuration.memory_mib,
+        timeout_s=configuration.timeout_s,
+        tmp_mib=configuration.tmp_mib,
+        variables=sorted(configuration.variables),
+        created_s=function.created_s,
+        updated_s=revision.created_s,
+        code_bytes=revision.code.zipped_bytes,
+        code_sha256=revision.code.sha256,
+        state=function.stage.value,
+        versions=[version.number for version in index.versions(function.id)],
+        aliases=[alias.name for alias in index.aliases(function.id)],
+        tags=dict(function.tags),
+    )

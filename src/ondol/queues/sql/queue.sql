@@ -20,6 +20,10 @@ SELECT items, bytes FROM lines WHERE function = :function
 -- name: total
 SELECT coalesce(sum(items), 0), coalesce(sum(bytes), 0) FROM lines
 
+-- name: size
+-- What waits, its bytes, and how many were given up.
+SELECT (SELECT coalesce(sum(items), 0) FROM lines), (SELECT coalesce(sum(bytes), 0) FROM lines), (SELECT count(*) FROM dead)
+
 -- name: lengthen
 INSERT INTO lines (function, items, bytes) VALUES (:function, :items, :bytes)
 ON CONFLICT (function) DO UPDATE SET items = lines.items + excluded.items, bytes = lines.bytes + excluded.bytes

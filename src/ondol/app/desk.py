@@ -1,0 +1,206 @@
+"""The desk, on one page: the control plane's rooms and how they are joined."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from ondol import __version__
+from ondol.app.shared import CONTRACTS, TABLE, verifier_of
+from ondol.blobstores import folder
+from ondol.blobstores.folder import FolderBlobs
+from ondol.blobstores.worker import Helper
+from ondol.clock import Clock, SteadyClock, SystemClock
+from ondol.config import Settings
+from ondol.core.catalog import Index, put
+from ondol.core.commits import Commits
+from ondol.core.deferrals import rules
+from ondol.core.deferred import Dispatcher, Observe
+from ondol.core.deploy import Deployments
+from ondol.core.keys import Keys
+from ondol.core.outcomes import Outcomes
+from ondol.core.retry import PAUSE_S_MAX
+from ondol.core.totals import Totals
+from ondol.dialects.aws import decoding
+from ondol.dialects.aws.control import control_plane
+from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.dialect import AwsDesk
+from ondol.dialects.aws.embedded import embedding
+from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.monitoring import Monitoring
+from ondol.dialects.aws.records import record
+from ondol.dialects.aws.sts import Sts
+from ondol.dialects.native import document
+from ondol.dialects.native.dialect import NativeDialect
+from ondol.dialects.native.downloads import Downloads
+from ondol.dialects.native.events import EventRoutes
+from ondol.dialects.native.functions import Functions
+from ondol.dialects.native.keys import KeyRoutes
+from ondol.dialects.native.live import LiveLogs
+from ondol.dialects.native.logs import Logs as NativeLogs
+from ondol.dialects.native.node import NodeRoutes
+from ondol.dialects.native.operations import Part
+from ondol.dialects.native.table import TABLE as DECLARED
+from ondol.dialects.native.versions import Versions
+from ondol.dialects.prometheus.dialect import PrometheusDialect
+from ondol.http.server import Server
+from ondol.journals.segments import SegmentJournal
+from ondol.meters.sqlite import SqliteMeter
+from ondol.node import children, desk_work, looking, tailing
+from ondol.node.deferring import asking, naming, taking
+from ondol.node.doors import DeskDoor
+from ondol.node.following import Followers
+from ondol.node.journaling import Journaling
+from ondol.node.keys import fresh_pair
+from ondol.node.link import Handler
+from ondol.node.measuring import Measures, both
+from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.queue import QueueSize
+from ondol.queues.sqlite import SqliteQueue
+from ondol.recorders.sqlite import SqliteRecorder
+from ondol.runtimes.choice import Choice
+from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.sinks.otel import OtelSink
+from ondol.stores.sqlite import SqliteStore
+
+
+async def desk(orders: Orders, line: socket.socket) -> None:
+    """The control plane."""
+    settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
+    data = children.places(settings.data)
+    steady = SteadyClock(clock)
+    store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
+    meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
+    measures = Measures(meter, recorder, totals, sinks_of(settings, totals), index=index, clock=clock)
+    helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
+    blobs = FolderBlobs(data.code, data.tmp, helper.call)
+    data.empty_tmp()
+    live = LiveLogs(journal, clock)
+    logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
+    handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
+    followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
+    await desk_work.load(store, index, followers, tasks)
+    deployments = Deployments(
+        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
+    )
+    if index.key(orders.key.id) != orders.key:
+        await store.commit([put(orders.key)])
+    deployments.settle_interrupted()
+    await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
+    verifier = verifier_of(orders, index, Credentials(orders.secret))
+    downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
+    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
+    services = {
+        "lambda": control_plane(
+            deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
+        ),
+        "logs": Logs(journal, clock).operations,
+        "monitoring": Monitoring(meter, clock).operations,
+        "sts": Sts(index).operations,
+    }
+    parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper)
+    parts += [
+        NativeLogs(index=index, journal=journal, group_of=tailing.grouping(CONTRACTS), clock=clock, live=live),
+        KeyRoutes(
+            Keys(index=index, commits=Commits(store, index, followers.have), clock=clock, draw=fresh_pair, own=orders.key.id)
+        ),
+        EventRoutes(events=queue.events, index=index, clock=steady, woken=dispatcher.woken),
+        node_routes(orders, index, followers, queue.size),
+    ]
+    door = DeskDoor(
+        table=TABLE,
+        dialects={
+            "aws": AwsDesk(verifier=verifier, services=services, decode_large=decoding.decoding(helper.call)),
+            "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
+            "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
+        },
+    )
+    server = Server(door)
+    await server.start(orders.listener("desk"))
+    links = await desk_work.serve_links(orders.listener("link"), followers)
+    tasks.start(dispatcher.serve(), "deferred calls")
+    tasks.start(desk_work.sweep(*chores(deployments, queue, journal, clock), meter.sweep, recorder.sweep), "sweeping")
+
+    async def stop(seconds: float) -> None:
+        live.close()
+        await server.drain(seconds)
+        await dispatcher.close()
+        await deployments.close()
+        links.close()
+        followers.close()
+        for room in (helper, journal, measures, meter, recorder, queue, store):
+            await room.close()
+
+    await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
+
+
+def dispatching(
+    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe
+) -> tuple[Followers, Dispatcher]:
+    """Deferred calls: fronts bring them, and run them when the dispatcher says. Timed by a clock that does not jump."""
+    defer = taking(queue, lambda: dispatcher.woken(), steady, naming(index), observe)  # noqa: PLW0108  # made below
+    followers = Followers({**handlers, "defer": defer})
+    dispatcher = Dispatcher(
+        queue,
+        asking(followers.run),
+        steady,
+        rules=partial(rules, index),
+        sequel=Outcomes(index, record, lambda: str(uuid.uuid4())).sequel,
+        observe=observe,
+        able=followers.followed,
+        shown_s=SystemClock.wall_s,
+    )
+    index.listeners.append(dispatcher.follow)
+    return followers, dispatcher
+
+
+def chores(
+    deployments: Deployments, queue: SqliteQueue, journal: SegmentJournal, clock: Clock
+) -> tuple[Callable[[], Awaitable[object]], ...]:
+    """What removes what is old: code that nothing names, calls that were given up, lines beyond their retention."""
+    # Retention goes with appending, and nobody may be logging.
+    return deployments.collect_code, lambda: queue.events.forget_outdated(clock.wall_s()), lambda: journal.append(())
+
+
+def sinks_of(settings: Settings, totals: Totals) -> list[OtelSink]:
+    """What records are sent on to."""
+    lose = functools.partial(totals.lose, "spans")
+    return [OtelSink(settings.otel_endpoint, lose=lose)] if settings.otel_endpoint else []
+
+
+def native_parts(
+    orders: Orders, index: Index, deployments: Deployments, *, downloads: Downloads, choice: Choice, helper: Helper
+) -> list[Part]:
+    """What the native API does to functions."""
+    functions = Functions(
+        index=index,
+        deployments=deployments,
+        decode=document.decoding(helper.call),
+        spool=spool_in(children.places(orders.data).tmp),
+        interpreter=choice.describe,
+        downloads=downloads,
+    )
+    return [functions, Versions(index=index, deployments=deployments)]
+
+
+def spool_in(folder: Path) -> Callable[[], Path]:
+    """Fresh paths for files that whoever asks removes."""
+    return lambda: folder / uuid.uuid4().hex
+
+
+def node_routes(orders: Orders, index: Index, followers: Followers, queue: Callable[[], Awaitable[QueueSize]]) -> NodeRoutes:
+    """What the node says about itself."""
+    supervisor = os.getppid()
+    return NodeRoutes(
+        stats=looking.stats(index, followers, queue, supervisor),
+        doctor=looking.doctor(orders, children.places(orders.data).tmp, supervisor),
+        settings=lambda: looking.settings(orders.settings),
+        declared=DECLARED,
+        version=__version__,
+    )

@@ -1,0 +1,119 @@
+"""The front, on one page: the data plane's rooms and how they are joined."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+
+from ondol.app.shared import CONTRACTS, TABLE, verifier_of
+from ondol.clock import SystemClock
+from ondol.core.admit import Admission
+from ondol.core.catalog import Index
+from ondol.core.invoke import Invoker
+from ondol.dialect import Dialect
+from ondol.dialects.aws.auth import Verifier
+from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.dialect import AwsFront
+from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.invoke import Invoke
+from ondol.dialects.native.calls import Calls
+from ondol.dialects.native.dialect import NativeDialect
+from ondol.dialects.plain.dialect import PlainDialect
+from ondol.http.guard import allowed
+from ondol.http.passing import Passing
+from ondol.http.server import Server
+from ondol.http.unix import connect
+from ondol.node import children, front_work, looking, tailing
+from ondol.node.deferring import Deferring, Runs
+from ondol.node.doors import FrontDoor
+from ondol.node.following import Following
+from ondol.node.measuring import FrontTelemetry, Measuring
+from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.telemetry import BatchedTelemetry
+from ondol.pool.driver import Pool
+from ondol.pool.policy import PoolLimits
+from ondol.runtimes.choice import Choice
+from ondol.runtimes.forked import ForkedPython
+from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.sandboxes.kept import KeptSandboxes
+
+
+async def front(orders: Orders, line: socket.socket) -> None:
+    """The data plane."""
+    settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
+    data = children.places(settings.data)
+    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
+    sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
+    python = ForkedPython(sandboxes, choice)
+    credentials = Credentials(orders.secret)
+    admission = Admission(concurrency_max=settings.concurrency_max)
+    measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
+    logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
+    telemetry = FrontTelemetry(logs, measuring)
+    pool = Pool(
+        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        sandboxes=sandboxes,
+        runtimes=lambda _revision: python,
+        contracts=CONTRACTS,
+        telemetry=telemetry,
+        clock=clock,
+        mint=front_work.minting(credentials, clock),
+        endpoint=orders.endpoint,
+        tree_of=lambda code: str(data.code / code.sha256 / "tree"),
+        inherited_bytes=front_work.inherited(sandboxes, choice),
+        interpreter=front_work.interpreting(choice),
+        substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
+    )
+    own = f"python3.{sys.version_info.minor}"
+    warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
+    index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
+    invoker = Invoker(
+        index=index,
+        admission=admission,
+        pool=pool,
+        contracts=CONTRACTS,
+        telemetry=telemetry,
+        clock=clock,
+        draw=random.random,
+        enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
+        wait_s_max=front_work.WAIT_S_MAX,
+    )
+    following = Following(
+        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
+    )
+    door = FrontDoor(
+        table=TABLE,
+        dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials)),
+        passing=Passing(lambda: connect(data.run / "desk.sock")),
+        hosts=allowed(settings.host, settings.public_hosts),
+        ready=warmer.ready,
+    )
+    server = Server(door)
+    tasks.start(following.serve(), "following the catalog")
+    tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
+    await server.start(orders.listener("public"))
+
+    async def stop(seconds: float) -> None:
+        following.cast(tailing.LEAVING, None)
+        end_s = clock.now_s() + seconds
+        await server.drain(seconds)
+        await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
+        await pool.close()
+        logs.flush()
+        measuring.flush()
+        await following.flushed(front_work.FLUSH_S_MAX)
+        await sandboxes.close()
+
+    await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
+
+
+def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
+    """What clients call functions by."""
+    gate = Gate(verifier, "ondol", SystemClock())
+    return {
+        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
+        "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
+        "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
+    }

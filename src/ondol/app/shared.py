@@ -1,0 +1,36 @@
+"""What front and desk have to know alike: the table of routes, the contracts, and how callers are known."""
+
+from __future__ import annotations
+
+from ondol.clock import SystemClock
+from ondol.contracts.aws import AwsContract
+from ondol.contracts.aws_json import AwsJsonContract
+from ondol.contracts.web import COMMAND_RUNTIME, WebContract
+from ondol.core.catalog import Index
+from ondol.dialects.aws.auth import Verifier
+from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.dialect import AwsFront
+from ondol.dialects.native.dialect import NativeDialect
+from ondol.dialects.plain.dialect import PlainDialect
+from ondol.dialects.prometheus.dialect import PrometheusDialect
+from ondol.http.table import Table
+from ondol.node.serving import Orders
+
+DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
+TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
+CONTRACTS = {
+    contract.name: contract for contract in (AwsContract(AwsJsonContract), WebContract(), WebContract(COMMAND_RUNTIME))
+}
+
+
+def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:
+    """Both processes know everyone alike."""
+    settings = orders.settings
+    return Verifier(
+        keys=index.key,
+        credentials=credentials,
+        clock=SystemClock(),
+        account=settings.account,
+        region=settings.region,
+        open=settings.open,
+    )

@@ -1,0 +1,77 @@
+"""What an operation of AWS's does to what, in the core's words: the action that `ondol.core.permit` is asked about.
+
+An operation that is not named here asks for an action of its own, which nobody but an owner may: a new operation is closed to
+read-only keys until somebody decides what it is. Their names may stand here before the operations are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_LOOKING_AT_FUNCTIONS: Final = (
+    "GetAlias",
+    "GetFunction",
+    "GetFunctionConcurrency",
+    "GetFunctionConfiguration",
+    "GetFunctionEventInvokeConfig",
+    "ListAliases",
+    "ListFunctionEventInvokeConfigs",
+    "ListTags",
+    "ListVersionsByFunction",
+)
+_CHANGING_FUNCTIONS: Final = (
+    "CreateAlias",
+    "CreateFunction",
+    "DeleteAlias",
+    "DeleteFunctionConcurrency",
+    "DeleteFunctionEventInvokeConfig",
+    "PublishVersion",
+    "PutFunctionConcurrency",
+    "PutFunctionEventInvokeConfig",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
+    "UpdateFunctionCode",
+    "UpdateFunctionConfiguration",
+    "UpdateFunctionEventInvokeConfig",
+)
+_WRITING_LOGS: Final = (
+    "CreateLogGroup",
+    "CreateLogStream",
+    "DeleteRetentionPolicy",
+    "PutLogEvents",
+    "PutRetentionPolicy",
+    "TagLogGroup",
+    "TagResource",
+    "UntagLogGroup",
+    "UntagResource",
+)
+
+#: By the service's name in the SigV4 scope.
+ACTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "lambda": {
+        "ListFunctions": "function:list",
+        **dict.fromkeys(_LOOKING_AT_FUNCTIONS, "function:read"),
+        **dict.fromkeys(_CHANGING_FUNCTIONS, "function:write"),
+        "DeleteFunction": "function:delete",
+        "GetAccountSettings": "account:read",
+    },
+    "logs": {
+        **dict.fromkeys(("DescribeLogGroups", "DescribeLogStreams", "ListTagsForResource", "ListTagsLogGroup"), "log:list"),
+        **dict.fromkeys(("FilterLogEvents", "GetLogEvents", "StartLiveTail", "TestMetricFilter"), "log:read"),
+        **dict.fromkeys(_WRITING_LOGS, "log:write"),
+        **dict.fromkeys(("DeleteLogGroup", "DeleteLogStream"), "log:delete"),
+    },
+    "monitoring": {
+        "ListMetrics": "metric:list",
+        **dict.fromkeys(("GetMetricData", "GetMetricStatistics"), "metric:read"),
+        "PutMetricData": "metric:write",
+    },
+    "sts": dict.fromkeys(("AssumeRole", "GetFederationToken", "GetSessionToken"), "session:create"),
+}
+
+
+def action_of(service: str, operation: str) -> str:
+    """The action in the core's words; one of the operation's own where it has none."""
+    return ACTIONS.get(service, {}).get(operation, f"{service}:{operation}")
