@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import inspect
 
 import msgspec
 import pytest
@@ -17,7 +17,13 @@ from ondol.node.deferring import UNHEARD_S_MAX, Runs, asking, deferred_of, defer
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import an_invocation, virtually
 
-CALL = replace(an_invocation("i-1", payload=b"\0\xff"), qualifier="live", context={"client_context": "e30="}, trace="Root=1")
+
+def changed(value, **changes):
+    """A value of a call with other fields."""
+    return type(value)(**{name: getattr(value, name) for name in inspect.signature(type(value)).parameters} | changes)
+
+
+CALL = changed(an_invocation("i-1", payload=b"\0\xff"), qualifier="live", context={"client_context": "e30="}, trace="Root=1")
 
 
 class Queue:
@@ -61,7 +67,7 @@ async def test_what_was_accepted_is_what_is_run():
     queue, woken, ran, observed = Queue(), [], [], []
     call = taken(queue, lambda: woken.append(len(queue.items)), lambda *what: observed.append(what))
     # A front whose clock is wrong does no harm: the desk's says when.
-    await deferring(call, VirtualClock(wall_s=1e12))(replace(CALL, function="f"))
+    await deferring(call, VirtualClock(wall_s=1e12))(changed(CALL, function="f"))
     assert woken == [1]  # told when it is on disk
     assert [(function, what, value) for _, _, function, what, value in observed] == [("f", RECEIVED, 1)]
     [item] = queue.items
@@ -74,7 +80,7 @@ async def test_what_was_accepted_is_what_is_run():
 
     assert await run_of(invoke)(item, 100) == Tried(succeeded=True, body=b"fine", whole=True, version=3)
     [invocation] = ran
-    assert invocation == replace(CALL, function="f", principal=invocation.principal)
+    assert invocation == changed(CALL, function="f", principal=invocation.principal)
     assert (invocation.principal.kind, invocation.principal.account) == (Kind.NODE, CALL.principal.account)
 
 
@@ -156,7 +162,7 @@ async def test_a_stream_that_breaks_is_the_functions_failure():
 
 
 def test_a_call_without_a_trace_comes_back_without_one():
-    assert invocation_of(deferred_of(replace(CALL, trace=None), 0.0)).trace is None
+    assert invocation_of(deferred_of(changed(CALL, trace=None), 0.0)).trace is None
 
 
 # A desk that is started again ----------------------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ class Front:
         return Outcome(status=Status.OK, body=b"done", target_version=None, report=None)
 
     def ask(self, desk, attempts=0):
-        value = [msgspec.to_builtins(replace(ITEM, attempts=attempts), builtin_types=(bytes,)), 10]
+        value = [msgspec.to_builtins(changed(ITEM, attempts=attempts), builtin_types=(bytes,)), 10]
         return asyncio.create_task(self.runs.run(desk, value))
 
 
