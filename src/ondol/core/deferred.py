@@ -161,6 +161,8 @@ class Dispatcher:
         self._held[function] -= 1
         if not self._held[function]:
             del self._held[function]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a deferred call was dropped half-way, its lease brings it back", exc_info=error)
         self._wake.set()
 
     async def _sleep(self, since_s: float) -> None:
@@ -230,6 +232,9 @@ class Dispatcher:
         except OndolError as failure:
             log.warning("what became of deferred call %s could not be written down yet: %s", item.id, failure)
             return False
+        except Exception:  # a mistake of ours: said again and again rather than forgotten
+            log.exception("what became of deferred call %s could not be written down", item.id)
+            return False
         return True
 
     async def _end(self, ended: Ended, rules: Rules, error: str) -> None:
@@ -251,15 +256,24 @@ class Dispatcher:
         item = ended.item
         try:
             sequel = self._sequel(ended, destination, self._clock.wall_s())
+        except (NotFound, TooLarge) as error:
+            return self._undelivered(item, destination, error)
+        except Exception as error:  # a mistake of ours: the call itself ends all the same
+            log.exception("what to tell of deferred call %s", item.id)
+            return self._undelivered(item, destination, error)
+        try:
             first = await self._queue.ack([item.id], then=[sequel])
-        except (NotFound, TooLarge, Throttled) as error:  # anything else of the queue's passes: the end is written down later
-            log.warning("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
-            self._note(item, UNDELIVERED, 1)
-            return False
+        except Throttled as error:  # anything else of the queue's passes: the end is written down later
+            return self._undelivered(item, destination, error)
         if first:
             self._note(sequel, RECEIVED, 1)
             self._wake.set()
         return True
+
+    def _undelivered(self, item: Deferred, destination: Destination, error: Exception) -> bool:
+        log.warning("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
+        self._note(item, UNDELIVERED, 1)
+        return False
 
     def _note(self, item: Deferred, what: str, value: float) -> None:
         self._observe(item.account, item.region, item.function, what, value)
