@@ -43,6 +43,7 @@ DROPPED: Final = "deferred_dropped"  #: 1 for each that ended without success
 CHAIN_DROPPED: Final = "deferred_chain_dropped"  #: 1 for each of those whose chain was too long
 UNDELIVERED: Final = "destination_failures"  #: 1 for each outcome that its destination could not be told
 
+#: What concerns one call is said at level info: there may be a million of them. Its owner finds it among the dead.
 log = logging.getLogger(__name__)
 
 #: Runs one item; its answer is wanted up to so many bytes. Raises OndolError when the platform could not.
@@ -230,7 +231,7 @@ class Dispatcher:
                 case retry.Dead(ending):
                     await self._end(Ended(item=item, ending=ending, at_s=self._shown_s(), tried=tried), rules, error)
         except OndolError as failure:
-            log.warning("what became of deferred call %s could not be written down yet: %s", item.id, failure)
+            log.info("what became of deferred call %s could not be written down yet: %s", item.id, failure)
             return False
         except Exception:  # a mistake of ours: said again and again rather than forgotten
             log.exception("what became of deferred call %s could not be written down", item.id)
@@ -244,7 +245,7 @@ class Dispatcher:
         if not await self._told(ended, None if too_long else rules.on_failure):
             counted = ended.tried is not None
             await self._queue.dead(item.id, ended.ending.value, now_s=ended.at_s, counted=counted, error=error)
-        log.warning("deferred call %s ended: %s", item.id, ended.ending.value)
+        log.info("deferred call %s ended: %s", item.id, ended.ending.value)
         self._note(item, DROPPED, 1)
         if too_long:
             self._note(item, CHAIN_DROPPED, 1)
@@ -271,7 +272,7 @@ class Dispatcher:
         return True
 
     def _undelivered(self, item: Deferred, destination: Destination, error: Exception) -> bool:
-        log.warning("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
+        log.info("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
         self._note(item, UNDELIVERED, 1)
         return False
 
