@@ -99,7 +99,13 @@ def test_functions_that_tell_each_other_for_ever_are_stopped(node, aws, deploy, 
         arn = aws.get_function(FunctionName=destination)["Configuration"]["FunctionArn"]
         aws.put_function_event_invoke_config(FunctionName=name, DestinationConfig={"OnSuccess": {"Destination": arn}})
     sent(aws, one)
-    until(lambda: "chain too long" in node.said(), SECONDS_MAX)
+
+    def dead():
+        listed = json.loads(node.http("GET", "/ondol/v1/events?state=dead").data)["events"]
+        return [event for event in listed if event["function"] in (one, other)]
+
+    until(dead, SECONDS_MAX)
+    assert [event["reason"] for event in dead()] == ["chain too long"]
     assert len(heard(ear)) == 16
 
 

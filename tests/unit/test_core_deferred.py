@@ -452,7 +452,10 @@ async def test_what_ends_untried_is_told_too():
     assert (ended.ending, ended.tries, ended.tried) == (Ending.NO_CONCURRENCY, 0, None)
 
 
-@pytest.mark.parametrize("error", [NotFound("destination", "told"), TooLarge("too large", limit_bytes=1), Throttled("line")])
+@pytest.mark.parametrize(
+    "error",
+    [NotFound("destination", "told"), TooLarge("too large", limit_bytes=1), KeyError("a mistake of the renderer's")],
+)
 @pytest.mark.parametrize("came", [True, False])
 def test_an_outcome_that_cannot_be_delivered_is_counted_and_a_failure_is_kept(error, came):
     @virtually
@@ -470,6 +473,25 @@ def test_an_outcome_that_cannot_be_delivered_is_counted_and_a_failure_is_kept(er
         assert telling.counted[("f", DESTINATION_FAILURES)] == 1
 
     story()
+
+
+@virtually
+async def test_an_outcome_that_the_queue_has_no_room_for_is_undelivered_and_its_call_ends():
+    telling = Telling(on_success=TOLD)
+
+    class Full(MemoryQueue):
+        async def ack(self, ids, then=()):
+            if then:
+                raise Throttled("line")
+            return await super().ack(ids)
+
+    async def run(_each):
+        return True
+
+    async with dispatching(run, Full(), **telling.options()) as (queue, dispatcher):
+        await put(queue, dispatcher, item())
+        assert (queue.waiting, queue.buried) == ({}, {})
+    assert telling.counted[("f", DESTINATION_FAILURES)] == 1
 
 
 @virtually

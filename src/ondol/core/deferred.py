@@ -37,6 +37,7 @@ REST_S: Final = 1.0
 #: As much of an error as is kept.
 ERROR_BYTES_MAX: Final = 2048
 
+#: What concerns one call is said at level info: there may be a million of them. Its owner finds it among the dead.
 log = logging.getLogger(__name__)
 
 #: Runs one item; its answer is wanted up to so many bytes. Raises OndolError when the platform could not.
@@ -155,6 +156,8 @@ class Dispatcher:
         self._held[function] -= 1
         if not self._held[function]:
             del self._held[function]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a deferred call was dropped half-way, its lease brings it back", exc_info=error)
         self._wake.set()
 
     async def _sleep(self, since_s: float) -> None:
@@ -222,7 +225,10 @@ class Dispatcher:
                 case retry.Dead(ending):
                     await self._end(Ended(item=item, ending=ending, at_s=self._shown_s(), tried=tried), rules, error)
         except OndolError as failure:
-            log.warning("what became of deferred call %s could not be written down yet: %s", item.id, failure)
+            log.info("what became of deferred call %s could not be written down yet: %s", item.id, failure)
+            return False
+        except Exception:  # a mistake of ours: said again and again rather than forgotten
+            log.exception("what became of deferred call %s could not be written down", item.id)
             return False
         return True
 
@@ -233,7 +239,7 @@ class Dispatcher:
         if not await self._told(ended, None if too_long else rules.on_failure):
             counted = ended.tried is not None
             await self._queue.dead(item.id, ended.ending.value, now_s=ended.at_s, counted=counted, error=error)
-        log.warning("deferred call %s ended: %s", item.id, ended.ending.value)
+        log.info("deferred call %s ended: %s", item.id, ended.ending.value)
         self._note(item, DEFERRED_DROPPED, 1)
         if too_long:
             self._note(item, CHAIN_DROPPED, 1)
@@ -245,15 +251,24 @@ class Dispatcher:
         item = ended.item
         try:
             sequel = self._sequel(ended, destination, self._clock.wall_s())
+        except (NotFound, TooLarge) as error:
+            return self._undelivered(item, destination, error)
+        except Exception as error:  # a mistake of ours: the call itself ends all the same
+            log.exception("what to tell of deferred call %s", item.id)
+            return self._undelivered(item, destination, error)
+        try:
             first = await self._queue.ack([item.id], then=[sequel])
-        except (NotFound, TooLarge, Throttled) as error:  # anything else of the queue's passes: the end is written down later
-            log.warning("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
-            self._note(item, DESTINATION_FAILURES, 1)
-            return False
+        except Throttled as error:  # anything else of the queue's passes: the end is written down later
+            return self._undelivered(item, destination, error)
         if first:
             self._note(sequel, DEFERRED_RECEIVED, 1)
             self._wake.set()
         return True
+
+    def _undelivered(self, item: Deferred, destination: Destination, error: Exception) -> bool:
+        log.info("the outcome of deferred call %s could not be delivered to %s: %s", item.id, destination.name, error)
+        self._note(item, DESTINATION_FAILURES, 1)
+        return False
 
     def _note(self, item: Deferred, what: str, value: float) -> None:
         self._observe(item.account, item.region, item.function, what, value)

@@ -20,6 +20,8 @@ _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _list = msgspec.json.Encoder().encode
 #: What a call costs besides its payload and context: its rows, and theirs in the indexes.
 _ROW_BYTES: Final = 512
+#: Larger payloads stand apart.
+_SMALL_BYTES_MAX: Final = 1024
 #: Empty pages given back to the disk after a removal, at most: bounds what one waits for.
 _PAGES_FREED_MAX: Final = 256
 #: Dead calls looked at in one step while room is made.
@@ -41,7 +43,7 @@ class QueueLimits:
 
 
 class Row(NamedTuple):
-    """A call to be accepted: the columns of `insert` behind its position, in their order; and the payload."""
+    """A call to be accepted: the columns of `insert` behind its position, in their order; and the payload, if it is large."""
 
     id: str
     account: str
@@ -57,7 +59,8 @@ class Row(NamedTuple):
     chain: int
     error: str
     size: int
-    payload: bytes
+    small: bytes | None
+    large: bytes | None
 
 
 def row_of(item: Deferred) -> Row:
@@ -77,7 +80,7 @@ def row_of(item: Deferred) -> Row:
         item.chain,
         item.error,
         len(item.payload) + len(context) + _ROW_BYTES,
-        item.payload,
+        *((item.payload, None) if len(item.payload) <= _SMALL_BYTES_MAX else (None, item.payload)),
     )
 
 
@@ -127,7 +130,9 @@ def accept(connection: sqlite3.Connection, batches: Sequence[Sequence[Row]], lim
         known.update(new)
         taken += new.values()
     connection.executemany(SQL["insert"], [(at, *row[:-1]) for at, row in enumerate(taken, position + 1)])
-    connection.executemany(SQL["insert_payload"], [(at, row.payload) for at, row in enumerate(taken, position + 1)])
+    large = [(at, row.large) for at, row in enumerate(taken, position + 1) if row.large is not None]
+    if large:
+        connection.executemany(SQL["insert_payload"], large)
     lines.write()
     return answers
 
@@ -182,7 +187,8 @@ def remove(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
     for call in ids:
         row = connection.execute(SQL["remove"], {"id": call}).fetchone()
         if row is not None:
-            connection.execute(SQL["remove_payload"], {"position": row[0]})
+            if row[3] is None:
+                connection.execute(SQL["remove_payload"], {"position": row[0]})
             items[row[1]] += 1
             sizes[row[1]] += row[2]
     for function, count in items.items():

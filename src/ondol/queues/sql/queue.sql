@@ -8,8 +8,8 @@ SELECT coalesce(max(position), 0) FROM calls
 -- name: insert
 -- By place, not by name: this one is run for each call that is accepted.
 INSERT INTO calls (position, id, account, region, function, name, qualifier, context, accepted_s, visible_s, attempts, refusals,
-                   chain, error, bytes)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   chain, error, bytes, small)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_payload
 INSERT INTO payloads (position, payload) VALUES (?, ?)
@@ -39,9 +39,9 @@ ORDER BY function <= :after, function
 
 -- name: heads
 -- The oldest visible calls of one function.
-SELECT calls.id, account, region, function, name, qualifier, payload, context, accepted_s, visible_s, attempts, refusals, chain,
-       error
-FROM calls JOIN payloads ON payloads.position = calls.position
+SELECT calls.id, account, region, function, name, qualifier, coalesce(small, payload), context, accepted_s, visible_s, attempts,
+       refusals, chain, error
+FROM calls LEFT JOIN payloads ON payloads.position = calls.position
 WHERE function = :function AND visible_s <= :now_s
 ORDER BY visible_s, calls.position LIMIT :limit
 
@@ -62,7 +62,8 @@ UPDATE calls SET visible_s = :visible_s, leased = 0, attempts = attempts + :coun
 WHERE id = :id
 
 -- name: remove
-DELETE FROM calls WHERE id = :id RETURNING position, function, bytes
+-- Not "small IS NULL": SQLite 3.40 says 0 to that of an added column, whatever it holds.
+DELETE FROM calls WHERE id = :id RETURNING position, function, bytes, length(small)
 
 -- name: remove_payload
 DELETE FROM payloads WHERE position = :position
@@ -81,7 +82,8 @@ RETURNING position, bytes
 
 -- name: bury_payload
 INSERT INTO dead_payloads (position, payload)
-SELECT :position, payload FROM payloads JOIN calls ON calls.position = payloads.position WHERE calls.id = :id
+SELECT :position, coalesce(small, payload) FROM calls LEFT JOIN payloads ON payloads.position = calls.position
+WHERE calls.id = :id
 
 -- name: count_dead
 UPDATE dead_total SET items = items + :items, bytes = bytes + :bytes
@@ -106,7 +108,8 @@ DELETE FROM dead_payloads WHERE position = :position
 
 -- name: list_calls
 SELECT id, account, region, function, name, qualifier, x'', context, accepted_s, visible_s, attempts, refusals, chain, error,
-       position, (SELECT length(payload) FROM payloads WHERE payloads.position = calls.position), '', 0.0, leased
+       position, coalesce(length(small), (SELECT length(payload) FROM payloads WHERE payloads.position = calls.position)), '', 0.0,
+       leased
 FROM calls
 WHERE account = :account AND region = :region AND (:name IS NULL OR function = :function) AND leased = :leased
   AND position > :after
@@ -120,9 +123,9 @@ WHERE account = :account AND region = :region AND (:name IS NULL OR name = :name
 ORDER BY position LIMIT :limit
 
 -- name: find_call
-SELECT id, account, region, function, name, qualifier, payload, context, accepted_s, visible_s, attempts, refusals, chain, error,
-       calls.position, length(payload), '', 0.0, leased
-FROM calls JOIN payloads ON payloads.position = calls.position
+SELECT id, account, region, function, name, qualifier, coalesce(small, payload), context, accepted_s, visible_s, attempts,
+       refusals, chain, error, calls.position, length(coalesce(small, payload)), '', 0.0, leased
+FROM calls LEFT JOIN payloads ON payloads.position = calls.position
 WHERE id = :id AND account = :account AND region = :region
 
 -- name: find_dead

@@ -61,12 +61,13 @@ class EventsSuite:
         assert await ids(events, State.WAITING) + await ids(events, State.DEAD) == ["1", "2"]
 
     async def test_a_listing_goes_on_where_it_ended_and_holds_no_payloads(self, queue: Queue, events: Events) -> None:
-        await queue.enqueue([named(str(n), payload=b"x" * n) for n in range(10)])
+        sizes = {str(n): n * 300 for n in range(10)}
+        await queue.enqueue([named(name, payload=b"x" * size) for name, size in sizes.items()])
         first = await events.listed(OWNED, State.WAITING, after=0, limit=6)
         rest = await events.listed(OWNED, State.WAITING, after=first[-1].position, limit=6)
         both = [*first, *rest]
         assert [(event.call.id, event.payload_bytes, event.call.payload) for event in both] == [
-            (str(n), n, b"") for n in range(10)
+            (name, size, b"") for name, size in sizes.items()
         ]
 
     async def test_one_is_shown_with_all_that_is_known(self, queue: Queue, events: Events) -> None:
@@ -81,6 +82,17 @@ class EventsSuite:
             ),
             state=State.DEAD, position=event.position, payload_bytes=5, reason="retries exhausted", ended_s=9.0,
         )  # fmt: skip
+
+    async def test_a_payload_of_any_size_is_there_whole_in_every_state(self, queue: Queue, events: Events) -> None:
+        for size in (0, 1024, 1025, 200_000):
+            await queue.enqueue([named(str(size), payload=bytes(size))])
+            assert (await events.found(OWNED, str(size))).call.payload == bytes(size)
+            await queue.dead(str(size), "why", now_s=1.0)
+            event = await events.found(OWNED, str(size))
+            assert (event.call.payload, event.payload_bytes) == (bytes(size), size)
+            await events.replay(OWNED, str(size), 5.0)
+            assert (await queue.claim(5.0, limit=1, lease_s=60.0))[0].payload == bytes(size)
+            await queue.ack([str(size)])
 
     async def test_what_the_last_attempt_said_is_what_is_kept(self, queue: Queue, events: Events) -> None:
         await queue.enqueue([named("1")])

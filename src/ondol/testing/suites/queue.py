@@ -27,9 +27,10 @@ class QueueSuite:
     """Accepted, claimed, and ended by one of three words."""
 
     async def test_what_was_accepted_is_claimed_as_it_was(self, queue: Queue) -> None:
-        item = call("1", qualifier="7", payload=bytes(range(256)), context={"client": {"x": [1, "y"]}}, accepted_s=4.5)
-        await queue.enqueue([item])
-        assert list(await queue.claim(10.0, limit=5, lease_s=60.0)) == [item]
+        facts: dict[str, Any] = {"qualifier": "7", "context": {"client": {"x": [1, "y"]}}, "accepted_s": 4.5}
+        items = [call(str(size), payload=(bytes(range(256)) * 4097)[:size], **facts) for size in (0, 256, 1024, 1025, 1048576)]
+        await queue.enqueue(items)
+        assert list(await queue.claim(10.0, limit=5, lease_s=60.0)) == items
 
     async def test_what_is_claimed_is_hidden_until_its_lease_ends(self, queue: Queue) -> None:
         await queue.enqueue([call("1")])

@@ -1,9 +1,11 @@
--- What owners ask about: names, what the last attempt said, how long a chain of outcomes is. Payloads go by number, which is
--- cheaper than by id; dead calls are small rows too, so that counting and listing them reads no payload.
+-- What owners ask about: names, what the last attempt said, how long a chain of outcomes is. A small payload stands in its
+-- call's row; a large one apart, by number, so that leases and retries do not rewrite it. Dead calls are small rows too, so that
+-- counting and listing them reads no payload.
 ALTER TABLE calls ADD COLUMN name TEXT NOT NULL DEFAULT '';
 ALTER TABLE calls ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE calls ADD COLUMN chain INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE calls ADD COLUMN error TEXT NOT NULL DEFAULT '';
+ALTER TABLE calls ADD COLUMN small BLOB;
 
 ALTER TABLE payloads RENAME TO payloads_by_id;
 CREATE TABLE payloads (
