@@ -261,6 +261,7 @@ async def test_one_functions_long_calls_leave_slots_for_everybody_else():
         await put(queue, dispatcher, *(item(f"b{n}", "b") for n in range(1000)))
         assert running["b"] == RUNNING_MAX // 4
         await put(queue, dispatcher, *(item(f"q{n}", "quick") for n in range(1000)))
+        await asyncio.sleep(1)
         assert running["quick"] == 1000
 
 

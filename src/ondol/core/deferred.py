@@ -28,6 +28,11 @@ from ondol.queue import Deferred, Queue
 LEASE_S: Final = TIMEOUT_S_MAX + 60.0
 #: Calls under way at once, of all functions; one alone may have half of them.
 RUNNING_MAX: Final = 128
+#: Shortest pause after a look that found nothing while calls run, unless one ends.
+LOOK_S_MIN: Final = 0.01
+#: From so many calls under way on, slots are filled some at a time, so often.
+CROWDED: Final = RUNNING_MAX // 4
+FILL_S: Final = 0.002
 #: Longest sleep between looks at the queue: bounds what a jump of the wall clock can delay.
 LOOK_S_MAX: Final = 30.0
 #: Pause after the queue itself failed (its disk is full, for example).
@@ -63,6 +68,13 @@ async def _always() -> None:
     return
 
 
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Until the event, or the time is up."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
 class Dispatcher:
     """Takes accepted calls from the queue and runs them. `woken()` tells it that something new came in."""
 
@@ -88,6 +100,8 @@ class Dispatcher:
         self._able = able
         self._shown_s = shown_s or clock.wall_s
         self._wake = asyncio.Event()
+        #: A call has ended since the last look.
+        self._freed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._held: Counter[str] = Counter()
         #: What functions have reserved: more of them would only be throttled.
@@ -129,6 +143,7 @@ class Dispatcher:
     async def _turn(self) -> None:
         """Start what is due and has room; sleep when that is nothing."""
         self._wake.clear()
+        self._freed.clear()
         room = RUNNING_MAX - len(self._running)
         now_s = self._clock.wall_s()
         items = (
@@ -145,6 +160,8 @@ class Dispatcher:
             task.add_done_callback(lambda done, function=item.function: self._finished(done, function))  # type: ignore[misc]
         if not items:
             await self._sleep(now_s)
+        elif len(self._running) >= CROWDED:
+            await asyncio.sleep(FILL_S)  # more slots will be free: a look for each costs more than a slot that waits
 
     def _caps(self) -> dict[str, int]:
         now_s = self._clock.now_s()
@@ -158,10 +175,16 @@ class Dispatcher:
             del self._held[function]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a deferred call was dropped half-way, its lease brings it back", exc_info=error)
+        self._freed.set()
         self._wake.set()
 
     async def _sleep(self, since_s: float) -> None:
-        """Until something changes, or something that was not visible at `since_s` is."""
+        """Until something changes, or something that was not visible at `since_s` is.
+
+        While calls run, what comes in is looked at together: most of it is for functions that have all the slots they may.
+        """
+        if self._running:
+            await _either(self._freed, LOOK_S_MIN)
         pause_s = LOOK_S_MAX
         if len(self._running) < RUNNING_MAX:
             due_s = await self._queue.next_visible_s(since_s)
@@ -169,9 +192,7 @@ class Dispatcher:
                 pause_s = due_s - self._clock.wall_s()
             if self._resting:
                 pause_s = min(pause_s, min(self._resting.values()) - self._clock.now_s())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(max(pause_s, 0.01), LOOK_S_MAX)):
-                await self._wake.wait()
+        await _either(self._wake, min(max(pause_s, 0.01), LOOK_S_MAX))
 
     # One call --------------------------------------------------------------------------------------------------------
     async def _attempt(self, item: Deferred) -> None:

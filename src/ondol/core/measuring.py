@@ -224,9 +224,13 @@ def points_of_level(level: Level) -> Iterator[Point]:
 
 
 def observed(account: str, region: str, function: str, name: str, *, value: float, at_s: float) -> Iterator[Point]:
-    """What one observation of a function adds to which series. Raises KeyError for what is not measured."""
+    """What one observation of a function adds to which series; of what is counted, `value` is how many there were.
+
+    Raises KeyError for what is not measured.
+    """
+    summary = ones(int(value)) if UNITS[name] == COUNT else Summary(1, value, value, value)
     for dimensions in dimensions_of(function, None, None)[:2]:
-        yield _point((account, region), name, dimensions, at_s, Summary(1, value, value, value))
+        yield _point((account, region), name, dimensions, at_s, summary)
 
 
 def dimensions_of(name: str, qualifier: str | None, version: int | None) -> list[Dimensions]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -101,9 +101,11 @@ def taking(queue: Queue, woken: Callable[[], None], clock: Clock, name_of: Calla
         refusals = await accept(items)
         if None in refusals:
             woken()
-        for item, refused in zip(items, refusals, strict=True):
-            if refused is None:
-                observe(item.account, item.region, item.function, DEFERRED_RECEIVED, 1)
+        accepted = Counter(
+            (item.account, item.region, item.function) for item, refused in zip(items, refusals, strict=True) if refused is None
+        )
+        for whose, count in accepted.items():
+            observe(*whose, DEFERRED_RECEIVED, count)
         return [None if refused is None else plain_of(refused) for refused in refusals]
 
     return take
