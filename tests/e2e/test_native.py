@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import urllib3
@@ -56,6 +57,42 @@ def test_a_read_only_key_looks_and_neither_changes_nor_calls(node, deploy, reade
             call(FunctionName=name)
         assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
     assert node.client().get_function(FunctionName=name)
+
+
+def test_a_read_only_key_sees_metrics_and_logs_and_writes_none(reader):
+    looker, _ = reader
+    metrics, logs = looker.client("cloudwatch"), looker.client("logs")
+    assert "Metrics" in metrics.list_metrics()
+    assert "logGroups" in logs.describe_log_groups()
+    writes = (
+        (metrics.put_metric_data, {"Namespace": "Mine", "MetricData": [{"MetricName": "m", "Value": 1}]}),
+        (logs.create_log_group, {"logGroupName": "mine"}),
+        (logs.put_log_events, {"logGroupName": "g", "logStreamName": "s", "logEvents": [{"timestamp": 1, "message": "m"}]}),
+    )
+    for call, arguments in writes:
+        with pytest.raises(ClientError) as caught:
+            call(**arguments)
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
+        assert "AccessDenied" in caught.value.response["Error"]["Code"]
+
+
+def test_calls_are_on_record_for_whoever_may_look(node, deploy, reader):
+    name = deploy("def handler(event, context):\n    return 1 / event\n")
+    told = [node.client().invoke(FunctionName=name, Payload=payload) for payload in (b"1", b"0")]
+    fine, failed = (each["ResponseMetadata"]["RequestId"] for each in told)
+    looker, _ = reader
+
+    def listed(*arguments):
+        found = json.loads(looker.ondol("records", "ls", "--function", name, "--json", *arguments, check=True).stdout)
+        return [(each["request_id"], each["status"]) for each in found]
+
+    deadline = time.monotonic() + 30
+    while len(listed()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert listed() == [(failed, "failed"), (fine, "ok")]
+    assert listed("--failed", "--since", "1h") == [(failed, "failed")]
+    assert f"{name}\n" in looker.ondol("records", "show", fine, check=True).stdout
+    assert "record not found: x" in refused(looker.ondol("records", "show", "x"))
 
 
 def test_a_read_only_key_calls_no_web_function(node, reader, name):

@@ -9,6 +9,7 @@ from ondol.core.permit import READS
 from ondol.dialects.aws.actions import ACTIONS, action_of
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.logs import Logs
+from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.sts import Sts
 from ondol.testing.desk import desk
 
@@ -21,8 +22,10 @@ async def test_every_operation_that_is_served_has_an_action(tmp_path):
         served = {
             "lambda": control_plane(made.deployments, spool=tmp_path, code_url=lambda code, told: ""),
             "logs": Logs(None).operations,
+            "monitoring": Monitoring(None, None).operations,
             "sts": Sts(made.index).operations,
         }
+        assert set(served) == set(ACTIONS)
         for service, operations in served.items():
             assert set(operations) - ASKS_NOTHING <= set(ACTIONS[service]), "closed to read-only keys until it is named"
 

@@ -46,6 +46,7 @@ from ondol.dialects.native.live import LiveLogs
 from ondol.dialects.native.logs import Logs as NativeLogs
 from ondol.dialects.native.node import NodeRoutes
 from ondol.dialects.native.operations import Part
+from ondol.dialects.native.records import Records
 from ondol.dialects.native.table import TABLE as DECLARED
 from ondol.dialects.native.versions import Versions
 from ondol.dialects.prometheus.dialect import PrometheusDialect
@@ -111,6 +112,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
             Keys(index=index, commits=Commits(store, index, followers.have), clock=clock, draw=fresh_pair, own=orders.key.id)
         ),
         EventRoutes(events=queue.events, index=index, clock=steady, woken=dispatcher.woken),
+        Records(index=index, recorder=recorder),
         node_routes(orders, index, followers, queue.size),
     ]
     door = DeskDoor(

@@ -148,6 +148,14 @@ class Native:
         """How many are gone."""
         return int(self._json("DELETE", "/ondol/v1/events" + _query(query)).get("removed", 0))
 
+    def records(self, **query: Any) -> dict[str, Any]:
+        """A page of records: `function`, `status`, `failed`, `since_ms`, `limit`, `after`."""
+        return self._json("GET", "/ondol/v1/records" + _query(query))
+
+    def record(self, identity: str) -> list[dict[str, Any]]:
+        """Those of one call, newest first."""
+        return list(self._json("GET", f"/ondol/v1/records/{quote(identity, safe='')}").get("records", []))
+
     def fetch(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, str, bytes]:

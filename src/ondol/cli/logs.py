@@ -125,8 +125,13 @@ def _known(word: str) -> str:
     return word if word in LEVELS else "INFO"
 
 
-def _since_ms(ctx: click.Context, parameter: click.Parameter, value: str) -> int:
-    """A moment, in milliseconds since the epoch: so long ago, or a time (of this machine's zone where it names none)."""
+def moment_ms(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """A moment, in milliseconds since the epoch: so long ago, or a time (of this machine's zone where it names none).
+
+    The callback of an option; None where it is not given. Raises click.BadParameter.
+    """
+    if value is None:
+        return None
     found = re.fullmatch(r"(\d{1,6})([smhd])", value)
     if found:
         ago_s = int(found[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
@@ -156,7 +161,7 @@ def _since_ms(ctx: click.Context, parameter: click.Parameter, value: str) -> int
     metavar="AGE|TIME",
     default="1h",
     show_default=True,
-    callback=_since_ms,
+    callback=moment_ms,
     help="How far back: 30s, 15m, 2h, 7d, or a time as ISO 8601 writes it.",
 )
 @click.option(

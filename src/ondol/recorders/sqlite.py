@@ -108,6 +108,7 @@ class SqliteRecorder:
             "account": account,
             "region": region,
             "function": function,
+            "invocation": invocation,
             "failed": failed,
             "since_ms": since_ms,
             "until_ms": _FOREVER_MS if until_ms is None else until_ms,
@@ -227,7 +228,11 @@ def _find(connection: sqlite3.Connection, key: dict[str, Any], wanted: Callable[
 def _walk(connection: sqlite3.Connection, key: dict[str, Any]) -> Iterator[Kept]:
     """Every record in front of a place, newest first, of the blocks that may hold what is looked for."""
     query = _SQL["find" if key["function"] is None else "find_of_function"]
+    # A block without the id as it is packed need not be unpacked, and nearly all are without.
+    needle = b"" if key["invocation"] is None else _encode(key["invocation"])
     for block, packed in connection.execute(query, key | {"place": key["before"] // BLOCK_MAX}):
+        if needle not in packed:
+            continue
         for number, record in reversed(list(enumerate(_decode(packed)))):
             place = block * BLOCK_MAX + number
             if place < key["before"]:

@@ -24,6 +24,7 @@ from ondol.dialects.native.live import LiveLogs
 from ondol.dialects.native.logs import Logs
 from ondol.dialects.native.node import NodeRoutes
 from ondol.dialects.native.operations import JSON
+from ondol.dialects.native.records import Records
 from ondol.dialects.native.table import TABLE
 from ondol.dialects.native.versions import Versions
 from ondol.http.bodies import Whole
@@ -35,6 +36,7 @@ from ondol.model.invocations import Outcome, Status
 from ondol.model.principals import AccessKey, Kind, Principal
 from ondol.node import looking
 from ondol.queues.sqlite import SqliteQueue
+from ondol.recorders.sqlite import SqliteRecorder
 from ondol.testing.clock import VirtualClock
 from ondol.testing.desk import desk
 from ondol.testing.node import zipped
@@ -84,8 +86,8 @@ class Function:
 
 
 class Api:
-    def __init__(self, made, path, journal, queue):
-        self.desk, self.path, self.journal, self.clock = made, path, journal, VirtualClock()
+    def __init__(self, made, path, journal, queue, recorder):
+        self.desk, self.path, self.journal, self.recorder, self.clock = made, path, journal, recorder, VirtualClock()
         self.downloads = Downloads(bytes(32), lambda sha256: path / f"{sha256}.zip", self.clock)
         self.function = Function()
         self.live = LiveLogs(journal, self.clock, self.clock.sleep)
@@ -110,6 +112,7 @@ class Api:
                 live=self.live,
             ),
             EventRoutes(events=queue.events, index=made.index, clock=self.clock, woken=lambda: None),
+            Records(index=made.index, recorder=recorder),
             KeyRoutes(self.keys),
             NodeRoutes(
                 stats=self.stats, doctor=self.doctor, settings=lambda: looking.settings(config.load(environ={})),
@@ -202,12 +205,13 @@ class Api:
 @pytest.fixture
 async def api(tmp_path):
     journal, queue = SegmentJournal(tmp_path / "journal"), SqliteQueue(tmp_path / "queue.db")
+    recorder = SqliteRecorder(tmp_path / "records.db", VirtualClock())
     async with desk(tmp_path / "code") as made:
         spool = tmp_path / "spool"
         spool.mkdir()
-        yield Api(made, spool, journal, queue)
-    await journal.close()
-    await queue.close()
+        yield Api(made, spool, journal, queue, recorder)
+    for room in (journal, queue, recorder):
+        await room.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.dialects.native import calls, events, functions, keys, logs, node, versions
+from ondol.dialects.native import calls, events, functions, keys, logs, node, records, versions
 from ondol.dialects.native.operations import Operations
 
 TABLE: Final = Operations(
@@ -14,6 +14,7 @@ TABLE: Final = Operations(
         *calls.OPERATIONS,
         *logs.OPERATIONS,
         *events.OPERATIONS,
+        *records.OPERATIONS,
         *keys.OPERATIONS,
         *node.OPERATIONS,
     ]
