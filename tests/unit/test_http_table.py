@@ -152,3 +152,23 @@ some_requests = st.builds(
 def test_without_overlaps_the_order_of_the_rows_does_not_matter(rows, request_):
     rows = [route for at, route in enumerate(rows) if not any(overlaps([route, before]) for before in rows[:at])]
     assert Table(rows).match(request_) == Table(reversed(rows)).match(request_)
+
+
+def test_what_a_row_is_remembered_by_leaves_nothing_out_that_decides():
+    table = Table(ROWS)
+    # The same host, method and path again and again, told apart by the credential alone, in any order.
+    for _ in range(2):
+        assert table.match(asking("/", "POST", authorization=signed("logs"))).name == "logs"
+        assert table.match(asking("/", "POST")).name == "home"
+        assert table.match(asking("/", "POST", authorization=signed("sts"))).name == "sts"
+        assert table.match(asking("/2015-03-31/functions/f/invocations", "POST")).name == "invoke"
+        assert table.match(asking("/2015-03-31/functions/f/invocations", "GET")).name == "lambda"
+        assert table.match(asking("/2015-03-31/functions/f/invocations", "POST", "store.localhost")).name == "bucket"
+
+
+def test_clients_cannot_make_the_table_remember_without_end():
+    table = Table(ROWS)
+    for number in range(20_000):
+        assert table.match(asking(f"/fn/{number}", "GET")).name == "web"
+        assert table.match(asking(f"/fn/{'x' * 300}{number}", "GET")).name == "web"
+    assert len(table._known) <= 4096 and max(len(path) for _, _, path in table._known) <= 256
