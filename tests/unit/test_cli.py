@@ -392,6 +392,8 @@ def test_a_web_function_is_called_with_a_request(node, tmp_path):
     run("deploy", tmp_path / "site.py", "--contract", "web")
     assert run("invoke", "site").stdout == "GET /fn/site/ \n"
     assert run("invoke", "site", "--data", '{"a": 1}').stdout == 'POST /fn/site/ {"a": 1}\n'
+    result = run("invoke", "site", "--async")
+    assert (result.exit_code, "--async: site is called by requests" in sentence(result)) == (2, True)
 
 
 # Logs -----------------------------------------------------------------------------------------------------------------------
