@@ -430,6 +430,14 @@ def test_a_function_that_never_wrote_is_told_from_one_that_is_not_there(deployed
     assert run("logs", "nobody").exit_code == 4
 
 
+def test_nobody_waits_for_the_logs_of_a_function_that_is_not_there(deployed, monkeypatch):
+    def sleep(_):
+        raise AssertionError
+
+    monkeypatch.setattr("ondol.cli.logs.time.sleep", sleep)
+    assert run("logs", "nobody", "-f").exit_code == 4
+
+
 def test_following_shows_each_event_once(deployed, monkeypatch):
     now_ms = int(time.time() * 1000)
     deployed.events = [{"eventId": "1", "timestamp": now_ms, "ingestionTime": 1, "logStreamName": "s", "message": "first\n"}]
