@@ -87,6 +87,22 @@ async def test_a_torn_tail_is_cut_off_and_writing_goes_on(tmp_path):
         await journal.close()
 
 
+async def test_lines_whose_stream_is_lost_are_never_another_streams(tmp_path):
+    """A power cut may take the end of the table of streams and leave the lines: files reach the disk in any order."""
+    journal = SegmentJournal(tmp_path)
+    await journal.append([batch("s", (1, "of s"))])
+    await journal.append([batch("lost", (2, "of the lost one"))])
+    await journal.close()
+    (table,) = tmp_path.rglob("streams")
+    os.truncate(table, table.stat().st_size - 1)
+    journal = SegmentJournal(tmp_path)
+    await journal.append([batch("new", (3, "of new"))])
+    assert messages(await journal.entries(*_F, streams=["new"])) == ["of new"]
+    assert [stream.name for stream in await journal.streams(*_F)] == ["new", "s"]
+    assert messages(await journal.entries(*_F)) == ["of s", "of the lost one", "of new"]
+    await journal.close()
+
+
 async def test_a_damaged_summary_costs_nothing_but_time(tmp_path):
     journal = SegmentJournal(tmp_path)
     await journal.append([batch("s", (1, "first"))])

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.dialects.aws import names
+from ondol.dialects.aws.actions import named_action
 from ondol.dialects.aws.service import ServiceError
 
 
@@ -28,6 +29,11 @@ def parse(text, qualifier=None):
 )
 def test_all_forms_name_one_function(text, name, qualifier):
     assert parse(text) == names.Named("123456789012", "eu-west-1", name, qualifier)
+
+
+def test_actions_are_called_as_policies_call_them():
+    assert named_action("lambda", "Invoke") == "lambda:Invoke"
+    assert named_action("monitoring", "PutMetricData") == "cloudwatch:PutMetricData"
 
 
 def test_a_separate_qualifier_counts_like_one_inside():

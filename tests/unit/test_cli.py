@@ -392,6 +392,8 @@ def test_a_web_function_is_called_with_a_request(node, tmp_path):
     run("deploy", tmp_path / "site.py", "--contract", "web")
     assert run("invoke", "site").stdout == "GET /fn/site/ \n"
     assert run("invoke", "site", "--data", '{"a": 1}').stdout == 'POST /fn/site/ {"a": 1}\n'
+    result = run("invoke", "site", "--async")
+    assert (result.exit_code, "--async: site is called by requests" in sentence(result)) == (2, True)
 
 
 # Logs -----------------------------------------------------------------------------------------------------------------------
@@ -426,6 +428,14 @@ def test_a_function_that_never_wrote_is_told_from_one_that_is_not_there(deployed
     result = run("logs", "hello")
     assert result.exit_code == 0 and "hello wrote nothing" in result.stderr
     assert run("logs", "nobody").exit_code == 4
+
+
+def test_nobody_waits_for_the_logs_of_a_function_that_is_not_there(deployed, monkeypatch):
+    def sleep(_):
+        raise AssertionError
+
+    monkeypatch.setattr("ondol.cli.logs.time.sleep", sleep)
+    assert run("logs", "nobody", "-f").exit_code == 4
 
 
 def test_following_shows_each_event_once(deployed, monkeypatch):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from ondol.cli import client
 from ondol.cli.doctor import Interpreter
 from ondol.cli.main import ondol
 
@@ -93,6 +94,16 @@ def test_a_data_directory_that_cannot_be_made_is_found(tmp_path):
     result = doctor("--data", str(tmp_path / "file" / "data"))
     assert result.exit_code == 4
     assert "cannot be written" in result.stdout
+
+
+def test_a_running_node_is_not_told_that_one_can_run(monkeypatch):
+    finding = {"part": "disk", "what": "free space", "ok": True, "needed": True, "detail": "much", "mend": ""}
+    monkeypatch.setattr(client.Native, "__init__", lambda self, _node: None)
+    monkeypatch.setattr(client.Native, "doctor", lambda self: {"able": True, "findings": [finding]})
+    monkeypatch.setattr("ondol.cli.node.find", lambda _node: None)
+    result = doctor("--node", "somewhere")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("\n\nthe node has what it needs\n")
 
 
 def test_looking_changes_nothing(tmp_path):

@@ -67,6 +67,11 @@ def test_a_listing_is_a_table_of_all_pages(node):
     assert len(lines) == 4
 
 
+def test_a_reason_that_is_cut_says_so(node):
+    node.events = [dead(1, error="x" * 100)]
+    assert run("ls").stdout.splitlines()[1].endswith("xxx…")
+
+
 def test_a_listing_ends_where_it_should(node):
     assert [event["id"] for event in json.loads(run("ls", "--limit", "2", "--json").stdout)] == ["e1", "e2"]
     assert len(node.asked) == 1

@@ -22,7 +22,7 @@ from ondol.core.commits import Commits
 from ondol.core.deferrals import rules
 from ondol.core.deferred import Dispatcher, Observe
 from ondol.core.deploy import Deployments
-from ondol.core.keys import Keys
+from ondol.core.keys import Keys, standing
 from ondol.core.outcomes import Outcomes
 from ondol.core.retry import PAUSE_S_MAX
 from ondol.core.totals import Totals
@@ -101,7 +101,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         "lambda": control_plane(
             deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
         ),
-        "logs": Logs(journal, clock).operations,
+        "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,
         "sts": Sts(index).operations,
     }

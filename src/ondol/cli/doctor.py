@@ -65,7 +65,7 @@ def doctor(tools: Any, /, config_file: str | None, node: str | None, json_: bool
     if json_:
         print_json({"able": able(findings), "findings": [asdict(finding) for finding in findings]})
     else:
-        for line in lines(findings):
+        for line in [*lines(findings), "", _verdict(able(findings), running=node is not None)]:
             click.echo(line)
     sys.exit(Exit.OK if able(findings) else Exit.REFUSED)
 
@@ -82,11 +82,13 @@ def lines(findings: Sequence[Finding]) -> list[str]:
             shown.append(f"  {mark:<8}{finding.what:<{width}}  {finding.detail}".rstrip())
             if finding.mend and (not finding.ok or finding.part == "disk"):
                 shown.append(f"  {'':<8}to mend: {finding.mend}")
-    shown.append("")
-    shown.append(
-        "a node can run here: ondol up" if able(findings) else "a node cannot run here until what is MISSING is mended"
-    )
     return shown
+
+
+def _verdict(able_: bool, *, running: bool) -> str:
+    if able_:
+        return "the node has what it needs" if running else "a node can run here: ondol up"
+    return "a node cannot run here until what is MISSING is mended"
 
 
 def _probe() -> Sequence[Probed]:

@@ -24,6 +24,7 @@ _function = click.option("--function", metavar="NAME", help="Those of one functi
 @click.group(
     "events",
     cls=Examples,
+    short_help="See asynchronous calls, try them again, remove them.",
     invoke_without_command=True,
     examples=("ondol events ls --state dead", "ondol events show ID", "ondol events replay ID"),
 )
@@ -129,8 +130,12 @@ def _row(event: Mapping[str, Any]) -> tuple[str, ...]:
         when(event.get("accepted_s")),
         str(event.get("attempts", "")),
         size(event.get("payload_bytes", 0)),
-        one_line(why)[:WHY_CHARS_MAX],
+        _cut(one_line(why)),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WHY_CHARS_MAX else text[: WHY_CHARS_MAX - 1] + "…"
 
 
 def _shown(key: str, value: Any) -> str:

@@ -101,7 +101,9 @@ def invoke(name: str, data: str | None, node: str | None, **how: Any) -> None:
         checked(raw, asynchronous=how["asynchronous"])
         answer = call(where, name, raw, **how)
     except Failure as failure:
-        if client.is_missing(failure) and not how["asynchronous"] and _is_web(where, name):
+        if client.is_missing(failure) and _is_web(where, name):
+            if how["asynchronous"]:
+                raise click.UsageError(f"--async: {name} is called by requests, which nobody can hand over") from None
             _invoke_web(where, name, raw if data is not None else None, how["qualifier"])
             return
         raise

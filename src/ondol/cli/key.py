@@ -18,6 +18,7 @@ COLUMNS: Final = ("ID", "NAME", "MAY", "CREATED")
 @click.group(
     "key",
     cls=Examples,
+    short_help="Access keys, read-only ones too: make, list, remove.",
     invoke_without_command=True,
     examples=("ondol key create --read-only --name dashboard", "ondol key ls", "ondol key rm ID"),
 )

@@ -186,6 +186,8 @@ def logs(name: str, *, following: bool, since_ms: int, pattern: str, level: str 
     """
     where = nodes.find(node)
     asked = wanted(where, name, since_ms, pattern)
+    if following:
+        client.Native(where).function(name)  # nothing comes of one that is not there: nobody waits for a name misspelt
     least = LEVELS.index(level) if level else 0
     count = 0
     for event in (follow if following else events)(where, asked):

@@ -12,10 +12,16 @@ from ondol.clock import Clock
 from ondol.core.catalog import Index, delete, put
 from ondol.core.commits import Commits, Operations
 from ondol.model.errors import InUse, InvalidSetting, NotFound
-from ondol.model.principals import AccessKey
+from ondol.model.principals import AccessKey, Principal
 
 KEYS_MAX: Final = 1000
 NAME_CHARS_MAX: Final = 64
+
+
+def standing(index: Index, who: Principal) -> Callable[[], bool]:
+    """Whether the key that let `who` in is still what it was: a stream outlives the request that was permitted."""
+    key = index.key(who.name)
+    return lambda: index.key(who.name) == key
 
 
 class Keys:

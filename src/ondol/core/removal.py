@@ -25,10 +25,8 @@ def of_function(index: Index, function: Function) -> Operations:
 def of_version(index: Index, function: Function, number: int) -> Operations:
     """One version and its revision; nothing when there is none. Raises InUse."""
     if aliases := named_by(index, function.id, number):
-        raise InUse(
-            f"version {number} is named by the aliases {', '.join(aliases)}; point them elsewhere first",
-            by=tuple(aliases),
-        )
+        named = f"the alias {aliases[0]}; point it" if len(aliases) == 1 else f"the aliases {', '.join(aliases)}; point them"
+        raise InUse(f"version {number} is named by {named} elsewhere first", by=tuple(aliases))
     version = index.version(function.id, number)
     if version is None:
         return []

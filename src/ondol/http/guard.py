@@ -43,13 +43,14 @@ def refusal(request: Request, allowed: Allowed) -> Response | None:
         return _refusal(
             403,
             f"this node does not answer to the Host {host[:253]!r}; use localhost or the address it listens on, "
-            "or add the name to its allowed hosts",
+            "or add the name to its public hosts (--public-hosts)",
         )
     origin = request.header("origin")
     if origin and not _is_home(origin, host, allowed):
         return _refusal(
             403,
-            f"pages of the origin {origin[:253]!r} may not call this node; if they should, add the host to its allowed hosts",
+            f"pages of the origin {origin[:253]!r} may not call this node; if they should, "
+            "add the host to its public hosts (--public-hosts)",
         )
     if not origin and request.header("sec-fetch-site") == "cross-site":
         return _refusal(403, "a page of another site made the browser send this request; open the address itself instead")

@@ -62,6 +62,9 @@ class LogGroup:
         self._gone: set[int] = set()
         self._load_streams()
         self.segments = [Segment.load(path, int(path.stem, 16)) for path in _segments(folder)]
+        #: No number is given twice, nor one that lines have whose stream a power cut took out of the table.
+        numbers = (number for segment in self.segments for number in segment.spans)
+        self._last_stream = max([0, *self._streams, *self._gone, *numbers])
         #: Streams of the append under way: they have a line in the table and no event yet.
         self._arriving: frozenset[int] = frozenset()
         #: When the growing segment was begun; one found at start is begun anew.
@@ -249,13 +252,14 @@ class LogGroup:
             os.truncate(path, whole)
 
     def _add_streams(self, names: dict[str, None], now_ms: int) -> None:
-        number = max([0, *self._streams, *self._gone])
+        number = self._last_stream
         lines, added = [], {}
         for name in names:
             number += 1
             lines.append(_line(number, name, now_ms))
             added[number] = (name, now_ms)
         self._write_streams(lines)
+        self._last_stream = number
         self._streams |= added
         self._numbers |= {name: number for number, (name, _) in added.items()}
 

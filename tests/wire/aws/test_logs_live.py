@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from functools import partial
 
 import boto3
 import pytest
@@ -11,6 +12,8 @@ from botocore.exceptions import ClientError, EventStreamError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ondol.core.catalog import key_of, put
+from ondol.core.keys import standing
 from ondol.dialects.aws import logs_tail
 from ondol.dialects.aws.codec_events import message
 from ondol.dialects.aws.logs import Logs
@@ -18,6 +21,7 @@ from ondol.journal import Batch, GroupSettings
 from ondol.journals.group import JournalLimits
 from ondol.journals.segments import SegmentJournal
 from ondol.model.invocations import LogEvent
+from ondol.store import Change
 from ondol.testing.aws import ACCOUNT, KEY, REGION, AwsApplication, EchoInvoker, index_with, serving
 
 GROUP = "/app/web"
@@ -33,9 +37,15 @@ def journal(tmp_path):
 
 
 @pytest.fixture
-def url(journal, monkeypatch):
+def index():
+    return index_with()
+
+
+@pytest.fixture
+def url(journal, index, monkeypatch):
     monkeypatch.setattr(logs_tail, "UPDATE_S", 0.05)
-    application = AwsApplication(services={"logs": Logs(journal).operations}, invoker=EchoInvoker(), index=index_with())
+    operations = Logs(journal, standing=partial(standing, index)).operations
+    application = AwsApplication(services={"logs": operations}, invoker=EchoInvoker(), index=index)
     with serving(application) as url:
         yield url
 
@@ -121,6 +131,16 @@ def test_more_than_an_update_holds_is_sampled_and_says_so(journal, tail):
     update = next(each["sessionUpdate"] for each in events if each["sessionUpdate"]["sessionResults"])
     assert len(update["sessionResults"]) == 500
     assert update["sessionMetadata"]["sampled"]
+
+
+def test_a_session_ends_with_its_key_and_gives_its_place_back(index, tail):
+    for _ in range(3):  # one more than there are places
+        events = tail()
+        next(events)
+        index.apply(Change(10, key_of(KEY), None))
+        assert all("sessionUpdate" in each for each in events), "and then it ends"
+        made = put(KEY)
+        index.apply(Change(11, made.key, made.value))
 
 
 def test_a_session_ends_after_its_time_with_the_services_exception(tail, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from ondol.dialects.aws.names import caller_arn
 from ondol.dialects.aws.sts import Sts
 from ondol.model.principals import Kind, Principal
 from ondol.testing.aws import ACCOUNT, KEY, REGION, AwsApplication, EchoInvoker, index_with, serving
@@ -35,6 +36,11 @@ def test_an_owner_is_the_accounts_root(url):
     answer = client(url).get_caller_identity()
     assert (answer["Account"], answer["Arn"], answer["UserId"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT)
     assert answer["ResponseMetadata"]["RequestId"] == answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
+
+
+def test_a_read_only_key_is_a_user_of_the_account():
+    reader = Principal(kind=Kind.READER, account=ACCOUNT, region=REGION, name="AKIAREADER")
+    assert caller_arn(reader) == f"arn:aws:iam::{ACCOUNT}:user/AKIAREADER"
 
 
 def test_a_function_is_its_role_and_name(url, application):

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ondol.core import traces
 from ondol.dialects.native.refusals import STATUS, of_error
 from ondol.http.bodies import Whole
 from ondol.http.messages import Request
@@ -143,6 +144,36 @@ async def test_a_deferred_call_is_accepted(api, hello):
     assert hello.asked == []
     status, _ = await call(api, "?mode=deferred", json.dumps("x" * DEFERRED_PAYLOAD_BYTES_MAX).encode())
     assert (status, len(hello.deferred)) == (413, 1)
+
+
+W3C = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+FIELDS = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+
+
+@pytest.mark.parametrize("query", ["", "?answer=payload", "?mode=deferred"])
+@pytest.mark.parametrize(
+    ("headers", "trace"),
+    [
+        ([("traceparent", W3C)], FIELDS),
+        ([("x-amzn-trace-id", FIELDS + ";Lineage=1:a:0")], FIELDS + ";Lineage=1:a:0"),
+        ([("x-amzn-trace-id", "nonsense"), ("traceparent", W3C)], FIELDS),
+    ],
+    ids=["W3C's", "fields", "no fields"],
+)
+async def test_a_trace_goes_in_through_and_out(api, hello, headers, trace, query):
+    response = await api.ask("POST", f"/functions/hello/invoke{query}", headers=headers)
+    (invocation,) = hello.asked + hello.deferred
+    assert invocation.trace == trace
+    assert dict(response.headers)["x-amzn-trace-id"] == trace
+
+
+@pytest.mark.parametrize("headers", [[], [("traceparent", "00-zz")], [("x-amzn-trace-id", "Root=\xff")]])
+async def test_without_a_trace_an_unsampled_one_begins(api, hello, headers):
+    for _ in range(2):
+        await api.ask("POST", "/functions/hello/invoke", headers=headers)
+    first, second = (traces.from_fields(each.trace) for each in hello.asked)
+    assert first.id != second.id
+    assert (first.sampled, second.sampled) == (False, False)
 
 
 async def test_a_check_starts_nothing(api, hello):

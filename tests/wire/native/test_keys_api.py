@@ -155,6 +155,14 @@ async def test_a_read_only_key_changes_nothing_through_awss_api(node, first, met
     assert (await node("GET", "/functions/hello", who=bearer(key)))[0] == 200
 
 
+async def test_awss_api_refuses_a_read_only_key_as_a_user(node, first):
+    """Nothing is refused to an account's root."""
+    await node.aws_function("hello")
+    key = await make(node, first, read_only=True)
+    _, said = await aws(node, "DELETE", "/2015-03-31/functions/hello", key)
+    assert said["Message"].startswith(f"User: arn:aws:iam::{node.first.account}:user/{key['id']} is not authorized"), said
+
+
 async def test_a_removed_key_is_nobodys_at_once(node, first):
     key = await make(node, first)
     asked = len(node.desk.fronts.asked)

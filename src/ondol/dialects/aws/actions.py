@@ -72,6 +72,15 @@ ACTIONS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
+#: Services whose actions policies, and so refusals, give another name than the scope of a signature.
+_IN_POLICIES: Final = {"monitoring": "cloudwatch"}
+
+
+def named_action(service: str, operation: str) -> str:
+    """The action as AWS's policies and refusals name it."""
+    return f"{_IN_POLICIES.get(service, service)}:{operation}"
+
+
 def action_of(service: str, operation: str) -> str:
     """The action in the core's words; one of the operation's own where it has none."""
     return ACTIONS.get(service, {}).get(operation, f"{service}:{operation}")

@@ -15,7 +15,7 @@ from typing import Final
 
 from ondol.core.permit import permit
 from ondol.dialects.aws import codec, codec_cbor, errors, shapes
-from ondol.dialects.aws.actions import action_of
+from ondol.dialects.aws.actions import action_of, named_action
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
@@ -244,8 +244,7 @@ def _permit(principal: Principal, service: str, operation: str) -> None:
     """Raise AccessDeniedException unless the core allows it. Anybody may ask who they are."""
     if operation == "GetCallerIdentity":
         return
-    action = f"{service}:{operation}"
     try:
         permit(principal, action_of(service, operation), principal.account)
     except Denied as error:
-        raise errors.not_authorized(principal, action) from error
+        raise errors.not_authorized(principal, named_action(service, operation)) from error

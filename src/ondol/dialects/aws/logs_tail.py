@@ -1,13 +1,14 @@
 """StartLiveTail: an event stream that says what is logged, once a second, as long as its client listens.
 
-What a client does not take in time is sampled: it is dropped, and the next update says so.
+What a client does not take in time is sampled: it is dropped, and the next update says so. A session ends with the key that
+opened it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from ondol.clock import Clock
@@ -15,6 +16,7 @@ from ondol.dialects.aws.logs_parts import Params, group_named, invalid, must_exi
 from ondol.dialects.aws.patterns import Pattern
 from ondol.dialects.aws.service import Context, Operations
 from ondol.journal import Batch, Follower, LogStore
+from ondol.model.principals import Principal
 
 UPDATE_S: Final = 1.0
 SESSION_S_MAX: Final = 3 * 3600.0
@@ -22,15 +24,24 @@ UPDATE_EVENTS_MAX: Final = 500
 #: Looked through for one update.
 TAKEN_EVENTS_MAX: Final = 10_000
 
+#: Of somebody who was let in: whether they still would be.
+Standing = Callable[[Principal], Callable[[], bool]]
+
 _Events = AsyncGenerator[tuple[str, Params], None]
+
+
+def always(_who: Principal) -> Callable[[], bool]:
+    """Where keys do not end."""
+    return lambda: True
 
 
 class LiveTail:
     """The handler."""
 
-    def __init__(self, store: LogStore, clock: Clock) -> None:
+    def __init__(self, store: LogStore, clock: Clock, standing: Standing) -> None:
         self._store = store
         self._clock = clock
+        self._standing = standing
 
     def operations(self) -> Operations:
         return {"StartLiveTail": self.start}
@@ -55,13 +66,16 @@ class LiveTail:
         }
         tail = _Tail(pattern, frozenset(names), tuple(prefixes))
         follower = self._store.follow(context.account, context.region, groups)
-        return {"responseStream": _Session(self._events(told, tail, follower), follower)}
+        events = self._events(told, tail, follower, self._standing(context.principal))
+        return {"responseStream": _Session(events, follower)}
 
-    async def _events(self, told: Params, tail: _Tail, follower: Follower) -> _Events:
+    async def _events(self, told: Params, tail: _Tail, follower: Follower, may: Callable[[], bool]) -> _Events:
         yield "sessionStart", told
         ends_s = self._clock.now_s() + SESSION_S_MAX
         while self._clock.now_s() < ends_s:
             await asyncio.sleep(UPDATE_S)
+            if not may():
+                return
             batches, dropped = await follower.take(TAKEN_EVENTS_MAX)
             now_ms = int(self._clock.wall_s() * 1000)
             results, more = await asyncio.to_thread(tail.results, batches, now_ms)

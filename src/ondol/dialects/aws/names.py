@@ -65,8 +65,12 @@ def function_arn(account: str, region: str, name: str, qualifier: str | None = N
 
 
 def caller_arn(who: Principal, function_name: str = "") -> str:
-    """What an identity call shows: the account's root for its keys, the role and the function for a running function."""
+    """What an identity call shows: the account's root for its keys, a user for one that is read-only (nothing is refused to a
+    root), the role and the function for a running function.
+    """
     prefix = f"arn:{partition(who.region)}"
+    if who.kind is Kind.READER:
+        return f"{prefix}:iam::{who.account}:user/{who.name}"
     if who.kind is not Kind.FUNCTION:
         return f"{prefix}:iam::{who.account}:root"
     role = who.role.rpartition("/")[2] or DEFAULT_ROLE

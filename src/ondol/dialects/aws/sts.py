@@ -26,11 +26,12 @@ class Sts:
         }
 
     async def get_caller_identity(self, context: Context, params: dict[str, Any]) -> dict[str, Any]:
-        """The account's root for its keys; the role and the function for a running function."""
+        """The account's root for its keys, a user for a read-only one; the role and the function for a running function."""
         del params
         who, account = context.principal, context.account
         if who.kind is not Kind.FUNCTION:
-            return {"UserId": account, "Account": account, "Arn": caller_arn(who)}
+            user = who.name if who.kind is Kind.READER else account
+            return {"UserId": user, "Account": account, "Arn": caller_arn(who)}
         function = self._index.function(who.name)
         arn = caller_arn(who, function.name if function else "")
         _, role, name = arn.rsplit("/", 2)

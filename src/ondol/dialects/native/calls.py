@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from ondol.core import traces
 from ondol.core.catalog import Index
 from ondol.dialects.native.finding import WEB_NAMES, function_of
 from ondol.dialects.native.operations import JSON, Asked, Body, Operation, Reply
 from ondol.dialects.native.reading import media_of
-from ondol.http.messages import Response
+from ondol.http.messages import Request, Response
 from ondol.http.table import Plane
 from ondol.model.errors import InvalidPayload, InvalidSetting, TooLarge
 from ondol.model.functions import Function
@@ -107,13 +109,13 @@ class Calls:
             qualifier=query.qualifier,
             principal=asked.principal,
             payload=_event(asked),
-            trace=asked.request.header("x-amzn-trace-id") or None,
+            trace=_trace(asked.request),
             tail=query.log == "tail" and query.mode == "wait",
         )
         if query.mode == "deferred":
             _check_deferred(invocation.payload)
             await self._invoker.defer(invocation)
-            return _json(202, AcceptedDocument(request_id=invocation.id))
+            return _json(202, AcceptedDocument(request_id=invocation.id), invocation)
         if query.mode == "check":
             await self._invoker.check(invocation)
             return Response(204)
@@ -126,6 +128,14 @@ class Calls:
         if self._index.handle(WEB_NAMES, principal.account, principal.region, name) is not None:
             raise InvalidSetting("name", f"{name} is called by requests, at /fn/{name}/, and not by events")
         return function
+
+
+def _trace(request: Request) -> str:
+    """The call's place in a trace, as event handlers see it: its client's, in whichever form that came, or one that begins."""
+    given = request.header("x-amzn-trace-id")
+    if given.isascii() and given.isprintable() and traces.from_fields(given):
+        return given
+    return traces.fields_of(request.header("traceparent")) or traces.fresh(os.urandom(24)).fields
 
 
 def _event(asked: Asked) -> bytes:
@@ -175,7 +185,7 @@ def _check_deferred(payload: bytes) -> None:
 # Rendering ------------------------------------------------------------------------------------------------------------
 def _payload(outcome: Outcome, invocation: Invocation) -> Response:
     version = "latest" if outcome.target_version is None else str(outcome.target_version)
-    headers = [("content-type", JSON), ("x-ondol-status", outcome.status.value), ("x-ondol-version", version)]
+    headers = [*_headers(invocation), ("x-ondol-status", outcome.status.value), ("x-ondol-version", version)]
     if invocation.tail:
         headers.append(("x-ondol-log", base64.b64encode(outcome.tail).decode()))
     return Response(200, headers, outcome.body)
@@ -195,7 +205,7 @@ async def _outcome(outcome: Outcome, invocation: Invocation) -> Response:
         memory_peak_mib=report.memory_peak_mib if report else None,
         log=outcome.tail.decode(errors="replace") if invocation.tail else UNSET,
     )
-    return _json(200, document)
+    return _json(200, document, invocation)
 
 
 async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
@@ -213,5 +223,9 @@ async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def _json(status: int, document: Struct) -> Response:
-    return Response(status, (("content-type", JSON),), msgspec.json.encode(document))
+def _json(status: int, document: Struct, invocation: Invocation) -> Response:
+    return Response(status, _headers(invocation), msgspec.json.encode(document))
+
+
+def _headers(invocation: Invocation) -> tuple[tuple[str, str], ...]:
+    return (("content-type", JSON), ("x-amzn-trace-id", invocation.trace or ""))

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from ondol.clock import Clock
 from ondol.core.catalog import Index
+from ondol.core.keys import standing
 from ondol.dialects.native.finding import function_of
 from ondol.dialects.native.live import EVENT_STREAM, LiveLogs, Place
 from ondol.dialects.native.operations import JSON, Asked, Operation, Reply
@@ -21,7 +22,6 @@ from ondol.http.messages import Response
 from ondol.journal import Entry, Journal
 from ondol.model.errors import Invalid, InvalidSetting, NotFound
 from ondol.model.functions import Revision
-from ondol.model.principals import Principal
 
 LISTED_MAX: Final = 10_000
 #: How far back a live stream begins when nobody says.
@@ -94,14 +94,9 @@ class Logs:
         if EVENT_STREAM in asked.request.header("accept").lower():
             resumed = asked.request.header("last-event-id") or query.after
             since_ms = self._since_ms(query.since or ("" if resumed else LIVE_BEGINS))
-            return await self._live.open(place, since_ms=since_ms, after=resumed, may=self._still(asked.principal))
+            return await self._live.open(place, since_ms=since_ms, after=resumed, may=standing(self._index, asked.principal))
         found = await self._page(place, query)
         return LogPage(entries=[entry_of(entry) for entry in found], next=found[-1].id if found else query.after or None)
-
-    def _still(self, principal: Principal) -> Callable[[], bool]:
-        """Whether the key that let somebody in is what it was: a stream outlives the request that was permitted."""
-        key = self._index.key(principal.name)
-        return lambda: self._index.key(principal.name) == key
 
     async def _page(self, place: Place, query: LogQuery) -> list[Entry]:
         since_ms = self._since_ms(query.since or "")
