@@ -11,6 +11,7 @@ import pytest
 
 from ondol.core.catalog import Index
 from ondol.model.errors import Unavailable
+from ondol.node import following
 from ondol.node.following import Followers, Following
 from ondol.store import Change, Document
 
@@ -169,6 +170,19 @@ async def test_without_a_line_calls_are_refused_and_casts_are_not_taken():
         assert not front.cast("log", [])
         with pytest.raises(Unavailable, match="restarted"):
             await front.call("defer", {})
+
+
+async def test_a_desk_that_does_not_answer_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(following, "ANSWER_S_MAX", 0.05)
+
+    async def stuck(_link, _value):
+        await asyncio.Event().wait()
+
+    async with node({"defer": stuck, "echo": _echo}) as (_, _, _, front):
+        await front.ready.wait()
+        with pytest.raises(Unavailable, match="did not answer"):
+            await front.call("defer", 1)
+        assert await front.call("echo", 7) == 7  # the line itself goes on
 
 
 async def test_calls_go_both_ways():

@@ -17,6 +17,8 @@ from ondol.node.link import Handler, Link
 from ondol.store import Change, Document
 
 RECONNECT_S: Final = 0.1
+#: How long the desk may take over a call; it writes to the disk, and no more.
+ANSWER_S_MAX: Final = 30.0
 #: How long a change waits for a front to take it up, or to come back, before it is in force without that front.
 FOLLOW_S_MAX: Final = 2.0
 
@@ -56,9 +58,15 @@ class Following:
                 protocol.close()
 
     async def call(self, name: str, value: Any) -> Any:
+        """The desk's answer. Raises what it raised, and Unavailable without one: it may have done what it was asked, then."""
         if self._link is None:
             raise Unavailable("the node's control plane is being restarted; try again in a moment")
-        return await self._link.call(name, value)
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return await self._link.call(name, value)
+        except TimeoutError:
+            message = f"the node's control plane did not answer within {ANSWER_S_MAX:.0f} s; look before you try again"
+            raise Unavailable(message) from None
 
     def cast(self, name: str, value: Any) -> bool:
         return self._link is not None and self._link.cast(name, value)
