@@ -117,7 +117,8 @@ def facts(arguments: list[str]) -> list[str]:
     memory_mib = memory.machine()["MemTotal"] // 1024
     day = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return [
-        f"Machine: {len(os.sched_getaffinity(0))} CPUs ({model}), {memory_mib:,} MiB, Linux {platform.release()}, Python {platform.python_version()}, "
+        f"Machine: {len(os.sched_getaffinity(0))} CPUs ({model}), {memory_mib:,} MiB, Linux {platform.release()}, Python {platform.python_version()}"
+        f"{' as the system ships it' if sys.base_prefix == '/usr' else ' of a build of its own'}, "
         f"{'root' if os.geteuid() == 0 else 'an ordinary user'}.",
         f"Date: {day}. Command: `python -m bench{''.join(' ' + word for word in arguments)}`. "
         f"Load average when it began: {os.getloadavg()[0]:.2f}.",
