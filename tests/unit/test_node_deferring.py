@@ -44,7 +44,7 @@ def over_the_line(handler):
 
 
 def taken(queue, woken=lambda: None, observe=unobserved):
-    return over_the_line(taking(queue, woken, VirtualClock(), {"f": "eff"}.get, observe))
+    return over_the_line(taking(queue, woken, VirtualClock(), lambda function: {"f": "eff"}.get(function, ""), observe))
 
 
 def run_of(invoke):
@@ -161,7 +161,7 @@ async def test_everybody_learns_that_the_desk_is_away_and_the_next_call_tries_ag
             raise Unavailable("restarting")
         return await over_the_line(taken_by)(name, value)
 
-    taken_by = taking(queue, lambda: None, VirtualClock(), {}.get, unobserved)
+    taken_by = taking(queue, lambda: None, VirtualClock(), lambda _: "", unobserved)
     deferring = Deferring(desk, VirtualClock())
     tasks = await calling(deferring, "a", "b")
     assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)] == [Unavailable, Unavailable]

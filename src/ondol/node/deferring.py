@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -94,10 +93,9 @@ def taking(queue: Queue, woken: Callable[[], None], clock: Clock, name_of: Calla
 
     async def take(_link: Link, value: Any) -> list[list[Any] | None]:
         now_s = clock.wall_s()
-        items = [
-            replace(item, name=name_of(item.function), accepted_s=now_s, visible_s=now_s)
-            for item in msgspec.convert(value, list[Deferred])
-        ]
+        for each in value:
+            each.update(name=name_of(each["function"]), accepted_s=now_s, visible_s=now_s)
+        items = msgspec.convert(value, list[Deferred])
         refusals = await accept(items)
         if None in refusals:
             woken()
@@ -134,7 +132,7 @@ class Deferring:
     async def _send(self) -> None:
         while self._waiting:
             batch = self._batch()
-            items = [msgspec.to_builtins(item, builtin_types=(bytes,)) for item, _ in batch]
+            items = [item for item, _ in batch]  # the line's encoder takes them as they are
             refusals: Sequence[OndolError | None]
             try:
                 refusals = [None if told is None else error_of(*told) for told in await self._call("defer", items)]
