@@ -10,7 +10,6 @@ apart; a file of `bytes_max`, of which the oldest buckets go first. Minutes beco
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.clock import Clock
+from ondol.flushing import Flusher
 from ondol.meter import HOUR_S, HOURS_S, MINUTE_S, MINUTES_S, PLATFORM, Listed, Point, Read, Series
 from ondol.model.errors import OndolError, TooLarge
 from ondol.model.summaries import Summary, merged
@@ -65,10 +65,7 @@ class SqliteMeter:
         self._limits = limits or MeterLimits()
         self._database = Database(path, migrations("ondol.meters", "meter"))
         self._pending: Pending = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        #: Held while something is being written: whoever reads waits for what was added before.
-        self._writing = asyncio.Lock()
+        self._flusher = Flusher(self._flush, what="metrics", after_s=FLUSH_S)
         #: Series already known, to look none up twice. A hint only: the writer finds out when one has gone.
         self._known: dict[Series, int] = {}
         #: Points that could not be kept since the start: too old, too many, or of one series too many.
@@ -90,13 +87,14 @@ class SqliteMeter:
             else:
                 pending[bucket] = point.summary
         self.dropped += refused
-        self._schedule()
+        if self._pending:
+            self._flusher.schedule(early=len(self._pending) >= PENDING_EARLY)
         return refused
 
     async def read(
         self, series: Series, *, unit: str | None, start_s: int, end_s: int, period_s: int, sketches: bool = False
     ) -> Sequence[Read]:
-        await self._flush()
+        await self._flusher.flush()
         key = _key(series) | {"unit": unit, "start_s": start_s, "end_s": end_s, "period_s": period_s, "limit": READ_MAX + 1}
         return await self._database.read(lambda connection: _read(connection, key, sketches=sketches))
 
@@ -111,7 +109,7 @@ class SqliteMeter:
         after: int = 0,
         limit: int = 500,
     ) -> Sequence[Listed]:
-        await self._flush()
+        await self._flusher.flush()
         key = {
             "account": account, "region": region, "space": space, "name": name, "since_s": since_s, "after": after,
             "limit": limit,
@@ -121,7 +119,7 @@ class SqliteMeter:
 
     async def sweep(self) -> None:
         """Make hours of old minutes, drop old hours, and what makes the file too large."""
-        await self._flush()
+        await self._flusher.flush()
         now_s = int(self._clock.wall_s())
         minutes_s = (now_s - MINUTES_S) // HOUR_S * HOUR_S
         while await self._database.write(lambda connection: _roll_up(connection, minutes_s)):
@@ -132,45 +130,15 @@ class SqliteMeter:
         await self._database.write(lambda connection: connection.execute(_SQL["drop_series"], {"before_s": now_s - MINUTES_S}))
 
     async def close(self) -> None:
-        try:
-            await self._flush()
-        except OndolError as error:
-            log.warning("the last metrics could not be kept: %s", error)
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._flusher.close()
         await self._database.close()
 
     # Writing -----------------------------------------------------------------------------------------------------------
-    def _schedule(self) -> None:
-        if not self._pending:
-            return
-        if len(self._pending) >= PENDING_EARLY and not self._tasks:
-            self._flush_soon()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush_soon)
-
-    def _flush_soon(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        task = asyncio.get_running_loop().create_task(self._flush_or_say())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _flush_or_say(self) -> None:
-        try:
-            await self._flush()
-        except OndolError as error:
-            log.warning("metrics could not be kept, trying again: %s", error)
-            self._schedule()
-
     async def _flush(self) -> None:
         """Write what waits. What cannot be written waits on, merged with what came meanwhile."""
-        async with self._writing:
-            pending, self._pending = self._pending, {}
-            if pending:
-                await self._write(pending)
+        pending, self._pending = self._pending, {}
+        if pending:
+            await self._write(pending)
 
     async def _write(self, pending: Pending) -> None:
         known = self._known

@@ -10,8 +10,6 @@ something is written, what is too old when `sweep` is called.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.clock import Clock
+from ondol.flushing import Flusher
 from ondol.model.errors import OndolError
 from ondol.model.invocations import Status
 from ondol.model.records import Record
@@ -28,7 +27,6 @@ from ondol.recorder import Kept
 from ondol.sqlite import Database, migrations, statements
 
 _SQL = statements("ondol.recorders", "recorder.sql")
-log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 1.0
 #: Records in memory: at the first bound they are written early, at the second new ones are not taken.
@@ -61,10 +59,7 @@ class SqliteRecorder:
         self._limits = limits or RecorderLimits()
         self._database = Database(path, migrations("ondol.recorders", "recorder"))
         self._pending: list[Record] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        #: Held while something is being written: whoever reads waits for what was added before.
-        self._writing = asyncio.Lock()
+        self._flusher = Flusher(self._flush, what="records", after_s=FLUSH_S)
         #: Records that could not be kept since the start.
         self.dropped = 0
 
@@ -73,7 +68,8 @@ class SqliteRecorder:
         self._pending += records[:room]
         refused = max(len(records) - room, 0)
         self.dropped += refused
-        self._schedule()
+        if self._pending:
+            self._flusher.schedule(early=len(self._pending) >= PENDING_EARLY)
         return refused
 
     async def find(
@@ -90,7 +86,7 @@ class SqliteRecorder:
         before: int | None = None,
         limit: int = 100,
     ) -> Sequence[Kept]:
-        await self._flush()
+        await self._flusher.flush()
         if failed is None and status is not None:
             failed = status is not Status.OK  # goes without saying, and spares the opening of blocks
 
@@ -119,51 +115,21 @@ class SqliteRecorder:
 
     async def sweep(self) -> None:
         """Remove what is too old or one too many."""
-        await self._flush()
+        await self._flusher.flush()
         before_ms = int((self._clock.wall_s() - self._limits.age_s_max) * 1000)
         while await self._database.write(lambda connection: _drop(connection, self._limits.records_max, before_ms)):
             pass
 
     async def close(self) -> None:
-        try:
-            await self._flush()
-        except OndolError as error:
-            log.warning("the last records could not be kept: %s", error)
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._flusher.close()
         await self._database.close()
 
     # Writing -----------------------------------------------------------------------------------------------------------
-    def _schedule(self) -> None:
-        if not self._pending:
-            return
-        if len(self._pending) >= PENDING_EARLY and not self._tasks:
-            self._flush_soon()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush_soon)
-
-    def _flush_soon(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        task = asyncio.get_running_loop().create_task(self._flush_or_say())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _flush_or_say(self) -> None:
-        try:
-            await self._flush()
-        except OndolError as error:
-            log.warning("records could not be kept, trying again: %s", error)
-            self._schedule()
-
     async def _flush(self) -> None:
         """Write what waits; what cannot be written waits on."""
-        async with self._writing:
-            pending, self._pending = self._pending, []
-            if pending:
-                await self._write(pending)
+        pending, self._pending = self._pending, []
+        if pending:
+            await self._write(pending)
 
     async def _write(self, pending: list[Record]) -> None:
         try:
