@@ -253,6 +253,24 @@ def test_a_second_start_has_everything_and_begins_clean(possible):
             ended(again)
 
 
+def test_stopping_with_many_environments_at_work_leaves_none_of_them_behind(possible):
+    with directory() as top:
+        node = start(top / "data")
+        make(
+            node,
+            "slow",
+            "import time\ndef handler(event, context):\n    print('in', flush=True)\n    time.sleep(600)\n",
+            Timeout=900,
+        )
+        caller = node.client("lambda")
+        for _ in range(48):
+            caller.invoke(FunctionName="slow", InvocationType="Event")
+        until(lambda: sum(line.startswith("in") for line in logged(node, "slow")) >= 40)
+        pids = node.processes()
+        assert node.stop(signal.SIGTERM) == 0, node.said()
+        assert leftovers(node, pids) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything_with_calls_under_way(possible, how):
     with directory() as top:

@@ -24,6 +24,11 @@ def note(**facts):
         file.write(json.dumps(facts) + chr(10))
 if act == "die":
     sys.exit(3)
+def tidy(*_):
+    note(tidied=True)
+    sys.exit(0)
+if act == "tidy":
+    signal.signal(signal.SIGTERM, tidy)
 if act == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 note(pid=os.getpid(), stdin=os.readlink("/proc/self/fd/0"), fds=len(os.listdir("/proc/self/fd")))
@@ -38,6 +43,8 @@ while act != "deaf":
     note(told=json.loads(data), fds=len(fds), at=time.monotonic())
     if "stop" in json.loads(data):
         break
+    if act == "tidy":
+        time.sleep(1000)
 time.sleep(1000 if act == "deaf" else 0)
 """
 
@@ -214,6 +221,15 @@ def test_whoever_does_not_stop_is_killed_in_time(story):
     story.run([story.child("front", "deaf"), story.child("desk", "deaf")], script, stop_s_max=0.5)
     assert time.monotonic() - began[0] < 10  # and not the thousand seconds they sleep
     assert all(gone(pid) for name in ("front", "desk") for pid in story.pids(name))
+
+
+def test_whoever_tidies_up_is_asked_to_when_the_time_is_over_and_not_killed(story):
+    def script(_):
+        story.until(lambda: story.pids("keeper"))
+
+    story.run([story.child("keeper", "tidy", settings={"busy": True}, tidies=True)], script, stop_s_max=0.5)
+    assert story.notes("keeper")[-1] == {"tidied": True}
+    assert gone(story.pids("keeper")[0])
 
 
 def test_a_stop_before_anyone_is_up_ends_all(story):

@@ -116,7 +116,7 @@ def _children(orders: Orders, owner: tuple[int, int] | None, lock: int) -> list[
 
     inherited = orders.sockets
     return [
-        Child(name="keeper", command=keeper, inherited=(lock,), session=False),
+        Child(name="keeper", command=keeper, inherited=(lock,), session=False, tidies=True),
         Child(
             name="desk",
             command=role("desk", "desk", "link"),

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ HEALTHY_S: Final = 10.0
 #: Of the time there is for an end, what is kept for putting away: the front is killed with LAST_S of it left, for the others.
 END_S: Final = 2.0
 LAST_S: Final = 1.0
+#: How long a child that tidies up is waited for when it is asked to do just that, because the time is over.
+TIDY_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,9 @@ class Child:
     #: Start it in a session of its own, so that the terminal's Ctrl-C reaches the supervisor only. The keeper sees to that
     #: itself.
     session: bool = True
+    #: On SIGTERM it ends at once what it holds for others and puts it away. So it is asked for that where others are killed; if
+    #: it takes longer than TIDY_S, it goes on with it by itself.
+    tidies: bool = False
 
 
 @dataclass(slots=True)
@@ -205,9 +211,10 @@ class Supervisor:
             if life.line is not None:
                 life.line.close()
                 life.line = None
-        for life in self._lives.values():
+        for name, life in self._lives.items():
             if life.process is not None:
-                _await(life.process, end_s - time.monotonic())
+                end = _tidied if self._children[name].tidies else _await
+                end(life.process, end_s - time.monotonic())
                 _close(life)
 
 
@@ -223,6 +230,15 @@ def _await(process: subprocess.Popen[bytes], seconds: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _tidied(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(max(seconds, 0.05))
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TIDY_S)
 
 
 def _tell(line: socket.socket, message: dict[str, Any], fd: int | None = None) -> None:
