@@ -169,6 +169,44 @@ async def test_the_tail_is_the_end_of_this_calls_log():
 
 
 @virtually
+async def test_times_keep_the_order_in_which_a_function_wrote_and_believe_no_other_clock():
+    async with Room() as room:
+        now_ms = int(LoopClock().wall_s() * 1000)
+
+        async def handler(worker, call, sink):
+            sink("printed\n", None)  # has the time of its reading
+            sink("logged\n", now_ms - 30)  # … and this of its making, a moment before
+            sink("from last year\n", 7)
+            sink("printed again\n", None)
+            return ok()
+
+        room.handler(handler)
+        await room.call()
+        times = {event.message: event.at_ms for _, event in room.telemetry.events}
+        assert times["logged\n"] == times["printed\n"] >= now_ms
+        assert times["from last year\n"] == 7
+        assert times["printed again\n"] >= now_ms
+
+
+@virtually
+async def test_a_contract_may_have_nothing_to_say():
+    class Silent(PlainContract):
+        def started(self, invocation, target):
+            return ()
+
+        def settled(self, report):
+            return ()
+
+        opening = lambda self, revision, place: ()  # noqa: E731
+
+    async with Room() as room:
+        room.environment.contract = Silent()
+        before = len(room.telemetry.events)
+        assert (await room.call()).report.status is Status.OK
+        assert len(room.telemetry.events) == before
+
+
+@virtually
 async def test_a_cold_call_reports_its_loading_apart_from_its_duration():
     async with Room() as room:
         room.script.load_s = 2.0

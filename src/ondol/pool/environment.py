@@ -40,6 +40,8 @@ from ondol.telemetry import LogPlace, Telemetry
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
+#: Times further apart than this are another's doing: a clock that was set, a guest that lies.
+DISORDER_MS_MAX: Final = 60_000
 #: The least a cgroup is given, however much of the function's memory is inherited.
 MEMORY_BYTES_MIN: Final = 32 * MIB
 #: How often a call that is over its time looks whether loading has ended.
@@ -105,6 +107,8 @@ class Environment:
         #: It cannot run anything any more: close it.
         self.broken = False
         self._log_place = LogPlace(revision.account, revision.region, *self.contract.log_place(revision, self.place))
+        #: The time of the last event.
+        self._written_ms = 0
         self._loop = asyncio.get_running_loop()
         self._on_death = on_death
         self._shell: Shell | None = None
@@ -357,4 +361,14 @@ class Environment:
         self._write((LogEvent(at_ms, message),))
 
     def _write(self, events: Sequence[LogEvent]) -> None:
+        """Events of one moment. Logs are sorted by time, so times keep the order of writing: a printed line has the time of its
+        reading, and a record behind it, which has that of its making, is not shown in front of it.
+        """
+        if not events:  # a contract may have nothing to say
+            return
+        at_ms = events[0].at_ms
+        if 0 < self._written_ms - at_ms <= DISORDER_MS_MAX:
+            events = [LogEvent(self._written_ms, event.message) for event in events]
+        else:
+            self._written_ms = at_ms
         self.makings.telemetry.log(self._log_place, events)

@@ -31,10 +31,7 @@ _NOTHING: Final = bytes(4)
 
 
 class LogPipe:
-    """Owns the non-blocking read end `fd`; every event goes to `sink` as soon as it is read. `loaded` is called at LOG_MARK.
-
-    Logs are sorted by time, so times keep the order in which a guest wrote.
-    """
+    """Owns the non-blocking read end `fd`; every event goes to `sink` as soon as it is read. `loaded` is called at LOG_MARK."""
 
     def __init__(self, fd: int, sink: LogSink, loaded: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -98,13 +95,11 @@ class LogPipe:
 
     def _pass_on(self, events: list[tuple[str | None, int | None]]) -> None:
         self._events += len(events)
-        stamped = False  # whether a line's time was that of its reading: what was written behind it is not from before
         for text, at_ms in events:
             if text is None:
                 self._loaded()
             else:
-                self._sink(text, None if stamped else at_ms)
-                stamped = stamped or at_ms is None
+                self._sink(text, at_ms)
 
     def _pace(self, size: int, events: int) -> None:
         """Stop listening until the share that was used up has come round again."""
