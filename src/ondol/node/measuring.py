@@ -31,7 +31,6 @@ FLUSH_S: Final = 0.05
 SUMS_S: Final = 1.0
 AGAIN_S: Final = 1.0
 GAUGES_S: Final = 5.0
-SWEEP_S: Final = 600.0
 #: Calls looked at in one turn of the loop.
 CHUNK: Final = 500
 CALLS_MAX: Final = 100_000

@@ -7,7 +7,6 @@ called by requests is at /fn/NAME.
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal, Protocol
@@ -17,6 +16,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ondol.core import traces
 from ondol.core.catalog import Index
+from ondol.core.payloads import is_json
 from ondol.dialects.native.finding import WEB_NAMES, function_of
 from ondol.dialects.native.operations import JSON, Asked, Body, Operation, Reply
 from ondol.dialects.native.reading import media_of
@@ -29,7 +29,6 @@ from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, SYN
 
 TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
-_RAW: Final = msgspec.json.Decoder(Raw)
 
 
 class CallQuery(Struct, frozen=True, kw_only=True):
@@ -155,25 +154,6 @@ def _event(asked: Asked) -> bytes:
     if not is_json(body):
         raise InvalidPayload(f"the body is no JSON: send JSON, or say what it is ({TEXT}, {BYTES})")
     return bytes(body)
-
-
-def is_json(body: bytes) -> bool:
-    """Whether it is, as functions read it: half a surrogate pair, escaped, is what msgspec alone refuses."""
-    try:
-        _RAW.decode(body)
-        return body.isascii() or bool(body.decode())
-    except (UnicodeDecodeError, RecursionError):
-        return False
-    except msgspec.DecodeError:
-        return b"\\ud" in body.lower() and _python_reads(body)
-
-
-def _python_reads(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _check_deferred(payload: bytes) -> None:
