@@ -54,6 +54,8 @@ class Shell:
     gone: bool = False
     attached: bool = False
     discarding: bool = False
+    #: What it may use; 0 before it is attached.
+    memory_bytes: int = 0
     #: What `quota.py` watches; 0 when /tmp is a disk of its own.
     tmp_bytes_max: int = 0
 
