@@ -27,11 +27,14 @@ from ondol.core.outcomes import Outcomes
 from ondol.core.retry import PAUSE_S_MAX
 from ondol.core.totals import Totals
 from ondol.dialects.aws import decoding
+from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsDesk
 from ondol.dialects.aws.embedded import embedding
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
+from ondol.dialects.aws.iam import Iam
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.records import record
@@ -94,16 +97,21 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
-    verifier = verifier_of(orders, index, Credentials(orders.secret))
+    credentials, grants = Credentials(orders.secret), Grants(index, clock)
+    verifier = verifier_of(orders, index, credentials)
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     services = {
         "lambda": control_plane(
-            deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
+            deployments,
+            spool=data.tmp,
+            code_url=lambda code, context: downloads.link(code, context.endpoint),
+            grants=grants,
         ),
         "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,
-        "sts": Sts(index).operations,
+        "sts": Sts(index, grants, credentials, clock).operations,
+        "iam": Iam(deployments.items, clock).operations(),
     }
     parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper)
     parts += [
@@ -118,7 +126,12 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     door = DeskDoor(
         table=TABLE,
         dialects={
-            "aws": AwsDesk(verifier=verifier, services=services, decode_large=decoding.decoding(helper.call)),
+            "aws": AwsDesk(
+                verifier=verifier,
+                services=services,
+                access=Access(index, grants),
+                decode_large=decoding.decoding(helper.call),
+            ),
             "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
             "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },

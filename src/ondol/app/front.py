@@ -16,6 +16,7 @@ from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
@@ -68,6 +69,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
     index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
+    grants = Grants(index, clock)
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -78,13 +80,14 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
+        grants=grants,
     )
     following = Following(
         children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
     )
     door = FrontDoor(
         table=TABLE,
-        dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials)),
+        dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials), grants),
         passing=Passing(lambda: connect(data.run / "desk.sock")),
         hosts=allowed(settings.host, settings.public_hosts),
         ready=warmer.ready,
@@ -109,11 +112,11 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
 
 
-def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
+def dialects_over(invoker: Invoker, index: Index, verifier: Verifier, grants: Grants) -> dict[str, Dialect]:
     """What clients call functions by."""
     gate = Gate(verifier, "ondol", SystemClock())
     return {
-        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
+        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),
         "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }
