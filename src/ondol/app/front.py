@@ -71,7 +71,6 @@ async def front(orders: Orders, line: socket.socket) -> None:
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
     index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
-    grants = Grants(index, clock)
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -82,14 +81,14 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
-        grants=grants,
+        grants=Grants(index, clock),
     )
     following = Following(
         children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
     )
     door = FrontDoor(
         table=TABLE,
-        dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials), grants),
+        dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials)),
         passing=Passing(lambda: connect(data.run / "desk.sock")),
         hosts=allowed(settings.host, settings.public_hosts),
         ready=warmer.ready,
@@ -114,8 +113,9 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
 
 
-def dialects_over(invoker: Invoker, index: Index, verifier: Verifier, grants: Grants) -> dict[str, Dialect]:
+def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
     """What clients call functions by."""
+    grants = Grants(index, verifier.clock)
     gate = Gate(verifier, "ondol", SystemClock())
     return {
         "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),

@@ -1,6 +1,6 @@
 """IAM, as much as functions need: roles with whom they trust and what they may, and an account's managed policies.
 
-Users, groups, keys and all else of the service are not built: a node's keys are made with `ondol keys`.
+Users, groups, keys and all else of the service are not built: a node's keys are made with `ondol key create`.
 """
 
 from __future__ import annotations
