@@ -8,6 +8,7 @@ import sys
 
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
+from ondol.config import Settings
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
@@ -53,9 +54,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
     pool = Pool(
-        limits=PoolLimits(
-            memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
-        ),
+        limits=limits_of(settings),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=CONTRACTS,
@@ -111,6 +110,13 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await sandboxes.close()
 
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
+
+
+def limits_of(settings: Settings) -> PoolLimits:
+    """The pool's share of the settings."""
+    return PoolLimits(
+        memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+    )
 
 
 def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
