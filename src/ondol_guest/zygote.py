@@ -229,8 +229,8 @@ def drop_rights():
 class Walls:
     """What a child puts up around itself, last thing before the guest; made ready here, so that a child has only to call.
 
-    `told`: "seccomp", the number of that system call; "filter", a program for it in hexadecimal digits; "landlock", null or a
-    domain: "handled" and "scoped" rights, "flags" of its last call, and "paths" with what is right below each.
+    `told`: "seccomp", the number of that system call; "filter", a program for it in hexadecimal digits, or ""; "landlock",
+    null or a domain: "handled" and "scoped" rights, "flags" of its last call, and "paths" with what is right below each.
     """
 
     def __init__(self, told):
@@ -260,7 +260,8 @@ class Walls:
 
     def filter(self):
         """No more of what a zygote may and a function may not: the zygote's own filter, which is inherited, has the rest."""
-        _call(_libc.syscall(self._seccomp, _MODE_FILTER, _ZERO, self._argument), "seccomp")
+        if len(self._program):
+            _call(_libc.syscall(self._seccomp, _MODE_FILTER, _ZERO, self._argument), "seccomp")
 
 
 def report_ended(line):

@@ -1,6 +1,6 @@
 """A compiler from verdicts on system calls to the classic BPF that seccomp runs. Pure.
 
-A verdict is what the kernel is to do (`ALLOW`, `errno(n)`, `KILL`), or a `When`, which looks at the low 32 bits of one argument.
+A verdict is what the kernel is to do (`ALLOW`, `errno(n)`, `KILL`), or a `When`, which looks at 32 bits of one argument.
 Neighbouring numbers of one verdict become a range, and ranges are found by binary search: a call costs about eight comparisons,
 whatever the length of the list. Of a call without a `When` the kernel remembers that it is allowed, and runs nothing.
 """

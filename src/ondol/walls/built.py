@@ -1,7 +1,8 @@
-"""The walls for this machine, built once: filters as bytes, Landlock's rules for the kernel's version, and how to put them up."""
+"""The walls for this machine, built once: filters as bytes, and Landlock's rules for the kernel's version."""
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def build(machine: str = "") -> Walls:
     return Walls(filters(machine), landlock.function(abi), landlock.init(abi))
 
 
+@functools.cache
 def filters(machine: str) -> Filters:
     """The programs for a machine of this name. Pure."""
     known = numbers(machine)

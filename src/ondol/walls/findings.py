@@ -52,7 +52,7 @@ def landlocked(walls: Walls) -> Found:
     """The second wall around files."""
     abi = syscalls.landlock_abi()
     what = "Landlock (a second wall around files)"
-    mend = "Linux 5.19 or newer with landlock among the modules of the boot option lsm=; without it the read-only view stands alone"
+    mend = "Linux 5.19 or newer with landlock in the boot option lsm=; without it the read-only view stands alone"
     if abi < landlock.ABI_MIN:
         detail = f"the kernel has version {abi}, {landlock.ABI_MIN} is needed" if abi else "the kernel has none, or it is off"
         return Found(what, ok=False, needed=False, detail=detail, mend=mend)

@@ -1,8 +1,8 @@
 """What may be done with which files, as Landlock has it. Pure; `ondol.syscalls` makes the calls.
 
 The view is read-only already, and everything else is hidden. This is the second wall: were a mount writable by mistake, or a
-file system's own check of rights wrong, it could still be written only where the list says. A rule on "/" covers what is mounted
-below it later, such as the code. One on `/tmp` is for the file system that is there when the rule is made.
+file system's own check of rights wrong, it could still be written only where the list says. A rule on "/" covers what is
+mounted below it later, such as the code. One on `/tmp` is for the file system that is there when the rule is made.
 
 Landlock also keeps signals and abstract unix sockets within the processes of one environment.
 """
