@@ -52,7 +52,9 @@ async def front(orders: Orders, line: socket.socket) -> None:
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
     pool = Pool(
-        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        limits=PoolLimits(
+            memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+        ),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=CONTRACTS,

@@ -26,6 +26,7 @@ from ondol.sandboxes.line import Line, Message, close_all
 
 PREPARE_S_MAX = 10.0
 ATTACH_S_MAX = 5.0
+FREEZE_S_MAX = 5.0
 SCOUR_S_MAX = 5.0
 DISCARD_S_MAX = 30.0
 USAGE_S_MAX = 5.0
@@ -190,6 +191,9 @@ class KeptSandboxes:
             for zygote in self._living():
                 zygote.forget(shell)
 
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        await self._line.request(FREEZE_S_MAX, op="freeze", shell=shell.id, on=on)
+
     async def scour(self, shell: Shell) -> None:
         await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
 
@@ -243,6 +247,7 @@ class KeptSandboxes:
             namespaces=dict(zip(("mnt", "pid", "ipc", "uts"), fds, strict=False)),
             cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
             files=dict(zip(("memory_peak",), fds[4 + message["ok"]["cgroups"] :], strict=False)),
+            freezes=message["ok"]["freezes"],
         )
         self._open[shell_id] = shell
         self._held.add(shell_id)
