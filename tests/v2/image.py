@@ -30,7 +30,7 @@ PACKAGES = (
     "zstd",
 )
 #: What the tests that run in the guest import, besides the project's own dependencies.
-TEST_PACKAGES = ("pytest", "pytest-asyncio", "pytest-timeout")
+TEST_PACKAGES = ("pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist")
 USER, UID = "ondol", 1000
 ROOT_MIB, SPARE_MIB = 3072, 64
 #: Programs of the host that this takes, with the Debian packages that have them.

@@ -11,6 +11,7 @@ Nobody is held back while there is time left.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import dataclass, field
@@ -50,6 +51,19 @@ class Cgroups:
     def controllers(self) -> frozenset[str]:
         """What is controlled, of "memory", "pids" and "cpu"."""
         return frozenset(c for hierarchy in self.hierarchies for c in hierarchy.controllers)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether a shell's processes can be kept from running. Version 2 only: version 1 lets no frozen process die."""
+        return any(hierarchy.version == 2 for hierarchy in self.hierarchies)
+
+    def freeze(self, name: str, *, on: bool) -> None:
+        """Let none of this shell's processes run, or let them again. Raises OSError where that cannot be, ENOENT at the end."""
+        for hierarchy in self.hierarchies:
+            if hierarchy.version == 2:
+                write(f"{hierarchy.parent}/{name}/cgroup.freeze", "1" if on else "0")
+                return
+        raise OSError(errno.ENOTSUP, "no control group of version 2 to freeze with")
 
     def make(self, name: str) -> list[int]:
         """This shell's groups; descriptors of their cgroup.procs."""
