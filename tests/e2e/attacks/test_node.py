@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ondol.testing.leaks import roles
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
@@ -137,3 +139,80 @@ def test_idle_and_slow_strangers_do_not_keep_others_out(node):
     finally:
         for line in lines:
             line.close()
+
+
+def test_nothing_of_the_node_is_in_what_a_function_inherits(node, inside):
+    """Its environment as the kernel keeps it, its command line, and the memory that it is a copy of."""
+    environment, words, status = inside(
+        """
+out = [open("/proc/self/environ").read(), open("/proc/self/cmdline").read(), open("/proc/self/status").read()]
+"""
+    )
+    named = [part.partition("=")[0] for part in environment.split("\0") if part]
+    assert set(named) <= {"PATH", "LANG", "HOME"}, environment
+    assert str(node.data) not in environment + words + status
+    secret = node.credentials["AWS_SECRET_ACCESS_KEY"].encode()
+    assert any(secret in memory_of(pid) for pid in roles(node)["front"]), "the search finds nothing anywhere"
+    assert not [pid for pid in roles(node)["zygote"] if secret in memory_of(pid)]
+
+
+def memory_of(pid):
+    """What a process can read and write, as one piece. Needs the right to look into it."""
+    pieces = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, _, end = line.split()[0].partition("-")
+            if line.split()[1].startswith("rw"):
+                try:
+                    memory.seek(int(start, 16))
+                    pieces.append(memory.read(int(end, 16) - int(start, 16)))
+                except OSError:
+                    continue
+    return b"".join(pieces)
+
+
+def test_heads_without_end_from_inside_are_refused(inside):
+    statuses = inside(
+        """
+host, _, port = os.environ["AWS_ENDPOINT_URL"].partition("//")[2].partition(":")
+def sent(*parts):
+    with socket.create_connection((host, int(port or 80)), timeout=10) as line:
+        try:
+            for part in parts:
+                line.sendall(part)
+            line.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        try:
+            return line.recv(65536)[9:12].decode()
+        except OSError:
+            return "reset"
+start = b"GET /2015-03-31/functions HTTP/1.1\\r\\nhost: localhost\\r\\n"
+out = [sent(start, b"x: " + b"y" * 1_000_000, b"\\r\\n\\r\\n"),
+       sent(start, b"x: y\\r\\n" * 100_000, b"\\r\\n"),
+       sent(b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\\r\\n\\r\\n"),
+       sent(b"x" * 1_000_000)]
+""".replace("\\\\", "\\")
+    )
+    assert set(statuses) <= {"400", "414", "431", "reset", ""}, statuses
+
+
+def test_connections_without_end_from_inside_keep_nobody_out(node, inside):
+    """As many as a process may have, none of which ever says what it wants."""
+    held = inside(
+        """
+host, _, port = os.environ["AWS_ENDPOINT_URL"].partition("//")[2].partition(":")
+kept = []
+try:
+    for _ in range(900):
+        line = socket.create_connection((host, int(port or 80)), timeout=2)
+        line.sendall(b"POST /")
+        kept.append(line)
+except OSError:
+    pass
+out = len(kept)
+time.sleep(2)
+"""
+    )
+    assert held > 0
+    assert node.http("GET", "/ondol/v1/functions").status == 200
