@@ -31,6 +31,8 @@ class Shell:
     cgroups: tuple[int, ...]
     #: More open files, by name: "memory_peak" holds the bytes it used at most, where the kernel says so.
     files: dict[str, int] = field(default_factory=dict)
+    #: Its processes can be kept from running.
+    freezes: bool = False
 
 
 class Zygote(Protocol):
@@ -65,6 +67,13 @@ class Sandboxes(Protocol):
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         """Show the code at /var/task, read-only, and set the limits."""
+        ...
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        """Let no process in a shell that `freezes` run, or let them run again. Scouring and discarding thaw by themselves.
+
+        What is sent to a frozen process waits for it. Idempotent; raises StartFailed.
+        """
         ...
 
     async def scour(self, shell: Shell) -> None:

@@ -8,6 +8,7 @@ import sys
 
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
+from ondol.config import Settings
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
@@ -16,6 +17,7 @@ from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
@@ -52,7 +54,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
     pool = Pool(
-        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        limits=limits_of(settings),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=CONTRACTS,
@@ -78,6 +80,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
+        grants=Grants(index, clock),
     )
     following = Following(
         children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
@@ -109,11 +112,19 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
 
 
+def limits_of(settings: Settings) -> PoolLimits:
+    """The pool's share of the settings."""
+    return PoolLimits(
+        memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+    )
+
+
 def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
     """What clients call functions by."""
+    grants = Grants(index, verifier.clock)
     gate = Gate(verifier, "ondol", SystemClock())
     return {
-        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
+        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),
         "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }

@@ -24,6 +24,7 @@ from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
 from ondol.keeper.shells import Shell
 from ondol.keeper.view import View
+from ondol.walls.built import Walls
 
 PREPARE_S_MAX = 5.0
 DISCARD_S_MAX = 5.0
@@ -77,6 +78,7 @@ class Keeper:
         tmp: disks.Disks | None,
         places: Places,
         interpreters: frozenset[str],
+        walls: Walls,
     ) -> None:
         self._loop = loop
         self._view = view
@@ -85,6 +87,7 @@ class Keeper:
         self._disks = tmp
         self._places = places
         self._interpreters = interpreters
+        self._walls = walls
         self._fronts: list[Front] = []
         self._shells: dict[str, Shell] = {}
         self._by_pid: dict[int, Callable[[int], object]] = {}
@@ -198,14 +201,14 @@ class Keeper:
             close_all([*namespaces, *cgroups, *peak])
             yield from self._discard_shell(front, shell)
             raise Refused("failed", "the front is gone")
-        return {"cgroups": len(cgroups)}, [*namespaces, *cgroups, *peak]
+        return {"cgroups": len(cgroups), "freezes": self._cgroups.freezes}, [*namespaces, *cgroups, *peak]
 
     def _begin(self, shell_id: str, account: Account) -> Shell:
         directory = f"{self._places.shells}/{shell_id}"
         os.mkdir(directory, 0o711)
         try:
             tmp = self._tmp(directory, account, disks.TMP_MIB_DEFAULT)
-            return shells.begin(shell_id, account, self._view, directory, tmp)
+            return shells.begin(shell_id, account, self._view, directory, tmp, self._walls)
         except OSError:
             cleaning.remove_own(directory)
             raise
@@ -272,7 +275,7 @@ class Keeper:
         elif tmp_mib != disks.TMP_MIB_DEFAULT:
             self._another_tmp(shell, tmp_mib)
         shell.attached = True
-        return {}, []
+        return {"another_tmp": self._disks is not None and tmp_mib != disks.TMP_MIB_DEFAULT}, []
         yield  # a generator with nothing to wait for
 
     def _another_tmp(self, shell: Shell, mib: int) -> None:
@@ -303,6 +306,7 @@ class Keeper:
         return {}, []
 
     def _scour_shell(self, shell: Shell) -> Generator[Sleep | Readable, bool, None]:
+        self._thaw(shell)
         if not shell.gone and (yield from self._status_of(shells.begin_scour(shell))) != 0 and not shell.gone:
             raise Refused("failed", f"shell {shell.id} could not be scoured")
 
@@ -313,6 +317,23 @@ class Keeper:
         while not ended:
             yield Sleep(0.0005)
         return ended[0]
+
+    def _freeze(self, front: Front, message: Message) -> Operation:
+        shell, on = _shell(front, message), bool(message["on"])
+        if shell.frozen != on:
+            self._cgroups.freeze(shell.id, on=on)
+            shell.frozen = on
+        return {}, []
+        yield  # a generator with nothing to wait for
+
+    def _thaw(self, shell: Shell) -> None:
+        """Before anything is ended: a frozen process dies all the same, but what it holds should not depend on that."""
+        if shell.frozen:
+            shell.frozen = False
+            try:
+                self._cgroups.freeze(shell.id, on=False)
+            except OSError as error:
+                log(f"shell {shell.id} could not be thawed: {error}")
 
     def _discard(self, front: Front, message: Message) -> Operation:
         shell_id = _name(message, "shell")
@@ -336,6 +357,7 @@ class Keeper:
             return
         shell.discarding = True
         self._walks.pop(shell.id, None)
+        self._thaw(shell)
         shell.kill()
         removed = False
         while waited < DISCARD_S_MAX:
@@ -368,7 +390,7 @@ class Keeper:
             raise Refused("failed", f"{interpreter} is not one of the interpreters this node started with")
         if sum(len(f.zygotes) for f in self._fronts) >= ZYGOTES_MAX:
             raise Refused("failed", f"more than {ZYGOTES_MAX} zygotes on one node")
-        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter)
+        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls)
         front.zygotes[zygote.pid] = zygote
         self._by_pid[zygote.pid] = lambda _: self._zygote_ended(front, zygote)
         line = Line(zygote.socket)
@@ -450,6 +472,7 @@ class Keeper:
 _OPERATIONS: dict[str, Callable[[Keeper, Front, Message], Operation]] = {
     "prepare": Keeper._prepare,  # noqa: SLF001
     "attach": Keeper._attach,  # noqa: SLF001
+    "freeze": Keeper._freeze,  # noqa: SLF001
     "scour": Keeper._scour,  # noqa: SLF001
     "discard": Keeper._discard,  # noqa: SLF001
     "usage": Keeper._usage,  # noqa: SLF001

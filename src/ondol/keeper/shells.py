@@ -1,14 +1,14 @@
 """Shells: how one is made, shown its code, scoured. The child's half of making one stands here, in the order that works.
 
     fork -> the account's user namespace -> new mount, pid, ipc, uts namespaces -> fork = PID 1
-      -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right -> exec the init
+      -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right, Landlock, seccomp -> exec the init
 
 The init is a copy of the machine's own `cat`, reading from a socket on which nothing ever comes: the smallest program that
 every system has and that only waits. It ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL
 from the keeper, ends it and with it everything in the namespace. Its file is unreadable: a process of the same user can
 neither trace it nor look at its /proc entries; and no signal from inside a pid namespace reaches a PID 1 that has no handler.
 
-Knows nothing of lines or requests. `LOCKS` is the list of further restrictions applied to the init, in order.
+Knows nothing of lines or requests. `LOCKS` is the list of restrictions that the init is put under, in order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from ondol import syscalls
 from ondol.keeper.accounts import Account
 from ondol.keeper.view import GID, UID, View
+from ondol.walls.built import Walls, confine
 
 NAMESPACES = ("mnt", "pid", "ipc", "uts")
 SHM_MIB_MAX = 64
@@ -32,7 +33,11 @@ SCOUR_S_MAX = 2.0
 #: The stacked place of the new root: exists everywhere, and is hidden in the new namespace only.
 _STAGE = "/tmp"  # noqa: S108
 
-LOCKS: tuple[Callable[[], None], ...] = (syscalls.give_up_everything,)
+LOCKS: tuple[Callable[[Walls], None], ...] = (
+    lambda _: syscalls.give_up_everything(),
+    lambda walls: confine(walls.init),
+    lambda walls: syscalls.install_filter(walls.filters.init),
+)
 
 
 @dataclass
@@ -54,6 +59,8 @@ class Shell:
     gone: bool = False
     attached: bool = False
     discarding: bool = False
+    #: None of its processes runs.
+    frozen: bool = False
     #: What `quota.py` watches; 0 when /tmp is a disk of its own.
     tmp_bytes_max: int = 0
 
@@ -84,7 +91,7 @@ class Shell:
                 return
 
 
-def begin(shell_id: str, account: Account, view: View, directory: str, tmp: int) -> Shell:
+def begin(shell_id: str, account: Account, view: View, directory: str, tmp: int, walls: Walls) -> Shell:  # noqa: PLR0917
     """Fork the shell's first process; what it reports comes on `control`. `tmp` is a detached mount, taken over."""
     root = -1
     try:
@@ -93,7 +100,7 @@ def begin(shell_id: str, account: Account, view: View, directory: str, tmp: int)
         init, init_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         first_pid = os.fork()
         if first_pid == 0:
-            _first_process(control_inside, init_inside, account.userns, root, tmp, view.init_program)
+            _first_process(control_inside, init_inside, account.userns, root, tmp, view.init_program, walls)
         control_inside.close()
         init_inside.close()
     finally:
@@ -167,7 +174,9 @@ def _kill_all() -> int:
     return 1
 
 
-def _first_process(control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str) -> None:  # noqa: PLR0917
+def _first_process(  # noqa: PLR0917
+    control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str, walls: Walls
+) -> None:
     """Never returns. Its child is the shell's PID 1, and the keeper's child once this one has left."""
     try:
         quiet_signals()
@@ -178,7 +187,7 @@ def _first_process(control: socket.socket, init: socket.socket, userns: int, roo
         if pid:
             control.send(json.dumps({"pid": pid}).encode())
         else:
-            _become_init(control, init, root, tmp, program)
+            _become_init(control, init, root, tmp, program, walls)
     except BaseException as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
@@ -186,7 +195,9 @@ def _first_process(control: socket.socket, init: socket.socket, userns: int, roo
         os._exit(0)
 
 
-def _become_init(control: socket.socket, init: socket.socket, root: int, tmp: int, program: str) -> None:
+def _become_init(  # noqa: PLR0917
+    control: socket.socket, init: socket.socket, root: int, tmp: int, program: str, walls: Walls
+) -> None:
     _enter_root(root, tmp)
     become_function_user()
     namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
@@ -195,9 +206,9 @@ def _become_init(control: socket.socket, init: socket.socket, root: int, tmp: in
     for source, target in ((init.fileno(), 0), (null, 1), (null, 2)):
         os.dup2(source, target)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for lock in LOCKS:
-        lock()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for lock in LOCKS:
+        lock(walls)
     os.execve(program, ["cat"], {})  # noqa: S606
 
 

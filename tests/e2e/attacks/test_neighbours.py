@@ -33,7 +33,8 @@ def test_init_and_everybody_else_outlive_a_kill_of_all(inside):
     assert inside(
         """
 for number in (1, 2, 9, 11, 15, 19):
-    os.kill(1, number)
+    try: os.kill(1, number)
+    except PermissionError: pass  # where Landlock keeps signals within the environment
 child = subprocess.Popen(["/bin/sleep", "60"])
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.kill(-1, signal.SIGTERM)

@@ -47,6 +47,38 @@ _WRITING_LOGS: Final = (
     "UntagLogGroup",
     "UntagResource",
 )
+_LOOKING_AT_ROLES: Final = (
+    "GetPolicy",
+    "GetPolicyVersion",
+    "GetRole",
+    "GetRolePolicy",
+    "ListAttachedRolePolicies",
+    "ListInstanceProfilesForRole",
+    "ListPolicies",
+    "ListPolicyVersions",
+    "ListRolePolicies",
+    "ListRoleTags",
+    "ListRoles",
+)
+_CHANGING_ROLES: Final = (
+    "AttachRolePolicy",
+    "CreatePolicy",
+    "CreatePolicyVersion",
+    "CreateRole",
+    "DeletePolicy",
+    "DeletePolicyVersion",
+    "DeleteRole",
+    "DeleteRolePermissionsBoundary",
+    "DeleteRolePolicy",
+    "DetachRolePolicy",
+    "PutRolePermissionsBoundary",
+    "PutRolePolicy",
+    "SetDefaultPolicyVersion",
+    "TagRole",
+    "UntagRole",
+    "UpdateAssumeRolePolicy",
+    "UpdateRole",
+)
 
 #: By the service's name in the SigV4 scope.
 ACTIONS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -69,6 +101,7 @@ ACTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "PutMetricData": "metric:write",
     },
     "sts": dict.fromkeys(("AssumeRole", "GetFederationToken", "GetSessionToken"), "session:create"),
+    "iam": {**dict.fromkeys(_LOOKING_AT_ROLES, "role:read"), **dict.fromkeys(_CHANGING_ROLES, "role:write")},
 }
 
 
