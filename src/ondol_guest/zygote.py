@@ -69,6 +69,7 @@ WARM = [
 MESSAGE_BYTES_MAX = 65536
 NAMESPACES = (("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
 NEWPID = 0x20000000
+#: Of an environment. A zygote holds far fewer, so that closing all up to here closes all there are, and is quick.
 FILES_MAX = 1024
 LOCKED_BYTES_MAX = 65536
 #: Only where no control group counts processes: it counts all of the account's together.
@@ -85,7 +86,10 @@ def main(fd):
     """Serve until the line ends."""
     line = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))  # so that closing all of them is quick
+    # More than environments have: the kernel counts the descriptors that a user has under way in messages, whoever sent them,
+    # against the sender's limit. A function that leaves as many as it may must not keep us from handing out ours.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     told, _ = receive(line)
     if told is None:
         return

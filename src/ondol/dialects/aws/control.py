@@ -11,6 +11,7 @@ from ondol.dialects.aws.event_invoke import EventInvoke
 from ondol.dialects.aws.functions import CodeUrl, Functions
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.permissions import Permissions
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.tags import Tags
 from ondol.dialects.aws.uploads import Uploads
@@ -27,4 +28,5 @@ def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl, g
         **Tags(deployments, lookup).operations(),
         **Account(deployments, lookup).operations(),
         **EventInvoke(deployments, lookup).operations(),
+        **Permissions(deployments, lookup).operations(),
     }

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
-from ondol.dialects.aws import configuration, names, passing, refusals
+from ondol.dialects.aws import belongings, configuration, names, passing, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
@@ -145,6 +145,7 @@ class Functions:
     async def _delete_version(self, function: Function, number: int) -> None:
         try:
             await self._deployments.delete_version(function.id, number)
+            await belongings.forget(self._deployments, function.id, str(number))
         except InUse as error:
             text = f"Unable to delete version because the following aliases reference it: [{', '.join(error.by)}]"
             raise refusals.conflict(text) from error
