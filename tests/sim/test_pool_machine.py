@@ -233,7 +233,9 @@ class World:
         if start.pinned:
             assert len(self.kept(kind)) < kind.pins, "more are kept than pinned"
             assert not kind.unloaded or not any(box.pinned for box in coming), "a storm of what does not load"
-            assert self.now_s >= kind.unpinned_until_s or not kind.unloaded, "a start during the pause after one that did not load"
+            assert self.now_s >= kind.unpinned_until_s or not kind.unloaded, (
+                "a start during the pause after one that did not load"
+            )
         else:
             loose = [box for box in coming if not box.pinned]
             assert len(self.waiting[start.revision]) > len(loose) * kind.concurrency, "a start that nobody needs"
@@ -373,7 +375,15 @@ class World:
         assert sum(self.answers.values()) == len(self.asks)
         machine = self.machine
         assert not self.boxes and not machine.slots, "something is kept for ever"
-        for table in (machine.crews, machine.waiting, machine.idle, machine.awake, machine.hungry, machine.failing, machine.unloaded):
+        for table in (
+            machine.crews,
+            machine.waiting,
+            machine.idle,
+            machine.awake,
+            machine.hungry,
+            machine.failing,
+            machine.unloaded,
+        ):
             assert not table, "something is remembered for ever"
         assert (machine.used_mib, machine.idle_mib, machine.leaving_mib, machine.live, machine.starting) == (0, 0, 0, 0, 0)
 

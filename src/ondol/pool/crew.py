@@ -69,7 +69,7 @@ class Crew:
     pin_at_s: float = 0.0
 
     def uncovered(self) -> int:
-        """How many wait that no coming slot will take. One that is kept up loads first, which may take long: it counts for none."""
+        """How many wait that no coming slot will take. One that is kept up loads first, which may take long: it takes none."""
         coming = len(self.coming)
         if self.kept:
             coming -= sum(slot.pinned for slot in self.coming.values())

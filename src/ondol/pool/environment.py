@@ -88,7 +88,7 @@ class Makings:
 class Environment:
     """See the module. `start` once, `call` as often as the contract's concurrency allows, `close` in any case."""
 
-    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None]) -> None:
+    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None], *, pinned: bool = False) -> None:
         self.revision = revision
         self.makings = makings
         self.contract = makings.contracts[revision.configuration.contract].of(revision)
@@ -102,6 +102,7 @@ class Environment:
             secret=secret,
             session_token=token,
             substitute=makings.substitute(revision),
+            pinned=pinned,
         )
         self.calls = 0
         #: It cannot run anything any more: close it.
@@ -158,6 +159,15 @@ class Environment:
                 _log.warning("environment %s could not be thawed: %s", self.place.environment, error)
                 self.broken = True
                 await self._bury(self._worker)  # a call that it was given ends, and goes elsewhere if it can
+
+    async def loaded(self) -> None:
+        """Return when the function has been loaded. Raises StartFailed when that fails."""
+        worker = self._worker
+        assert worker is not None
+        while worker.init_ms is None and worker.alive:  # noqa: ASYNC110  (the port has no event for it)
+            await asyncio.sleep(LOADING_POLL_S)
+        if not worker.alive or self.broken:
+            raise StartFailed(f"{self.revision.name} could not be loaded; its log says why")
 
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
@@ -250,7 +260,16 @@ class Environment:
         return task
 
     # A call ------------------------------------------------------------------------------------------------------------
-    async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
+    async def call(
+        self,
+        call: Call,
+        *,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        tail: bool = False,
+        pins: tuple[int, int] | None = None,
+    ) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
         run = Run(
             invocation,
@@ -258,10 +277,11 @@ class Environment:
             timeout_s=timeout_s,
             lines=self.contract.started(invocation, target),
             tail=tail,
-            cold=not self.calls,
+            cold=not self.calls and not self.place.pinned,
             clock=self.makings.clock,
             log=self._write,
         )
+        run.pinned, run.pins = self.place.pinned, pins
         self._running += 1
         try:
             answer = await self._run(run, call)

@@ -110,9 +110,7 @@ class Machine:
 
     def next_tick_s(self, now_s: float) -> float | None:
         """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
-        times = [
-            crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()
-        ]
+        times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
         times += [crew.pin_at_s for crew in self.unloaded.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
