@@ -65,8 +65,8 @@ class Sandboxes(Protocol):
         """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred."""
         ...
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        """Show the code at /var/task, read-only, and set the limits."""
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        """Show the code at /var/task (and another tree at /opt), read-only, and set the limits."""
         ...
 
     async def freeze(self, shell: Shell, *, on: bool) -> None:

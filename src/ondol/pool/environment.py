@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -132,6 +133,7 @@ class Environment:
         await makings.sandboxes.attach(
             shell,
             tree=makings.tree_of(revision.code),
+            opt_tree=self._opt_tree(),
             memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
             tmp_mib=configuration.tmp_mib,
         )
@@ -158,6 +160,18 @@ class Environment:
                 _log.warning("environment %s could not be thawed: %s", self.place.environment, error)
                 self.broken = True
                 await self._bury(self._worker)  # a call that it was given ends, and goes elsewhere if it can
+
+    def _opt_tree(self) -> str:
+        """What is shown at /opt, or "". Raises StartFailed where the interpreter itself is there and would be covered."""
+        opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
+        if opt is None:
+            return ""
+        if os.path.realpath(interpreter).startswith("/opt/"):
+            raise StartFailed(
+                f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
+                "install that elsewhere, below /usr for example"
+            )
+        return self.makings.tree_of(opt)
 
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
