@@ -41,6 +41,8 @@ class Shell:
     #: socket inside, by which what runs there reaches its node. Who takes one out of here closes it.
     files: dict[str, int] = field(default_factory=dict)
     network: str = NETWORK_NONE
+    #: Its processes can be kept from running.
+    freezes: bool = False
 
 
 class Zygote(Protocol):
@@ -77,6 +79,13 @@ class Sandboxes(Protocol):
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
         """Show the code at /var/task, read-only, and set the limits."""
+        ...
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        """Let no process in a shell that `freezes` run, or let them run again. Scouring and discarding thaw by themselves.
+
+        What is sent to a frozen process waits for it. Idempotent; raises StartFailed.
+        """
         ...
 
     async def scour(self, shell: Shell) -> None:

@@ -14,7 +14,7 @@ from itertools import count
 
 import pytest
 
-from ondol.pool.events import Done, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Tick, Wanted
+from ondol.pool.events import Done, Freeze, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import LOOK_AHEAD, Machine
 from ondol.pool.policy import PoolLimits, backoff_s
 
@@ -29,6 +29,7 @@ class Kind:
     start_fails: float
     start_s: float
     call_s: float
+    freezes: bool = True
     failed_in_a_row: int = 0
     quiet_until_s: float = 0.0
 
@@ -41,6 +42,8 @@ class Box:
     state: str = "starting"
     running: set[int] = field(default_factory=set)
     used: int = 0
+    idle_since_s: float = 0.0
+    frozen: bool = False
 
 
 @dataclass
@@ -65,6 +68,7 @@ class World:
             "line_total_max": rng.choice([8, 200]),
             "idle_s_max": rng.choice([2.0, 60.0]),
             "idle_unused_s_max": rng.choice([1.0, 30.0]),
+            "freeze_s_min": rng.choice([0.1, 1.5, 40.0]),
             "patience_s_max": rng.choice([0.2, 1.0]),
             "backoff_s_max": 5.0,
         }
@@ -80,6 +84,7 @@ class World:
         self.kinds: list[Kind] = []
         self.ticked_s = -1.0
         self.handled = 0
+        self.frozen = 0
         self.answers = {"done": 0, "crashed": 0, "line": 0, "wait": 0, "start": 0, "memory": 0}
         self.crashes = rng.choice([0.0, 0.02, 0.2])
         self.impatience_s = rng.choice([0.5, 5.0, 1e9])
@@ -93,6 +98,7 @@ class World:
             "start_fails": rng.choice([0.0, 0.0, 0.1, 1.0]),
             "start_s": rng.choice([0.005, 0.05, 2.0]),
             "call_s": rng.choice([0.001, 0.02, 0.5]),
+            "freezes": rng.choice([True, True, False]),
         }
         return Kind(name, **{**chosen, **facts})
 
@@ -140,6 +146,7 @@ class World:
                     else:
                         box.running.remove(number)
                         box.used = next(self.turn)
+                        box.idle_since_s = self.now_s
                         self.answer(number, "done")
                         self.tell(Done(slot, number))
             case ("idle crash", slot):
@@ -153,7 +160,8 @@ class World:
                     box.state = "up"
                     box.kind.failed_in_a_row = 0
                     box.used = next(self.turn)
-                self.tell(Ready(slot))
+                    box.idle_since_s = self.now_s
+                self.tell(Ready(slot, box.kind.freezes))
             case ("start failed", slot):
                 box = self.boxes.pop(slot)
                 if box.state == "starting":
@@ -189,6 +197,8 @@ class World:
                     self.see_start(action)
                 case Run():
                     self.see_run(action)
+                case Freeze() | Thaw():
+                    self.see_freezing(action)
                 case Stop():
                     self.see_stop(action, event)
                 case Refuse():
@@ -216,6 +226,7 @@ class World:
         box, ask = self.boxes[run.slot], self.asks[run.invocation]
         assert box.state == "up", "given to a slot that is not up"
         assert box.kind is ask.kind, "another revision"
+        assert not box.frozen, "given to a slot that does not run"
         assert len(box.running) < box.kind.concurrency, "more than its concurrency"
         assert ask.state == "waiting", "given a slot twice"
         line = self.waiting[ask.kind.revision]
@@ -230,6 +241,15 @@ class World:
         ask.state = "running"
         box.running.add(run.invocation)
         self.later(box.kind.call_s * self.rng.uniform(0.2, 3.0), ("finish", run.slot, run.invocation))
+
+    def see_freezing(self, action: Freeze | Thaw) -> None:
+        box = self.boxes[action.slot]
+        freezing = isinstance(action, Freeze)
+        assert box.state == "up" and not box.running and box.kind.freezes
+        assert box.frozen != freezing, "frozen or thawed twice"
+        if freezing:
+            assert self.now_s >= box.idle_since_s + self.limits.freeze_s_min, "frozen while it may be needed at once"
+        box.frozen = freezing
 
     def see_stop(self, stop: Stop, event: object) -> None:
         box = self.boxes[stop.slot]
@@ -267,6 +287,10 @@ class World:
         idle = [box for box in live if box.state == "up" and not box.running]
         idle_mib = sum(box.kind.memory_mib for box in idle)
         starting = sum(box.state == "starting" for box in live)
+        self.frozen += sum(box.frozen for box in idle)
+        for box in idle:
+            late = self.now_s > self.ticked_s and self.now_s > box.idle_since_s + self.limits.freeze_s_min
+            assert box.frozen or not box.kind.freezes or not late, "it idles and is not frozen"
         assert used_mib <= self.limits.memory_mib_max
         assert len(live) <= self.limits.slots_max
         assert starting <= self.limits.starts_max
@@ -306,7 +330,7 @@ class World:
         assert sum(self.answers.values()) == len(self.asks)
         machine = self.machine
         assert not self.boxes and not machine.slots, "something is kept for ever"
-        for table in (machine.crews, machine.waiting, machine.idle, machine.hungry, machine.failing):
+        for table in (machine.crews, machine.waiting, machine.idle, machine.awake, machine.hungry, machine.failing):
             assert not table, "something is remembered for ever"
         assert (machine.used_mib, machine.idle_mib, machine.leaving_mib, machine.live, machine.starting) == (0, 0, 0, 0, 0)
 
@@ -358,10 +382,11 @@ def test_any_schedule_keeps_every_promise(chunk):
 
 
 def test_the_storms_reach_every_ending():
-    answers: dict[str, int] = {}
+    answers: dict[str, int] = {"frozen": 0}
     for seed in range(30):
         world = World(seed)
         storm(world, events=400)
+        answers["frozen"] += world.frozen
         for how, times in world.answers.items():
             answers[how] = answers.get(how, 0) + times
     assert all(answers.values()), answers

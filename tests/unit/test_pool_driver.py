@@ -34,7 +34,7 @@ class Node:
             contracts={"plain": PlainContract(concurrency=concurrency)},
             telemetry=self.telemetry,
             clock=LoopClock(),
-            mint=lambda revision: (f"key-of-{revision.id}", "secret", "token"),
+            mint=lambda revision, _: (f"key-of-{revision.id}", "secret", "token"),
             endpoint="http://node",
             tree_of=lambda code: "/trees/" + code.sha256,
         )
@@ -395,3 +395,56 @@ async def test_a_thousand_functions_through_a_small_pool_leave_nothing_behind():
         assert not node.sandboxes.shells
         assert not node.pool._revisions
         assert not node.pool._failures
+
+
+@virtually
+async def test_an_environment_that_idles_is_frozen_until_it_is_called():
+    async with Node(freeze_s_min=5.0) as node:
+        await node.call(a_target())
+        (shell,) = node.sandboxes.shells.values()
+        await asyncio.sleep(4.0)
+        assert not shell.frozen
+        await asyncio.sleep(2.0)
+        assert shell.frozen and node.pool.stats().frozen == 1
+        node.takes(0.1)
+        ran = await node.call(a_target(), b'"again"')
+        assert ran.answer.body == b'"again"'
+        assert not shell.frozen and node.pool.stats().frozen == 0
+        await asyncio.sleep(6.0)
+        assert shell.frozen
+
+
+@virtually
+async def test_calls_that_follow_each_other_never_freeze_anything():
+    async with Node(freeze_s_min=5.0) as node:
+        for _ in range(10):
+            await node.call(a_target())
+            await asyncio.sleep(3.0)
+        assert "freeze" not in node.sandboxes.counts
+
+
+@virtually
+async def test_an_environment_that_cannot_be_frozen_is_left_alone():
+    async with Node(freeze_s_min=5.0) as node:
+        node.sandboxes.freezes = False
+        await node.call(a_target())
+        await asyncio.sleep(60.0)
+        assert "freeze" not in node.sandboxes.counts
+        await node.call(a_target())
+
+
+@virtually
+async def test_a_call_whose_environment_cannot_be_thawed_ends_and_the_environment_with_it():
+    async with Node(freeze_s_min=5.0) as node:
+        await node.call(a_target())
+        await asyncio.sleep(6.0)
+
+        async def frozen(worker, call, sink):
+            await asyncio.sleep(1e6)
+
+        node.runtime.script.handler = frozen
+        node.sandboxes.errors["thaw"] = StartFailed("the keeper is gone")
+        ran = await node.call(a_target())
+        assert ran.answer.ending is Ending.DEAD
+        await asyncio.sleep(1.0)
+        assert not node.sandboxes.shells

@@ -42,7 +42,7 @@ class Room:
             contracts={"plain": PlainContract(concurrency=concurrency)},
             telemetry=self.telemetry,
             clock=LoopClock(),
-            mint=lambda revision: ("key", "secret", "token"),
+            mint=lambda revision, _: ("key", "secret", "token"),
             endpoint="http://node",
             tree_of=lambda code: "/trees/" + code.sha256[:4],
             inherited_bytes=inherited_bytes,

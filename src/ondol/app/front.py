@@ -109,7 +109,9 @@ def pool_of(  # noqa: PLR0917
     settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
     python = ForkedPython(sandboxes, choice)
     return Pool(
-        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        limits=PoolLimits(
+            memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+        ),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=CONTRACTS,

@@ -1,11 +1,14 @@
 """Control groups: one directory per shell and hierarchy, below one parent per node.
 
-Version 1 (memory and pids hierarchies), version 2, or none: `Cgroups.find` takes what it can write to. Directories are made
-when a shell is prepared, never on a request's way (making one takes up to 20 ms). Knows nothing of shells but their names.
+Version 1 (memory and pids hierarchies), version 2, or none: `Cgroups.find` takes what it can write to. Where version 1 has the
+controllers, a group of version 2 beside them, if it is mounted, is there to freeze: version 1's freezer does not let a frozen
+process die. Directories are made when a shell is prepared, never on a request's way (making one takes up to 20 ms). Knows
+nothing of shells but their names.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import dataclass, field
@@ -43,11 +46,28 @@ class Cgroups:
         for mounted in _mounted():
             if mounted.version == 2 and not have:
                 found._take_v2(mounted, name)
+        if not found.freezes:
+            for mounted in _mounted():
+                if mounted.version == 2 and not found.freezes:
+                    found._take_freezer(mounted, name)
         have = {c for h in found.hierarchies for c in h.controllers}
         lacking = [c for c in _V2_CONTROLLERS if c not in have]
         if lacking:
             found.missing = f"no writable cgroup for {' and '.join(lacking)}"
         return found
+
+    @property
+    def freezes(self) -> bool:
+        """Whether a shell's processes can be kept from running."""
+        return any(hierarchy.version == 2 for hierarchy in self.hierarchies)
+
+    def freeze(self, name: str, *, on: bool) -> None:
+        """Let none of this shell's processes run, or let them again. Raises OSError where that cannot be, ENOENT at the end."""
+        for hierarchy in self.hierarchies:
+            if hierarchy.version == 2:
+                _write(f"{hierarchy.parent}/{name}/cgroup.freeze", "1" if on else "0")
+                return
+        raise OSError(errno.ENOTSUP, "no control group of version 2 to freeze with")
 
     def make(self, name: str) -> list[int]:
         """This shell's groups; descriptors of their cgroup.procs."""
@@ -140,6 +160,19 @@ class Cgroups:
                 if os.access(f"{directory}/{name}/cgroup.procs", os.W_OK):
                     self.hierarchies.append(Hierarchy(1, wanted, f"{directory}/{name}"))
                     return
+            except OSError:
+                continue
+
+    def _take_freezer(self, mounted: _Mounted, name: str) -> None:
+        """A parent without controllers, beside version 1's: only what every group of version 2 can do."""
+        for directory in (mounted.own, mounted.top):
+            path = f"{directory}/{name}"
+            try:
+                os.makedirs(path, exist_ok=True)
+                if os.access(f"{path}/cgroup.freeze", os.W_OK) and os.access(f"{path}/cgroup.procs", os.W_OK):
+                    self.hierarchies.append(Hierarchy(2, (), path))
+                    return
+                os.rmdir(path)
             except OSError:
                 continue
 

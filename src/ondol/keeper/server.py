@@ -199,8 +199,13 @@ class Keeper:
             close_all([*namespaces.values(), *cgroups, *files.values()])
             yield from self._discard_shell(front, shell)
             raise
-        names = {"namespaces": list(namespaces), "cgroups": len(cgroups), "files": list(files)}
-        return names, [*namespaces.values(), *cgroups, *files.values()]
+        said = {
+            "namespaces": list(namespaces),
+            "cgroups": len(cgroups),
+            "files": list(files),
+            "freezes": self._cgroups.freezes,
+        }
+        return said, [*namespaces.values(), *cgroups, *files.values()]
 
     def _begin(self, shell_id: str, account: Account, network: str) -> Shell:
         directory = f"{self._places.shells}/{shell_id}"
@@ -307,6 +312,7 @@ class Keeper:
         return {}, []
 
     def _scour_shell(self, shell: Shell) -> Generator[Sleep | Readable, bool, None]:
+        self._thaw(shell)
         if not shell.gone and (yield from self._status_of(shells.begin_scour(shell))) != 0 and not shell.gone:
             raise Refused("failed", f"shell {shell.id} could not be scoured")
 
@@ -317,6 +323,23 @@ class Keeper:
         while not ended:
             yield Sleep(0.0005)
         return ended[0]
+
+    def _freeze(self, front: Front, message: Message) -> Operation:
+        shell, on = _shell(front, message), bool(message["on"])
+        if shell.frozen != on:
+            self._cgroups.freeze(shell.id, on=on)
+            shell.frozen = on
+        return {}, []
+        yield  # a generator with nothing to wait for
+
+    def _thaw(self, shell: Shell) -> None:
+        """Before anything is ended: a frozen process dies all the same, but what it holds should not depend on that."""
+        if shell.frozen:
+            shell.frozen = False
+            try:
+                self._cgroups.freeze(shell.id, on=False)
+            except OSError as error:
+                log(f"shell {shell.id} could not be thawed: {error}")
 
     def _discard(self, front: Front, message: Message) -> Operation:
         shell_id = _name(message, "shell")
@@ -340,6 +363,7 @@ class Keeper:
             return
         shell.discarding = True
         self._walks.pop(shell.id, None)
+        self._thaw(shell)
         shell.kill()
         removed = False
         while waited < DISCARD_S_MAX:
@@ -454,6 +478,7 @@ class Keeper:
 _OPERATIONS: dict[str, Callable[[Keeper, Front, Message], Operation]] = {
     "prepare": Keeper._prepare,  # noqa: SLF001
     "attach": Keeper._attach,  # noqa: SLF001
+    "freeze": Keeper._freeze,  # noqa: SLF001
     "scour": Keeper._scour,  # noqa: SLF001
     "discard": Keeper._discard,  # noqa: SLF001
     "usage": Keeper._usage,  # noqa: SLF001

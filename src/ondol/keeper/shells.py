@@ -58,6 +58,8 @@ class Shell:
     gone: bool = False
     attached: bool = False
     discarding: bool = False
+    #: None of its processes runs.
+    frozen: bool = False
     #: What `quota.py` watches; 0 when /tmp is a disk of its own.
     tmp_bytes_max: int = 0
 

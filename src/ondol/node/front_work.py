@@ -93,6 +93,7 @@ def gauges(pool: Pool) -> dict[str, float]:
         "idle": stats.idle,
         "busy": stats.busy,
         "stopping": stats.stopping,
+        "frozen": stats.frozen,
         "waiting": stats.waiting,
         "memory_mib": stats.memory_mib,
         "memory_mib_max": stats.memory_mib_max,

@@ -22,7 +22,24 @@ from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttle
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation
 from ondol.pool.environment import Answering, Environment, Makings
-from ondol.pool.events import Action, Done, Event, GaveUp, Gone, Ready, Refuse, Retired, Run, SlotId, Start, Stop, Tick, Wanted
+from ondol.pool.events import (
+    Action,
+    Done,
+    Event,
+    Freeze,
+    GaveUp,
+    Gone,
+    Ready,
+    Refuse,
+    Retired,
+    Run,
+    SlotId,
+    Start,
+    Stop,
+    Thaw,
+    Tick,
+    Wanted,
+)
 from ondol.pool.machine import Machine, State
 from ondol.pool.policy import PoolLimits
 from ondol.pool.run import Ran
@@ -44,6 +61,8 @@ class Stats:
     idle: int
     busy: int
     stopping: int
+    #: Idle ones that are frozen.
+    frozen: int
     waiting: int
     memory_mib: int
     memory_mib_max: int
@@ -181,6 +200,7 @@ class Pool:
             idle=states.count(State.IDLE),
             busy=states.count(State.BUSY),
             stopping=states.count(State.STOPPING),
+            frozen=sum(slot.frozen for slot in self._machine.slots.values()),
             waiting=len(self._machine.waiting),
             memory_mib=self._machine.used_mib,
             memory_mib_max=self.limits.memory_mib_max,
@@ -266,6 +286,10 @@ class Pool:
                     self._answer(action.invocation, lease)
                 case Start():
                     self._starts[action.slot] = self._task(self._start(action.slot, self._revisions[action.revision]))
+                case Freeze() | Thaw():
+                    environment = self._environments.get(action.slot)
+                    if environment is not None:
+                        environment.freeze(on=isinstance(action, Freeze))
                 case Stop():
                     self._stops[action.slot] = self._task(self._stop(action.slot))
                 case Refuse():
@@ -282,10 +306,11 @@ class Pool:
         if environment.broken:
             self._lose(slot)
             return
-        actions = self._machine.handle(Done(slot, invocation), self._now_s())
+        now_s = self._now_s()
+        actions = self._machine.handle(Done(slot, invocation), now_s)
         if actions:
             self._do(actions)
-        elif self._timer is None:
+        elif self._timer is None or self._timer_at_s > now_s + self.limits.freeze_s_min:
             self._set_timer()
         if self._quiet is not None:
             self._look_quiet()
@@ -334,7 +359,7 @@ class Pool:
         self._failures.pop(revision.id, None)
         self._environments[slot] = environment
         self._starts.pop(slot)
-        self._tell(Ready(slot))
+        self._tell(Ready(slot, environment.freezes))
 
     async def _stop(self, slot: SlotId) -> None:
         start = self._starts.get(slot)

@@ -170,6 +170,26 @@ class Environment:
     def _caller(self) -> str:
         return f"{self.revision.account}/{self.place.environment}"
 
+    @property
+    def freezes(self) -> bool:
+        """Whether it can be frozen while it is idle."""
+        return self._shell is not None and self._shell.freezes
+
+    def freeze(self, *, on: bool) -> None:
+        """Let it use no processor, or let it go on: asked at once, done soon. A call need not wait: its message does."""
+        if not self.broken:
+            self._spawn(self._freeze(on=on))
+
+    async def _freeze(self, *, on: bool) -> None:
+        assert self._shell is not None
+        try:
+            await self.makings.sandboxes.freeze(self._shell, on=on)
+        except OndolError as error:
+            if not on and self._worker is not None and not self.broken:
+                _log.warning("environment %s could not be thawed: %s", self.place.environment, error)
+                self.broken = True
+                await self._bury(self._worker)  # a call that it was given ends, and goes elsewhere if it can
+
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
         if self._closed:

@@ -25,6 +25,8 @@ class Ready(Struct, frozen=True, gc=False):
     """A slot came up."""
 
     slot: SlotId
+    #: It can be frozen.
+    freezes: bool = False
 
 
 class Done(Struct, frozen=True, gc=False):
@@ -71,8 +73,20 @@ class Run(Struct, frozen=True, gc=False):
     invocation: Invocation
 
 
+class Freeze(Struct, frozen=True, gc=False):
+    """Let an idle slot use no processor until it is thawed."""
+
+    slot: SlotId
+
+
+class Thaw(Struct, frozen=True, gc=False):
+    """Let a frozen slot run again; a Run of it follows."""
+
+    slot: SlotId
+
+
 class Stop(Struct, frozen=True, gc=False):
-    """End a slot, even one that is coming up; answered by Gone."""
+    """End a slot, even one that is coming up, or frozen; answered by Gone."""
 
     slot: SlotId
 
@@ -89,4 +103,4 @@ class Refuse(Struct, frozen=True, gc=False):
 
 
 Event = Wanted | Ready | Done | Gone | Retired | GaveUp | Tick
-Action = Start | Run | Stop | Refuse
+Action = Start | Run | Freeze | Thaw | Stop | Refuse

@@ -11,6 +11,7 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
     one start      per waiting invocation that no coming slot covers; revisions take turns; at most `starts_max` at a time
     room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
                    than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
+    freezing       a slot that has idled for `freeze_s_min` is frozen, and thawed when it is given something to run
     failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
                    a row its waiters are told, and newcomers too until the pause is over
 
@@ -32,6 +33,7 @@ from ondol.pool.events import (
     Action,
     Done,
     Event,
+    Freeze,
     GaveUp,
     Gone,
     Invocation,
@@ -42,6 +44,7 @@ from ondol.pool.events import (
     SlotId,
     Start,
     Stop,
+    Thaw,
     Tick,
     Wanted,
 )
@@ -72,6 +75,9 @@ class Slot:
     calls: int = 0
     #: Given up for others: takes nothing more and stops after what it runs.
     leaving: bool = False
+    #: It can be frozen; it is.
+    freezes: bool = False
+    frozen: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +123,8 @@ class Machine:
         self.waiting: dict[Invocation, Crew] = {}
         #: Idle slots of all crews, the coldest first.
         self.idle: dict[SlotId, Slot] = {}
+        #: Those of them that are to be frozen, the coldest first.
+        self.awake: dict[SlotId, Slot] = {}
         #: Crews to start a slot for, in turn; and those with failed starts.
         self.hungry: OrderedDict[str, Crew] = OrderedDict()
         self.failing: dict[str, Crew] = {}
@@ -162,6 +170,8 @@ class Machine:
             goes_s = coldest.used_s + keep_s(History(calls=coldest.calls), self.limits)
             # Warmer ones may have to go earlier; looking that often is often enough.
             times.append(max(now_s, min(goes_s, now_s + self._shortest_idle_s())))
+        if self.awake:
+            times.append(max(now_s, next(iter(self.awake.values())).used_s + self.limits.freeze_s_min))
         return min(times, default=None)
 
     # What happened -----------------------------------------------------------------------------------------------------
@@ -170,6 +180,9 @@ class Machine:
         if crew is not None and crew.free:
             slot = next(reversed(crew.free.values()))
             self._occupy(slot, want.invocation)
+            if slot.frozen:
+                slot.frozen = False
+                return [Thaw(slot.id), Run(slot.id, want.invocation)]
             return [Run(slot.id, want.invocation)]
         if crew is None:
             if want.memory_mib > self.limits.memory_mib_max:
@@ -211,6 +224,7 @@ class Machine:
         self.failing.pop(crew.revision, None)
         slot.state = State.BUSY  # for a moment: `_hand_on` lets it rest when nobody waits
         slot.used_s = now_s
+        slot.freezes = ready.freezes
         actions = self._hand_on(slot, now_s)
         self._queue_up(crew, now_s)
         return actions + self._grow(now_s)
@@ -256,10 +270,22 @@ class Machine:
                 break  # the rest is warmer
             if now_s >= slot.used_s + keep_s(History(calls=slot.calls), self.limits):
                 actions.append(self._stop(slot, now_s))
+        actions += self._freeze(now_s)
         for crew in list(self.failing.values()):
             self._queue_up(crew, now_s)
             self._forget(crew, now_s)
         return actions + self._grow(now_s)
+
+    def _freeze(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        while self.awake:
+            slot = next(iter(self.awake.values()))
+            if now_s < slot.used_s + self.limits.freeze_s_min:
+                break  # the rest is warmer
+            del self.awake[slot.id]
+            slot.frozen = True
+            actions.append(Freeze(slot.id))
+        return actions
 
     # One slot ----------------------------------------------------------------------------------------------------------
     def _occupy(self, slot: Slot, invocation: Invocation) -> None:
@@ -267,6 +293,7 @@ class Machine:
         if slot.state is State.IDLE:
             slot.state = State.BUSY
             del self.idle[slot.id]
+            self.awake.pop(slot.id, None)
             self.idle_mib -= slot.crew.memory_mib
         slot.running.add(invocation)
         if len(slot.running) >= slot.crew.concurrency:
@@ -294,6 +321,8 @@ class Machine:
                     return [self._stop(slot, now_s)]
                 slot.state = State.IDLE
                 self.idle[slot.id] = slot
+                if slot.freezes:
+                    self.awake[slot.id] = slot
                 self.idle_mib += crew.memory_mib
         return actions
 
@@ -312,6 +341,7 @@ class Machine:
             self.starting -= 1
         elif slot.state is State.IDLE:
             del self.idle[slot.id]
+            self.awake.pop(slot.id, None)
             self.idle_mib -= crew.memory_mib
         crew.free.pop(slot.id, None)
         if slot.leaving:
@@ -452,6 +482,9 @@ class Machine:
         assert self.starting == sum(len(crew.coming) for crew in self.crews.values()) <= self.limits.starts_max
         used_s = [slot.used_s for slot in self.idle.values()]
         assert used_s == sorted(used_s), "the coldest is not at the front"
+        assert self.awake == {slot.id: slot for slot in idle if slot.freezes and not slot.frozen}
+        used_s = [slot.used_s for slot in self.awake.values()]
+        assert used_s == sorted(used_s), "the one to freeze next is not at the front"
         for slot in alive:
             self._check_slot(slot)
         for crew in self.crews.values():
@@ -469,6 +502,7 @@ class Machine:
         assert (slot.id in crew.coming) == (slot.state is State.STARTING)
         has_room = slot.state in (State.IDLE, State.BUSY) and len(slot.running) < crew.concurrency
         assert (slot.id in crew.free) == (has_room and not slot.leaving)
+        assert not slot.frozen or slot.state is State.IDLE, "a frozen slot is given work"
         assert not (crew.retired and slot.state is State.IDLE), "a retired slot that idles"
 
     def _check_crew(self, crew: Crew, now_s: float) -> None:

@@ -26,6 +26,7 @@ from ondol.sandboxes.line import Line, Message, close_all
 
 PREPARE_S_MAX = 10.0
 ATTACH_S_MAX = 5.0
+FREEZE_S_MAX = 5.0
 SCOUR_S_MAX = 5.0
 DISCARD_S_MAX = 30.0
 USAGE_S_MAX = 5.0
@@ -187,6 +188,9 @@ class KeptSandboxes:
             ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
         )
 
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        await self._line.request(FREEZE_S_MAX, op="freeze", shell=shell.id, on=on)
+
     async def scour(self, shell: Shell) -> None:
         await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
 
@@ -342,14 +346,15 @@ class KeptSandboxes:
         return task
 
 
-def _shell(shell_id: str, account: str, network: str, names: Message, fds: list[int]) -> Shell:
+def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[int]) -> Shell:
     """From the keeper's answer: what its descriptors are, in their order."""
     rest = iter(fds)
     return Shell(
         id=shell_id,
         account=account,
         network=network,
-        namespaces={name: next(rest) for name in names["namespaces"]},
-        cgroups=tuple(next(rest) for _ in range(names["cgroups"])),
-        files={name: next(rest) for name in names["files"]},
+        namespaces={name: next(rest) for name in said["namespaces"]},
+        cgroups=tuple(next(rest) for _ in range(said["cgroups"])),
+        files={name: next(rest) for name in said["files"]},
+        freezes=said["freezes"],
     )

@@ -193,6 +193,7 @@ class ScriptedShell:
     memory_bytes: int = 0
     tmp_mib: int = 0
     scoured: int = 0
+    frozen: bool = False
     usage: Usage = field(default_factory=lambda: Usage(memory_peak_bytes=0, oom_kills=0))
     workers: list[ScriptedWorker] = field(default_factory=list)
 
@@ -206,6 +207,7 @@ class ScriptedSandboxes:
         self.errors: dict[str, OndolError] = {}
         self.delays: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.freezes = True
         self._next = 0
 
     async def _enter(self, method: str) -> None:
@@ -223,7 +225,9 @@ class ScriptedSandboxes:
     async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         await self._enter("prepare")
         self._next += 1
-        shell = Shell(id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), network=network)
+        shell = Shell(
+            id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), network=network, freezes=self.freezes
+        )
         self.shells[shell.id] = ScriptedShell(account)
         return shell
 
@@ -233,10 +237,15 @@ class ScriptedSandboxes:
         assert known.tree is None, "a shell is attached once"
         known.tree, known.memory_bytes, known.tmp_mib = tree, memory_bytes, tmp_mib
 
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        await self._enter("freeze" if on else "thaw")
+        self.known(shell).frozen = on
+
     async def scour(self, shell: Shell) -> None:
         await self._enter("scour")
         known = self.known(shell)
         known.scoured += 1
+        known.frozen = False
         for worker in known.workers:
             worker.die(-9)
 

@@ -121,6 +121,9 @@ class LocalSandboxes:
         del memory_bytes, tmp_mib
         self.trees[shell.id] = tree
 
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        raise StartFailed(f"shell {shell.id} is nothing that could be frozen: {on}")
+
     async def scour(self, shell: Shell) -> None:
         for process in self.processes.pop(shell.id, []):
             try:
