@@ -49,6 +49,8 @@ class Room:
             interpreter=lambda revision: "",
             substitute=lambda revision: None,
             new_id=lambda: "e" * 32,
+            answering=None,
+            network=lambda revision: "none",
         )
         self.environment = Environment(self.target.revision, makings, self.died)
 
