@@ -8,6 +8,7 @@ import sys
 
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
+from ondol.config import Settings
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
@@ -16,6 +17,7 @@ from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
@@ -67,6 +69,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
+        grants=Grants(index, clock),
     )
     following = Following(
         children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
@@ -81,7 +84,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     )
     server = Server(door)
     known = verifier_of(orders, index, credentials, lambda request: request.peer)
-    shells = server_of_shells(bells, AwsFront(verifier=known, invoke=Invoke(index=index, invoker=invoker)), passing)
+    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
@@ -109,9 +112,7 @@ def pool_of(  # noqa: PLR0917
     settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
     python = ForkedPython(sandboxes, choice)
     return Pool(
-        limits=PoolLimits(
-            memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
-        ),
+        limits=limits_of(settings),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=CONTRACTS,
@@ -127,18 +128,26 @@ def pool_of(  # noqa: PLR0917
     )
 
 
-def server_of_shells(bells: Bells, aws: AwsFront, passing: Passing) -> Server:
+def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
     """What functions call their node by."""
     server = Server(ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost")))
     server.on_left = lambda connection: bells.left(connection.peer, connection)
     return server
 
 
+def limits_of(settings: Settings) -> PoolLimits:
+    """The pool's share of the settings."""
+    return PoolLimits(
+        memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+    )
+
+
 def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
     """What clients call functions by."""
+    grants = Grants(index, verifier.clock)
     gate = Gate(verifier, "ondol", SystemClock())
     return {
-        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
+        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),
         "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }

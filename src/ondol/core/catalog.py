@@ -14,12 +14,13 @@ import msgspec
 
 from ondol.model.deferrals import Deferral
 from ondol.model.functions import Alias, Function, Handle, Revision, Version
+from ondol.model.items import Item
 from ondol.model.principals import AccessKey
 from ondol.store import Change, Delete, Document, Put
 
 Noun = TypeVar("Noun")
 #: What is written into the catalog.
-Written = Function | Revision | Version | Alias | Deferral | Handle | AccessKey
+Written = Function | Revision | Version | Alias | Deferral | Handle | AccessKey | Item
 
 
 def function_key(account: str, region: str, function: str) -> str:
@@ -51,6 +52,11 @@ def key_key(access_key_id: str) -> str:
     return f"key/{access_key_id}"
 
 
+def item_key(dialect: str, kind: str, account: str, region: str, name: str) -> str:
+    """No region can be called "-"."""
+    return f"item/{dialect}/{kind}/{account}/{region or '-'}/{name}"
+
+
 def put(noun: Written, if_revision: int | None = None) -> Put:
     """The operation that writes `noun` where it belongs."""
     return Put(key_of(noun), msgspec.to_builtins(noun), if_revision)
@@ -76,6 +82,8 @@ def key_of(noun: Written) -> str:  # noqa: PLR0911  one line per noun
             return handle_key(noun.dialect, noun.account, noun.region, noun.name)
         case AccessKey():
             return key_key(noun.id)
+        case Item():
+            return item_key(noun.dialect, noun.kind, noun.account, noun.region, noun.name)
 
 
 def decode(value: dict[str, Any], noun: type[Noun]) -> Noun:
@@ -99,6 +107,8 @@ class Index:
         self._handles: dict[tuple[str, str, str, str], str] = {}
         self._names: dict[tuple[str, str, str], list[str]] = {}
         self._keys: dict[str, AccessKey] = {}
+        #: (dialect, kind, account, region) -> name -> what is kept.
+        self._items: dict[tuple[str, str, str, str], dict[str, Item]] = {}
 
     def load(self, number: int, documents: Iterable[Document]) -> None:
         """Start from a snapshot."""
@@ -195,6 +205,18 @@ class Index:
     def keys(self) -> list[AccessKey]:
         return list(self._keys.values())
 
+    def item(self, dialect: str, kind: str, account: str, region: str, name: str) -> Item | None:
+        """What a dialect keeps for itself under a name."""
+        return self._items.get((dialect, kind, account, region), _NONE).get(name)
+
+    def items(self, dialect: str, kind: str, account: str, region: str) -> list[Item]:
+        """Everything of a kind, by name."""
+        return [item for _, item in sorted(self._items.get((dialect, kind, account, region), _NONE).items())]
+
+    def items_everywhere(self, dialect: str, kind: str) -> list[Item]:
+        """Everything of a kind, of all accounts and regions, in no order."""
+        return [i for (d, k, *_), items in self._items.items() if (d, k) == (dialect, kind) for i in items.values()]
+
     # What changes ----------------------------------------------------------------------------------------------------
     def _apply_function(self, parts: list[str], value: dict[str, Any] | None) -> Function | None:
         return _keep(self._functions, parts[2], value, Function)
@@ -214,6 +236,11 @@ class Index:
     def _apply_key(self, parts: list[str], value: dict[str, Any] | None) -> AccessKey | None:
         return _keep(self._keys, parts[0], value, AccessKey)
 
+    def _apply_item(self, parts: list[str], value: dict[str, Any] | None) -> Item | None:
+        dialect, kind, account, region = parts[:4]
+        table = self._items.setdefault((dialect, kind, account, "" if region == "-" else region), {})
+        return _keep(table, "/".join(parts[4:]), value, Item)
+
     def _apply_handle(self, parts: list[str], value: dict[str, Any] | None) -> Handle | None:
         dialect, account, region, name = parts[0], parts[1], parts[2], "/".join(parts[3:])
         at = (dialect, account, region, name)
@@ -227,6 +254,10 @@ class Index:
             insort(names, name)
         self._handles[at] = handle.function
         return handle
+
+
+#: Nothing of a kind.
+_NONE: dict[str, Item] = {}
 
 
 def _keep(table: dict[Any, Noun], key: Any, value: dict[str, Any] | None, noun: type[Noun]) -> Noun | None:

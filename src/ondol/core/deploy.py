@@ -25,6 +25,7 @@ from ondol.core.aliases import Aliases
 from ondol.core.catalog import Index, key_of, put, revision_key
 from ondol.core.commits import FRONTS_S_MAX, Commits, Operations
 from ondol.core.deferrals import Deferrals
+from ondol.core.items import Items
 from ondol.core.settling import Settling
 from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
@@ -96,6 +97,7 @@ class Deployments:
         self.settling = Settling(index, self._commits)
         self.aliases = Aliases(index, self._commits)
         self.deferrals = Deferrals(index, self._commits, clock)
+        self.items = Items(index, self._commits)
         self._reserving = asyncio.Lock()
         #: Code that nothing names any more, or not yet, and when that began (monotonic).
         self._retired: dict[str, float] = {}
@@ -231,6 +233,26 @@ class Deployments:
             return [self._put(current, tags=tags)] if tags != current.tags else []
 
         await self._commits.retrying(build)
+
+    async def annotate(
+        self, function: str, dialect: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Replace what a dialect keeps about a function by what `change` makes of it; in force at every front on return.
+
+        Raises NotFound, and what `change` raises.
+        """
+        made: list[Mapping[str, Any]] = []
+
+        def build() -> Operations:
+            current = self._there(function)
+            before = current.annotations.get(dialect, {})
+            made[:] = [change(before)]
+            if made[0] == before:
+                return []
+            return [self._put(current, annotations={**current.annotations, dialect: dict(made[0])})]
+
+        await self._commits.everywhere(await self._commits.retrying(build))
+        return made[0]
 
     async def reserve(self, function: str, executions: int | None) -> None:
         """Set aside (None: give back) concurrency of the account for one function. Raises InvalidSetting."""

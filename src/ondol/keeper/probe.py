@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ondol import syscalls
 from ondol.keeper.cgroups import Cgroups
+from ondol.walls import findings as walls
 
 _ALL = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 _SYSCTLS = (
@@ -36,6 +37,7 @@ class Finding:
 def probe() -> list[Finding]:
     """All findings, the needed ones first."""
     findings = [_user_namespaces(), _namespaces(), _view(), _proc(), _programs(), _memory_and_pids(), _freezing()]
+    findings += [Finding(*wall) for wall in walls.found()]
     return sorted(findings, key=lambda finding: not finding.needed)
 
 

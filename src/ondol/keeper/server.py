@@ -24,6 +24,7 @@ from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
 from ondol.keeper.shells import Shell
 from ondol.keeper.view import View
+from ondol.walls.built import Walls
 
 PREPARE_S_MAX = 5.0
 DISCARD_S_MAX = 5.0
@@ -77,6 +78,7 @@ class Keeper:
         tmp: disks.Disks | None,
         places: Places,
         interpreters: frozenset[str],
+        walls: Walls,
     ) -> None:
         self._loop = loop
         self._view = view
@@ -85,6 +87,7 @@ class Keeper:
         self._disks = tmp
         self._places = places
         self._interpreters = interpreters
+        self._walls = walls
         self._fronts: list[Front] = []
         self._shells: dict[str, Shell] = {}
         self._by_pid: dict[int, Callable[[int], object]] = {}
@@ -212,7 +215,8 @@ class Keeper:
         os.mkdir(directory, 0o711)
         try:
             tmp = self._tmp(directory, account, disks.TMP_MIB_DEFAULT)
-            return shells.begin(shell_id, account, self._view, directory, tmp, network)
+            making = shells.Making(account.userns, self._view, tmp, network, self._walls)
+            return shells.begin(shell_id, account, directory, making)
         except OSError:
             cleaning.remove_own(directory)
             raise
@@ -281,7 +285,7 @@ class Keeper:
         elif tmp_mib != disks.TMP_MIB_DEFAULT:
             self._another_tmp(shell, tmp_mib)
         shell.attached = True
-        return {}, []
+        return {"another_tmp": self._disks is not None and tmp_mib != disks.TMP_MIB_DEFAULT}, []
         yield  # a generator with nothing to wait for
 
     def _another_tmp(self, shell: Shell, mib: int) -> None:
@@ -396,7 +400,7 @@ class Keeper:
             raise Refused("failed", f"{interpreter} is not one of the interpreters this node started with")
         if sum(len(f.zygotes) for f in self._fronts) >= ZYGOTES_MAX:
             raise Refused("failed", f"more than {ZYGOTES_MAX} zygotes on one node")
-        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter)
+        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls)
         front.zygotes[zygote.pid] = zygote
         self._by_pid[zygote.pid] = lambda _: self._zygote_ended(front, zygote)
         line = Line(zygote.socket)

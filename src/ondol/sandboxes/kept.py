@@ -184,9 +184,12 @@ class KeptSandboxes:
             await asyncio.sleep(GLANCE_S)
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        await self._line.request(
+        message, _ = await self._line.request(
             ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
         )
+        if message["ok"]["another_tmp"]:  # whoever waits there put up its walls around the one that it saw
+            for zygote in self._living():
+                zygote.forget(shell)
 
     async def freeze(self, shell: Shell, *, on: bool) -> None:
         await self._line.request(FREEZE_S_MAX, op="freeze", shell=shell.id, on=on)

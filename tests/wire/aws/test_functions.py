@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
@@ -351,9 +352,9 @@ async def test_uploads_leave_nothing_in_the_spool(control, tmp_path):
 
 async def test_an_upload_that_cannot_be_spooled_says_how_to_mend_it(tmp_path):
     async with control_over(tmp_path) as made:
-        operations = control_plane(made.desk.deployments, spool=tmp_path / "gone", code_url=lambda code, told: "")
+        operations = control_plane(made.desk.deployments, spool=tmp_path / "gone", code_url=lambda code, told: "", grants=None)
         with pytest.raises(Unavailable, match="gone"):
-            await Control(made.desk, operations).create()
+            await replace(made, operations=operations).create()
         assert made.desk.index.functions() == []
 
 

@@ -15,20 +15,26 @@ _LOOKING_AT_FUNCTIONS: Final = (
     "GetFunctionConcurrency",
     "GetFunctionConfiguration",
     "GetFunctionEventInvokeConfig",
+    "GetPolicy",
+    "GetResourcePolicy",
     "ListAliases",
     "ListFunctionEventInvokeConfigs",
     "ListTags",
     "ListVersionsByFunction",
 )
 _CHANGING_FUNCTIONS: Final = (
+    "AddPermission",
     "CreateAlias",
     "CreateFunction",
     "DeleteAlias",
     "DeleteFunctionConcurrency",
     "DeleteFunctionEventInvokeConfig",
+    "DeleteResourcePolicy",
     "PublishVersion",
     "PutFunctionConcurrency",
     "PutFunctionEventInvokeConfig",
+    "PutResourcePolicy",
+    "RemovePermission",
     "TagResource",
     "UntagResource",
     "UpdateAlias",
@@ -46,6 +52,38 @@ _WRITING_LOGS: Final = (
     "TagResource",
     "UntagLogGroup",
     "UntagResource",
+)
+_LOOKING_AT_ROLES: Final = (
+    "GetPolicy",
+    "GetPolicyVersion",
+    "GetRole",
+    "GetRolePolicy",
+    "ListAttachedRolePolicies",
+    "ListInstanceProfilesForRole",
+    "ListPolicies",
+    "ListPolicyVersions",
+    "ListRolePolicies",
+    "ListRoleTags",
+    "ListRoles",
+)
+_CHANGING_ROLES: Final = (
+    "AttachRolePolicy",
+    "CreatePolicy",
+    "CreatePolicyVersion",
+    "CreateRole",
+    "DeletePolicy",
+    "DeletePolicyVersion",
+    "DeleteRole",
+    "DeleteRolePermissionsBoundary",
+    "DeleteRolePolicy",
+    "DetachRolePolicy",
+    "PutRolePermissionsBoundary",
+    "PutRolePolicy",
+    "SetDefaultPolicyVersion",
+    "TagRole",
+    "UntagRole",
+    "UpdateAssumeRolePolicy",
+    "UpdateRole",
 )
 
 #: By the service's name in the SigV4 scope.
@@ -69,6 +107,7 @@ ACTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "PutMetricData": "metric:write",
     },
     "sts": dict.fromkeys(("AssumeRole", "GetFederationToken", "GetSessionToken"), "session:create"),
+    "iam": {**dict.fromkeys(_LOOKING_AT_ROLES, "role:read"), **dict.fromkeys(_CHANGING_ROLES, "role:write")},
 }
 
 

@@ -55,9 +55,7 @@ class Verifier:
         """The claim of a request to `service`. Raises ServiceError; cheap, and needs no body."""
         now_s = self.clock.wall_s()
         caller = self.caller(request)
-        if (
-            self.open and not caller
-        ):  # a function is never the owner: everybody is, who may connect, and it was let in as itself
+        if self.open and not caller:  # an environment is known by its socket, and is no stranger who may be taken for the owner
             return self._anybody(request)
         claim = sigv4.read(request.method, request.target, request.headers, now_s)
         if claim is None:

@@ -9,21 +9,24 @@ from ondol.dialects.aws.account import Account
 from ondol.dialects.aws.aliases import Aliases
 from ondol.dialects.aws.event_invoke import EventInvoke
 from ondol.dialects.aws.functions import CodeUrl, Functions
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.permissions import Permissions
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.tags import Tags
 from ondol.dialects.aws.uploads import Uploads
 from ondol.dialects.aws.versions import Versions
 
 
-def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl) -> Operations:
+def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl, grants: Grants) -> Operations:
     """All operations built of the service "lambda" but Invoke, which never comes to the desk."""
-    lookup = Lookup(deployments)
+    lookup = Lookup(deployments, grants)
     return {
-        **Functions(deployments, lookup, Uploads(deployments, spool), code_url).operations(),
+        **Functions(deployments, lookup, Uploads(deployments, spool), code_url, grants).operations(),
         **Versions(deployments, lookup).operations(),
         **Aliases(deployments, lookup).operations(),
         **Tags(deployments, lookup).operations(),
         **Account(deployments, lookup).operations(),
         **EventInvoke(deployments, lookup).operations(),
+        **Permissions(deployments, lookup).operations(),
     }

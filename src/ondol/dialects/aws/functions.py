@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
-from ondol.dialects.aws import configuration, names, refusals
+from ondol.dialects.aws import belongings, configuration, names, passing, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.paging import page
 from ondol.dialects.aws.rendering import LATEST, listed
@@ -30,11 +31,12 @@ CodeUrl = Callable[[Code, Context], str]
 class Functions:
     """The handlers of what concerns whole functions."""
 
-    def __init__(self, deployments: Deployments, lookup: Lookup, uploads: Uploads, code_url: CodeUrl) -> None:
+    def __init__(self, deployments: Deployments, lookup: Lookup, uploads: Uploads, code_url: CodeUrl, grants: Grants) -> None:
         self._deployments = deployments
         self._lookup = lookup
         self._uploads = uploads
         self._code_url = code_url
+        self._grants = grants
 
     def operations(self) -> Operations:
         return {
@@ -60,6 +62,7 @@ class Functions:
         if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
             raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
         wanted = configuration.created(params)
+        passing.check(context, self._deployments.index, self._grants, params["Role"])
         if self._deployments.index.handle(DIALECT, named.account, named.region, named.name):
             raise refusals.conflict(f"Function already exist: {named.name}")
         code = await self._uploads.take(params["Code"], account=named.account, region=named.region)
@@ -117,6 +120,8 @@ class Functions:
     async def update_configuration(self, context: Context, params: Params) -> Params:
         function = self._lookup.unqualified(context, "UpdateFunctionConfiguration", params)
         old = self._deployments.latest(function).revision.configuration
+        if params.get("Role"):
+            passing.check(context, self._deployments.index, self._grants, params["Role"])
         return await self._update(function, params, configuration=configuration.updated(old, params))
 
     async def delete(self, context: Context, params: Params) -> Params:
@@ -140,6 +145,7 @@ class Functions:
     async def _delete_version(self, function: Function, number: int) -> None:
         try:
             await self._deployments.delete_version(function.id, number)
+            await belongings.forget(self._deployments, function.id, str(number))
         except InUse as error:
             text = f"Unable to delete version because the following aliases reference it: [{', '.join(error.by)}]"
             raise refusals.conflict(text) from error
