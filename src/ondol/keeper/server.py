@@ -275,6 +275,7 @@ class Keeper:
         if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
             raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
         self._cgroups.limit(shell.id, memory)
+        shell.memory_bytes = memory
         tree = self._open_code(str(message["tree"]))
         try:
             shells.show_code(shell, tree, self._places.own_mnt)
@@ -317,7 +318,13 @@ class Keeper:
 
     def _scour_shell(self, shell: Shell) -> Generator[Sleep | Readable, bool, None]:
         self._thaw(shell)
-        if not shell.gone and (yield from self._status_of(shells.begin_scour(shell))) != 0 and not shell.gone:
+        if shell.gone:
+            return
+        self._cgroups.hurry(shell.id)
+        status = yield from self._status_of(shells.begin_scour(shell))
+        if shell.memory_bytes:
+            self._cgroups.weigh(shell.id, shell.memory_bytes)
+        if status != 0 and not shell.gone:
             raise Refused("failed", f"shell {shell.id} could not be scoured")
 
     def _status_of(self, pid: int) -> Generator[Sleep | Readable, bool, int]:
@@ -368,6 +375,7 @@ class Keeper:
         shell.discarding = True
         self._walks.pop(shell.id, None)
         self._thaw(shell)
+        self._cgroups.hurry(shell.id)
         shell.kill()
         removed = False
         while waited < DISCARD_S_MAX:

@@ -63,6 +63,8 @@ class Shell:
     gone: bool = False
     attached: bool = False
     discarding: bool = False
+    #: What it may use; 0 before it is attached.
+    memory_bytes: int = 0
     #: None of its processes runs.
     frozen: bool = False
     #: What `quota.py` watches; 0 when /tmp is a disk of its own.
