@@ -60,7 +60,7 @@ from ondol.journals.segments import SegmentJournal
 from ondol.meters.sqlite import SqliteMeter
 from ondol.node import children, desk_work, looking, tailing
 from ondol.node.deferring import asking, naming, taking
-from ondol.node.doors import DeskDoor
+from ondol.node.doors import CALLER, DeskDoor
 from ondol.node.following import Followers
 from ondol.node.journaling import Journaling
 from ondol.node.keys import fresh_pair
@@ -99,7 +99,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
-    verifier = verifier_of(orders, index, Credentials(orders.secret))
+    verifier = verifier_of(orders, index, Credentials(orders.secret), lambda request: request.header(CALLER))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     watching = {

@@ -21,7 +21,7 @@ from ondol.model.functions import Code, Configuration, Function, Revision, Targe
 from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
 from ondol.runtime import Answer, Call, Ending, Launch, LogSink
-from ondol.sandbox import Shell, Usage, Zygote
+from ondol.sandbox import NETWORK_NONE, Shell, Usage, Zygote
 from ondol.telemetry import LogPlace
 
 T = TypeVar("T")
@@ -223,10 +223,12 @@ class ScriptedSandboxes:
             raise StartFailed(f"there is no shell {shell.id}")
         return self.shells[shell.id]
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         await self._enter("prepare")
         self._next += 1
-        shell = Shell(id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), freezes=self.freezes)
+        shell = Shell(
+            id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), network=network, freezes=self.freezes
+        )
         self.shells[shell.id] = ScriptedShell(account)
         return shell
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import ondol_guest
 from ondol.model.errors import StartFailed
-from ondol.sandbox import Child, Shell, Usage, Zygote
+from ondol.sandbox import NETWORK_NONE, Child, Shell, Usage, Zygote
 
 #: What a zygote's child does, with the code's directory put in place of /var/task.
 _CHILD: Final = """
@@ -111,9 +111,9 @@ class LocalSandboxes:
     zygotes: dict[tuple[str, str], LocalZygote] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         del interpreter  # none waits here
-        shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=())
+        shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=(), network=network)
         self.shells.add(shell.id)
         return shell
 
