@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ondol.core.deploy import Deployments
-from ondol.core.permit import owns, permit
+from ondol.core.permit import permit
 from ondol.dialects.aws import configuration, errors, policy, refusals, statements
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
@@ -92,19 +92,21 @@ class Layers:
         return self._shown(context, replace(item, value=value, codes=(code.sha256,)))
 
     async def get(self, context: Context, params: Params) -> Params:
+        _permit(context, "GetLayerVersion")
         named = self._named(context, params)
-        self._let_in(context, "GetLayerVersion", named)
+        self._let_in(context, named)
         return self._shown(context, self._there(named))
 
     async def get_by_arn(self, context: Context, params: Params) -> Params:
+        _permit(context, "GetLayerVersionByArn")
         named = _parsed(params["Arn"])
-        self._let_in(context, "GetLayerVersion", named)
+        self._let_in(context, named)
         if named.region != context.region:
             raise refusals.not_found(f"Layer version {named.arn} does not exist.")
         return self._shown(context, self._there(named))
 
     async def list_layers(self, context: Context, params: Params) -> Params:
-        permit(context.principal, action_of("lambda", "ListLayers"), context.account)
+        _permit(context, "ListLayers")
         index = self._deployments.index
 
         def after(position: str) -> Iterator[tuple[str, Params]]:
@@ -197,7 +199,7 @@ class Layers:
                 raise refusals.invalid(
                     f"Layers are not in the same region as the function. Layers are expected to be in region {context.region}."
                 )
-            self._let_in(context, "GetLayerVersion", named)
+            self._let_in(context, named)
             item = self._find(named)
             if item is None or named.region != context.region:
                 raise refusals.invalid(f"Layer version {arn} does not exist.")
@@ -230,22 +232,20 @@ class Layers:
 
     def _own(self, context: Context, operation: str, params: Params) -> Named:
         """The layer of the caller's own account."""
+        _permit(context, operation)
         named = self._named(context, params)
-        if not owns(context.principal, named.account):
-            if named.account != context.account:
-                raise errors.not_authorized(self.grants.arn(context.asker), f"lambda:{operation}", named.arn, "resource")
-            permit(context.principal, action_of("lambda", operation), context.account, named.arn)
+        if named.account != context.account:
+            raise errors.not_authorized(self.grants.arn(context.asker), f"lambda:{operation}", named.arn, "resource")
         return named
 
-    def _let_in(self, context: Context, operation: str, named: Named) -> None:
+    def _let_in(self, context: Context, named: Named) -> None:
         """Raise AccessDeniedException unless the version is the caller's account's or lets it in."""
         if named.account == context.account:
-            permit(context.principal, action_of("lambda", operation), context.account, named.arn)
             return
         item = self._find(named)
         document = item.value.get("Policy") if item else None
         own = [policy.of_document(document, Kind.RESOURCE)] if document else []
-        action = f"lambda:{operation}"
+        action = "lambda:GetLayerVersion"
         if not self.grants.may(context.asker, action, named.arn, named.account, own=own):
             raise errors.not_authorized(self.grants.arn(context.asker), action, named.arn, "resource")
 
@@ -302,6 +302,10 @@ def check_size(opt: Code | None, code: Code) -> None:
             f"Function code combined with layers exceeds the maximum allowed size of {CODE_UNPACKED_BYTES_MAX} bytes. "
             f"The actual size is {size} bytes."
         )
+
+
+def _permit(context: Context, operation: str) -> None:
+    permit(context.principal, action_of("lambda", operation), context.account)
 
 
 def _parsed(arn: str) -> Named:
