@@ -34,7 +34,7 @@ class Node:
             contracts={"plain": PlainContract(concurrency=concurrency)},
             telemetry=self.telemetry,
             clock=LoopClock(),
-            mint=lambda revision: (f"key-of-{revision.id}", "secret", "token"),
+            mint=lambda revision, _: (f"key-of-{revision.id}", "secret", "token"),
             endpoint="http://node",
             tree_of=lambda code: "/trees/" + code.sha256,
         )

@@ -61,7 +61,7 @@ from ondol.journals.segments import SegmentJournal
 from ondol.meters.sqlite import SqliteMeter
 from ondol.node import children, desk_work, looking, tailing
 from ondol.node.deferring import asking, naming, taking
-from ondol.node.doors import DeskDoor
+from ondol.node.doors import CALLER, DeskDoor
 from ondol.node.following import Followers
 from ondol.node.journaling import Journaling
 from ondol.node.keys import fresh_pair
@@ -92,6 +92,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
     followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
+    keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -100,7 +101,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
-    verifier = verifier_of(orders, index, Credentials(orders.secret))
+    verifier = verifier_of(orders, index, Credentials(orders.secret), lambda request: request.header(CALLER))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     watching = {
@@ -121,14 +122,8 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         table=TABLE,
         dialects={
             "aws": aws_desk(
-                deployments,
-                verifier,
-                watching,
-                downloads=downloads,
-                helper=helper,
-                spool=data.tmp,
-                keeping=looking.keeping(followers),
-            ),  # fmt: skip
+                deployments, verifier, watching, downloads=downloads, helper=helper, spool=data.tmp, keeping=keeping
+            ),
             "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
             "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },

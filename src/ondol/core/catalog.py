@@ -233,6 +233,10 @@ class Index:
         """Everything of a kind, of all accounts and regions, in no order."""
         return [i for (d, k, *_), items in self._items.items() if (d, k) == (dialect, kind) for i in items.values()]
 
+    def item_codes(self) -> set[str]:
+        """The code that items hold on to."""
+        return {code for items in self._items.values() for item in items.values() for code in item.codes}
+
     # What changes ----------------------------------------------------------------------------------------------------
     def _apply_function(self, parts: list[str], value: dict[str, Any] | None) -> Function | None:
         return _keep(self._functions, parts[2], value, Function)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -119,6 +119,10 @@ class Deployments:
                 f"the change is saved, but not in force after {FRONTS_S_MAX:.0f} s; it will be when all fronts are back"
             ) from None
 
+    def wall_s(self) -> float:
+        """The time that is written down: seconds since the epoch."""
+        return self._clock.wall_s()
+
     # Looking -------------------------------------------------------------------------------------------------------
     def latest(self, function: Function) -> Deployed:
         """What an unqualified call runs."""
@@ -139,6 +143,14 @@ class Deployments:
     async def take(self, archive: Path) -> Code:
         """Check, unpack and keep an archive. What is not deployed within `RETIRED_S` goes again."""
         code = await self._blobs.take(archive)
+        self._retired[code.sha256] = self._clock.now_s()
+        return code
+
+    async def merge(self, codes: Sequence[Code]) -> Code | None:
+        """What is shown beside a function's code, made of several archives; None for none. Kept as `take` keeps."""
+        if not codes:
+            return None
+        code = codes[0] if len(codes) == 1 else await self._blobs.merge(codes)
         self._retired[code.sha256] = self._clock.now_s()
         return code
 
@@ -201,7 +213,7 @@ class Deployments:
             put(revision, 0), *operations, put(deployed.function, number), Delete(revision_key(base.id, old.id)),
         ]  # fmt: skip
         await self._write(base, writes)
-        self._retire(old.code.sha256)
+        self._retire(*old.codes)
         self.settling.start(base.id)
         return deployed
 
@@ -277,7 +289,7 @@ class Deployments:
     # Removing ------------------------------------------------------------------------------------------------------
     async def delete(self, function: str) -> None:
         """The function with its handles, aliases, versions and revisions. Raises NotFound."""
-        codes = [revision.code.sha256 for revision in self.index.revisions(function)]
+        codes = [code for revision in self.index.revisions(function) for code in revision.codes]
         number = await self._commits.retrying(lambda: removal.of_function(self.index, self._there(function)))
         self._retire(*codes)
         await self._commits.everywhere(number)
@@ -288,14 +300,14 @@ class Deployments:
         revision = self.index.revision(function, found.revision) if found else None
         await self._commits.retrying(lambda: removal.of_version(self.index, self._there(function), number))
         if revision:
-            self._retire(revision.code.sha256)
+            self._retire(*revision.codes)
 
     async def collect_code(self) -> int:
         """Remove blobs that nothing names and nothing has used for `RETIRED_S`; how many went. Call it now and then."""
         now_s = self._clock.now_s()
         self._retired = {sha256: at_s for sha256, at_s in self._retired.items() if now_s - at_s < RETIRED_S}
-        named = {revision.code.sha256 for revision in self.index.revisions()}
-        return await self._blobs.keep_only(frozenset(named | self._retired.keys()))
+        named = {code for revision in self.index.revisions() for code in revision.codes}
+        return await self._blobs.keep_only(frozenset(named | self.index.item_codes() | self._retired.keys()))
 
     # Within --------------------------------------------------------------------------------------------------------
     def _published(self, latest: Deployed, publish: bool, description: str | None) -> tuple[Deployed, Operations]:

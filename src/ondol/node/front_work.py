@@ -51,13 +51,18 @@ class Choosing(Protocol):
     def newest(self) -> Interpreting | None: ...
 
 
-def minting(credentials: Minter, clock: Clock) -> Callable[[Revision], tuple[str, str, str]]:
-    """Scoped session credentials for the functions of a revision: (id, secret, token)."""
+def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tuple[str, str, str]]:
+    """Scoped session credentials for one environment of a revision: (id, secret, token)."""
 
-    def mint(revision: Revision) -> tuple[str, str, str]:
+    def mint(revision: Revision, environment: str) -> tuple[str, str, str]:
         role = next((str(a["Role"]) for a in revision.configuration.annotations.values() if a.get("Role")), "")
         principal = Principal(
-            kind=Kind.FUNCTION, account=revision.account, region=revision.region, name=revision.function, role=role
+            kind=Kind.FUNCTION,
+            account=revision.account,
+            region=revision.region,
+            name=revision.function,
+            role=role,
+            environment=environment,
         )
         made = credentials.mint(principal, now_s=clock.wall_s())
         return made.access_key_id, made.secret, made.session_token

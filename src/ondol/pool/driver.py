@@ -22,7 +22,7 @@ from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttle
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation
 from ondol.pool.crew import State
-from ondol.pool.environment import Environment, Makings
+from ondol.pool.environment import Answering, Environment, Makings
 from ondol.pool.events import (
     Action,
     Done,
@@ -46,7 +46,7 @@ from ondol.pool.machine import Machine
 from ondol.pool.policy import PoolLimits
 from ondol.pool.run import Ran
 from ondol.runtime import Call, Runtime
-from ondol.sandbox import Sandboxes
+from ondol.sandbox import NETWORK_NONE, Sandboxes
 from ondol.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -130,13 +130,15 @@ class Pool:
         contracts: Mapping[str, Contract],
         telemetry: Telemetry,
         clock: Clock,
-        mint: Callable[[Revision], tuple[str, str, str]],
+        mint: Callable[[Revision, str], tuple[str, str, str]],
         endpoint: str,
         tree_of: Callable[[Code], str],
         inherited_bytes: Callable[[Revision], Awaitable[int]] | None = None,
         interpreter: Callable[[Revision], str] | None = None,
         substitute: Callable[[Revision], str | None] | None = None,
         new_id: Callable[[], str] | None = None,
+        answering: Answering | None = None,
+        network: Callable[[Revision], str] | None = None,
     ) -> None:
         self.makings = Makings(
             sandboxes=sandboxes,
@@ -151,6 +153,8 @@ class Pool:
             interpreter=interpreter or _whichever,
             substitute=substitute or _as_asked,
             new_id=new_id or _random_id,
+            answering=answering,
+            network=network or _none,
         )
         self.limits = limits
         self._machine = Machine(limits)
@@ -492,6 +496,10 @@ async def _inherits_nothing(_: Revision) -> int:
 
 def _whichever(_: Revision) -> str:
     return ""
+
+
+def _none(_: Revision) -> str:
+    return NETWORK_NONE
 
 
 def _as_asked(_: Revision) -> str | None:

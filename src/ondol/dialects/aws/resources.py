@@ -37,7 +37,7 @@ def _lambda(params: Params, account: str, region: str) -> str:
         name = params["LayerName"]
         version = params.get("VersionNumber")
         return name if name.startswith("arn:") and version is None else layer_arn(account, region, name, version)
-    for member in ("CodeSigningConfigArn", "Resource", "Arn"):
+    for member in ("CodeSigningConfigArn", "Resource", "ResourceArn", "Arn"):
         if "FunctionName" not in params and member in params:
             return str(params[member])
     return _function(params, account, region)
