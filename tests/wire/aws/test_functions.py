@@ -485,6 +485,7 @@ async def test_who_owns_no_key_may_nothing(control, kind):
         "TagResource": {"Resource": f"{ARN}hello", "Tags": {"a": "b"}},
         "UntagResource": {"Resource": f"{ARN}hello", "TagKeys": ["a"]},
         "ListTags": {"Resource": f"{ARN}hello"},
+        **{f"{verb}ResourcePolicy": {"ResourceArn": f"{ARN}hello"} for verb in ("Put", "Get", "Delete")},
         "CreateAlias": {**base, "Name": "a", "FunctionVersion": "1"},
         **{operation: {**base, "Name": "a"} for operation in ("GetAlias", "UpdateAlias", "DeleteAlias")},
         "PutFunctionConcurrency": {**base, "ReservedConcurrentExecutions": 1},
