@@ -154,10 +154,16 @@ class Kept:
         return str(tree)
 
     async def inside(
-        self, *, memory_bytes: int = 256 << 20, tmp_mib: int = 512, tree: str | None = None, account: str = ACCOUNT
+        self,
+        *,
+        memory_bytes: int = 256 << 20,
+        tmp_mib: int = 512,
+        tree: str | None = None,
+        account: str = ACCOUNT,
+        network: str = "none",
     ) -> Inside:
         """A process in a new, attached shell."""
-        shell = await self.sandboxes.prepare(account)
+        shell = await self.sandboxes.prepare(account, network=network)
         await self.sandboxes.attach(shell, tree=tree or self.code(), memory_bytes=memory_bytes, tmp_mib=tmp_mib)
         return await self.fork_into(shell)
 
