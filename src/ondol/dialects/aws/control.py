@@ -16,6 +16,7 @@ from ondol.dialects.aws.permissions import Permissions
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.tags import Tags
 from ondol.dialects.aws.uploads import CodeUrl, Uploads
+from ondol.dialects.aws.url_configs import UrlConfigs
 from ondol.dialects.aws.versions import Versions
 
 
@@ -32,4 +33,5 @@ def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl, g
         **Account(deployments, lookup).operations(),
         **EventInvoke(deployments, lookup).operations(),
         **Permissions(deployments, lookup).operations(),
+        **UrlConfigs(deployments, lookup).operations(),
     }
