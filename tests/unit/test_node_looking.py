@@ -87,7 +87,7 @@ async def test_the_front_tells_its_pools_numbers():
     class Numbers:
         idle: int
 
-    told = looking.telling(lambda: Numbers(7))
+    told = looking.telling(lambda: Numbers(7), dict)
     assert await told[looking.STATS](None, None) == {"idle": 7}
 
 

@@ -28,7 +28,10 @@ _COPIED = ("localtime", "ld.so.cache", "resolv.conf", "services", "protocols", "
 _BOUND = ("ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls", "pki/ca-trust", "alternatives", "fonts")
 #: Where Debian's Java has its configuration, by release; without it no TLS and no compiler start.
 _BOUND_BY_PATTERN = "java-*-openjdk"
-_EMPTY = ("proc", "tmp", "dev/shm", "var/task", "var/runtime", "opt", "home/sbx_user1051", "run", "var/tmp")
+#: The two named lib are there for the linker: it never looks again for a directory that was not there once.
+_EMPTY = (
+    "proc", "tmp", "dev/shm", "var/task/lib", "var/runtime", "opt/lib", "home/sbx_user1051", "run", "var/tmp",
+)  # fmt: skip
 _COPY_BYTES_MAX = 1 << 20
 
 #: The init's program: executable and not readable, so that the kernel lets nobody of the same user look into it.
