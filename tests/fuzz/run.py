@@ -25,11 +25,14 @@ INPUT_BYTES_MAX = 4096
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*", default=TARGETS, choices=[*TARGETS, []])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all of {', '.join(TARGETS)} unless named")
     parser.add_argument("--minutes", type=float, default=2.0, help="for each target")
     parser.add_argument("--input", type=Path, help="run one input, found before, and nothing else")
     parser.add_argument("--guided", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.targets = options.targets or TARGETS
+    if not set(options.targets) <= set(TARGETS):
+        parser.error(f"the targets are {', '.join(TARGETS)}")
     if options.input:
         importlib.import_module(f"fuzzing.{options.targets[0]}").one(options.input.read_bytes())
     elif options.guided:
