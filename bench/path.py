@@ -184,7 +184,7 @@ def front(kept: str) -> tuple[Server, Pool, EchoRuntime]:
         contracts=contracts,
         telemetry=telemetry,
         clock=clock,
-        mint=lambda _: ("id", "secret", "token"),
+        mint=lambda *_: ("id", "secret", "token"),
         endpoint="http://here",
         tree_of=lambda code: code.sha256,
     )

@@ -4,7 +4,7 @@ The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD
 
     -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}}, once: see Walls
     <- {"ready": true, "rss_bytes": …, "version": "3.11.7"}, once
-    -> {"n": 1, "op": "fork"} + [pid, mnt, ipc, uts, cgroup.procs…]
+    -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …]} + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
     <- {"exit": 12, "status": 0}, or minus the signal's number
 
@@ -67,7 +67,8 @@ WARM = [
 ]
 
 MESSAGE_BYTES_MAX = 65536
-NAMESPACES = (("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
+#: What a fork enters by itself, in this order, as far as it is given them.
+NAMESPACES = (("net", 0x40000000), ("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
 NEWPID = 0x20000000
 #: Of an environment. A zygote holds far fewer, so that closing all up to here closes all there are, and is quick.
 FILES_MAX = 1024
@@ -133,7 +134,7 @@ def serve_one(line, walls):
     answer, ours = {"n": message.get("n"), "error": "unknown"}, []
     try:
         if message.get("op") == "fork":
-            pid, ours = fork(fds, walls)
+            pid, ours = fork(message["namespaces"], fds, walls)
             answer = {"n": message["n"], "pid": pid}
     except OSError as error:
         answer = {"n": message.get("n"), "error": "failed", "message": str(error)}
@@ -146,14 +147,15 @@ def serve_one(line, walls):
     return True
 
 
-def fork(fds, walls):
-    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces and cgroup files `fds` are."""
+def fork(names, fds, walls):
+    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces (by `names`) and cgroup files `fds` are."""
+    namespaces = dict(zip(names, fds))  # noqa: B905  (as long as the names go)
     wire, wire_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     log, log_inside = os.pipe()
     inside = (wire_inside.detach(), log_inside)
     try:
         # No way back is needed: a pid namespace is entered by children only, and the next fork names its own.
-        _call(_libc.setns(fds[0], NEWPID), "setns pid")
+        _call(_libc.setns(namespaces["pid"], NEWPID), "setns pid")
         pid = os.fork()
     except OSError:
         os.close(log)
@@ -164,7 +166,7 @@ def fork(fds, walls):
             for fd in inside:
                 os.close(fd)
     if pid == 0:
-        become_environment(inside[0], log_inside, fds[1:4], fds[4:], walls)
+        become_environment(inside[0], log_inside, namespaces, fds[len(names) :], walls)
     return pid, [wire.detach(), log]
 
 
@@ -176,11 +178,12 @@ def become_environment(wire, log, namespaces, cgroups, walls):  # noqa: PLR0917
         os.dup2(log, 2)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        close_all_but([wire] + namespaces + cgroups)
+        close_all_but([wire] + list(namespaces.values()) + cgroups)
         for fd in cgroups:
             os.write(fd, b"0")
-        for fd, (name, kind) in zip(namespaces, NAMESPACES):  # noqa: B905
-            _call(_libc.setns(fd, kind), "setns " + name)
+        for name, kind in NAMESPACES:
+            if name in namespaces:
+                _call(_libc.setns(namespaces[name], kind), "setns " + name)
         close_all_but([wire])
         os.chdir("/")
         null = os.open("/dev/null", os.O_RDONLY)

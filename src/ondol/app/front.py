@@ -22,13 +22,14 @@ from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.plain.dialect import PlainDialect
+from ondol.http.bells import Bells
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.unix import connect
 from ondol.node import children, front_work, looking, tailing
 from ondol.node.deferring import Deferring, Runs
-from ondol.node.doors import FrontDoor
+from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.serving import Orders, Tasks, until_stopped
@@ -39,6 +40,7 @@ from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.telemetry import Telemetry
 
 
 async def front(orders: Orders, line: socket.socket) -> None:
@@ -47,29 +49,16 @@ async def front(orders: Orders, line: socket.socket) -> None:
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
     sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
-    python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
+    bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     admission = Admission(concurrency_max=settings.concurrency_max)
     measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = Pool(
-        limits=limits_of(settings),
-        sandboxes=sandboxes,
-        runtimes=lambda _revision: python,
-        contracts=CONTRACTS,
-        telemetry=telemetry,
-        clock=clock,
-        mint=front_work.minting(credentials, clock),
-        endpoint=orders.endpoint,
-        tree_of=lambda code: str(data.code / code.sha256 / "tree"),
-        inherited_bytes=front_work.inherited(sandboxes, choice),
-        interpreter=front_work.interpreting(choice),
-        substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
-    )
+    pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
+    index.listeners += [admission.follow, front_work.pinning(pool, index), front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -83,16 +72,19 @@ async def front(orders: Orders, line: socket.socket) -> None:
         grants=Grants(index, clock),
     )
     following = Following(
-        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
+        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats, pool.kept)
     )
+    passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(
         table=TABLE,
         dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials)),
-        passing=Passing(lambda: connect(data.run / "desk.sock")),
+        passing=passing,
         hosts=allowed(settings.host, settings.public_hosts),
         ready=warmer.ready,
     )
     server = Server(door)
+    known = verifier_of(orders, index, credentials, lambda request: request.peer)
+    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
@@ -104,12 +96,43 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await server.drain(seconds)
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
+        bells.close()
         logs.flush()
         measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
         await sandboxes.close()
 
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
+
+
+def pool_of(  # noqa: PLR0917
+    orders: Orders, sandboxes: KeptSandboxes, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+) -> Pool:
+    """Who runs where here."""
+    settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
+    python = ForkedPython(sandboxes, choice)
+    return Pool(
+        limits=limits_of(settings),
+        sandboxes=sandboxes,
+        runtimes=lambda _revision: python,
+        contracts=CONTRACTS,
+        telemetry=telemetry,
+        clock=clock,
+        mint=front_work.minting(credentials, clock),
+        endpoint=orders.endpoint,
+        tree_of=lambda each: str(code / each.sha256 / "tree"),
+        inherited_bytes=front_work.inherited(sandboxes, choice),
+        interpreter=front_work.interpreting(choice),
+        substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
+        answering=bells,
+    )
+
+
+def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
+    """What functions call their node by."""
+    server = Server(ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost")))
+    server.on_left = lambda connection: bells.left(connection.peer, connection)
+    return server
 
 
 def limits_of(settings: Settings) -> PoolLimits:

@@ -80,7 +80,11 @@ def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str
         os._exit(1)
 
 
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}  # noqa: S108
+#: LD_LIBRARY_PATH is read at exec alone, and whoever is forked loads libraries that its function or layers brought.
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp",  # noqa: S108
+    "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib",
+}  # fmt: skip
 
 
 def _keep_three() -> None:

@@ -28,6 +28,8 @@ class Principal:
     name: str
     #: What the principal acts as (a role's name), shown back by identity calls.
     role: str = ""
+    #: The environment that it runs in; "" when it is none's.
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

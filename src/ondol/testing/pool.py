@@ -21,7 +21,7 @@ from ondol.model.functions import Code, Configuration, Function, Revision, Targe
 from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
 from ondol.runtime import Answer, Call, Ending, Launch, LogSink
-from ondol.sandbox import Shell, Usage, Zygote
+from ondol.sandbox import NETWORK_NONE, Shell, Usage, Zygote
 from ondol.telemetry import LogPlace
 
 T = TypeVar("T")
@@ -190,6 +190,7 @@ class ScriptedShell:
 
     account: str
     tree: str | None = None
+    opt_tree: str = ""
     memory_bytes: int = 0
     tmp_mib: int = 0
     scoured: int = 0
@@ -222,18 +223,20 @@ class ScriptedSandboxes:
             raise StartFailed(f"there is no shell {shell.id}")
         return self.shells[shell.id]
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         await self._enter("prepare")
         self._next += 1
-        shell = Shell(id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), freezes=self.freezes)
+        shell = Shell(
+            id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), network=network, freezes=self.freezes
+        )
         self.shells[shell.id] = ScriptedShell(account)
         return shell
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
         await self._enter("attach")
         known = self.known(shell)
         assert known.tree is None, "a shell is attached once"
-        known.tree, known.memory_bytes, known.tmp_mib = tree, memory_bytes, tmp_mib
+        known.tree, known.memory_bytes, known.tmp_mib, known.opt_tree = tree, memory_bytes, tmp_mib, opt_tree
 
     async def freeze(self, shell: Shell, *, on: bool) -> None:
         await self._enter("freeze" if on else "thaw")

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
 def test_the_node_uses_no_abstract_socket(node):
-    """The network is the host's for now, and with it the names of abstract sockets."""
+    """A function that is given the host's network is given the names of its abstract sockets, too."""
     pids = set(node.processes())
     inodes = set()
     for pid in pids:
