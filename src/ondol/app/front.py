@@ -59,7 +59,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
+    index.listeners += [admission.follow, front_work.pinning(pool, index), front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -73,7 +73,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         grants=Grants(index, clock),
     )
     following = Following(
-        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
+        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats, pool.kept)
     )
     passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(

@@ -26,17 +26,15 @@ from ondol.core.catalog import Index, key_of, put, revision_key
 from ondol.core.commits import FRONTS_S_MAX, Commits, Operations
 from ondol.core.deferrals import Deferrals
 from ondol.core.items import Items
+from ondol.core.pins import CONCURRENCY_UNRESERVED_MIN, Pins, pinned, unreserved
 from ondol.core.settling import Settling
 from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
-from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
 from ondol.store import Delete, Put, Store
 
 #: A revision that was replaced or deleted may still run for as long as a call lasts; its code stays for this long.
 RETIRED_S: Final = 3600.0
 TAGS_MAX: Final = 50
-#: What reserving must leave to the functions that reserve nothing.
-CONCURRENCY_UNRESERVED_MIN: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +97,7 @@ class Deployments:
         self.deferrals = Deferrals(index, self._commits, clock)
         self.items = Items(index, self._commits)
         self._reserving = asyncio.Lock()
+        self.pins = Pins(index, self._commits, clock, self._reserving)
         #: Code that nothing names any more, or not yet, and when that began (monotonic).
         self._retired: dict[str, float] = {}
 
@@ -277,13 +276,15 @@ class Deployments:
                     f"{executions} reserved would leave {max(free - executions, 0)} to the account's other functions; "
                     f"at least {CONCURRENCY_UNRESERVED_MIN} must stay",
                 )
+            kept = pinned(self.index, function)
+            if executions is not None and executions < kept:
+                raise InvalidSetting("pins", f"{executions} reserved are fewer than the {kept} environments that are pinned")
             number = await self._commits.retrying(lambda: [self._put(self._there(function), concurrency_reserved=executions)])
         await self._commits.everywhere(number)
 
     def unreserved(self, account: str, region: str, but: str = "") -> int:
         """Concurrency of the account that no function (but the one named) has set aside."""
-        functions = (f for f in self.index.functions() if (f.account, f.region) == (account, region) and f.id != but)
-        return CONCURRENCY_PER_ACCOUNT - sum(f.concurrency_reserved or 0 for f in functions)
+        return unreserved(self.index, account, region, but)
 
     # Removing ------------------------------------------------------------------------------------------------------
     async def delete(self, function: str) -> None:

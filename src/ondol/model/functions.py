@@ -121,6 +121,18 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """So many environments are to be up and loaded, called or not, for calls that come with exactly this qualifier."""
+
+    function: str
+    #: Version number or alias; None: calls that name neither.
+    qualifier: str | None
+    environments: int
+    #: Wall time of the last change.
+    updated_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handle:
     """What a dialect calls a function."""
 

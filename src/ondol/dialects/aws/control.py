@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ondol.core.deploy import Deployments
@@ -13,6 +14,7 @@ from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.permissions import Permissions
+from ondol.dialects.aws.provisioned import Keeping, Provisioned
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.tags import Tags
 from ondol.dialects.aws.uploads import CodeUrl, Uploads
@@ -20,7 +22,14 @@ from ondol.dialects.aws.url_configs import UrlConfigs
 from ondol.dialects.aws.versions import Versions
 
 
-def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl, grants: Grants) -> Operations:
+async def no_front() -> Mapping[str, tuple[int, str]]:
+    """Where there are no pools: nothing is kept up."""
+    return {}
+
+
+def control_plane(
+    deployments: Deployments, *, spool: Path, code_url: CodeUrl, grants: Grants, keeping: Keeping = no_front
+) -> Operations:
     """All operations built of the service "lambda" but Invoke, which never comes to the desk."""
     lookup, uploads = Lookup(deployments, grants), Uploads(deployments, spool)
     layers = Layers(deployments, uploads, code_url, grants)
@@ -32,6 +41,7 @@ def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl, g
         **Tags(deployments, lookup).operations(),
         **Account(deployments, lookup).operations(),
         **EventInvoke(deployments, lookup).operations(),
+        **Provisioned(deployments, lookup, keeping).operations(),
         **Permissions(deployments, lookup).operations(),
         **UrlConfigs(deployments, lookup).operations(),
     }
