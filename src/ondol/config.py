@@ -48,6 +48,7 @@ class Settings:
     freeze_s_min: float
     memory_mib_max: int
     concurrency_max: int
+    scaling_max: int
     public_hosts: tuple[str, ...]
     drain_s: float
     log_level: str
@@ -310,6 +311,15 @@ SPECS: Final[tuple[Spec, ...]] = (
     Spec(
         name="concurrency_max",
         doc="Calls of one account that may be running or waiting at a time; the next one is told to try again later.",
+        form="COUNT",
+        parse=_number(1, 100_000, int, "a whole number"),
+        default=lambda: 1000,
+        default_text="1000",
+    ),
+    Spec(
+        name="scaling_max",
+        doc="New environments that one function may get for its calls at once, and in each 10 seconds after that; a call that "
+        "would need more is told to try again later.",
         form="COUNT",
         parse=_number(1, 100_000, int, "a whole number"),
         default=lambda: 1000,

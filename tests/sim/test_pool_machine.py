@@ -32,6 +32,7 @@ class Kind:
     freezes: bool = True
     failed_in_a_row: int = 0
     quiet_until_s: float = 0.0
+    started_s: list[float] = field(default_factory=list)
     pins: int = 0
     unloaded: int = 0
     unpinned_until_s: float = 0.0
@@ -72,6 +73,8 @@ class World:
             "line_total_max": rng.choice([8, 200]),
             "idle_s_max": rng.choice([2.0, 60.0]),
             "idle_unused_s_max": rng.choice([1.0, 30.0]),
+            "scaling_max": rng.choice([2, 30, 1000]),
+            "scaling_s": 1.0,
             "freeze_s_min": rng.choice([0.1, 1.5, 40.0]),
             "patience_s_max": rng.choice([0.2, 1.0]),
             "backoff_s_max": 5.0,
@@ -89,7 +92,7 @@ class World:
         self.ticked_s = -1.0
         self.handled = 0
         self.frozen = 0
-        self.answers = {"done": 0, "crashed": 0, "line": 0, "wait": 0, "start": 0, "memory": 0}
+        self.answers = {"done": 0, "crashed": 0, "line": 0, "rate": 0, "wait": 0, "start": 0, "memory": 0}
         self.crashes = rng.choice([0.0, 0.02, 0.2])
         self.impatience_s = rng.choice([0.5, 5.0, 1e9])
 
@@ -239,6 +242,8 @@ class World:
         else:
             loose = [box for box in coming if not box.pinned]
             assert len(self.waiting[start.revision]) > len(loose) * kind.concurrency, "a start that nobody needs"
+        if not start.pinned:
+            kind.started_s.append(self.now_s)
         self.boxes[start.slot] = Box(kind, pinned=start.pinned)
         seconds = kind.start_s * self.rng.uniform(0.5, 2.0)
         unloaded = start.pinned and self.rng.random() < 0.2
@@ -289,6 +294,8 @@ class World:
 
     def see_refusal(self, refusal: Refuse) -> None:
         ask = self.asks[refusal.invocation]
+        kind = ask.kind
+        kind.started_s = [at_s for at_s in kind.started_s if at_s > self.now_s - self.limits.scaling_s - 1e-9]
         in_all = sum(len(numbers) for numbers in self.waiting.values())
         match refusal.why:
             case "wait":
@@ -296,6 +303,8 @@ class World:
             case "line":
                 line = len(self.waiting[ask.kind.revision])
                 assert line > self.limits.line_revision_max or in_all > self.limits.line_total_max
+            case "rate":
+                assert len(kind.started_s) >= self.limits.scaling_max, "refused for growth while it may grow"
             case "start":
                 assert ask.kind.failed_in_a_row >= self.limits.start_failures_max
             case "memory":
@@ -510,7 +519,14 @@ def test_one_caller_at_a_time_needs_one_slot_however_many_are_warm():
 
 def calm_world(**limits) -> World:
     """Nothing crashes and everybody is patient."""
-    defaults = {"slots_max": 1000, "starts_max": 16, "line_revision_max": 50, "line_total_max": 200, "idle_s_max": 600.0}
+    defaults = {
+        "slots_max": 1000,
+        "starts_max": 16,
+        "line_revision_max": 50,
+        "line_total_max": 200,
+        "idle_s_max": 600.0,
+        "scaling_max": 1000,
+    }
     world = World(0, **{**defaults, **limits})
     world.crashes, world.impatience_s = 0.0, 1e9
     return world

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ondol.pool.events import Invocation, SlotId
+from ondol.pool.policy import Scaling
 
 
 class State(Enum):
@@ -47,6 +48,7 @@ class Crew:
     revision: str
     memory_mib: int
     concurrency: int
+    scaling: Scaling
     #: Up and with room, the one used last at the end: those that are kept up, which are given work first, and the others.
     spare: dict[SlotId, Slot] = field(default_factory=dict)
     free: dict[SlotId, Slot] = field(default_factory=dict)

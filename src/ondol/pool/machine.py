@@ -12,6 +12,7 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
                    make room for anybody, and take room from idle ones that nobody pinned
     one line       who waits gets whatever comes free first: a slot that was started for another, or one that finished
     one start      per waiting invocation that no coming slot covers; revisions take turns; at most `starts_max` at a time
+    scaling        a revision grows by at most `scaling_max` slots at once; who would need more is refused
     room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
                    than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
     freezing       a slot that has idled for `freeze_s_min` is frozen, and thawed when it is given something to run
@@ -51,7 +52,7 @@ from ondol.pool.events import (
     Tick,
     Wanted,
 )
-from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
+from ondol.pool.policy import History, PoolLimits, Scaling, backoff_s, keep_s
 
 #: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
 LOOK_AHEAD = 8
@@ -137,13 +138,16 @@ class Machine:
         if crew is None:
             if want.memory_mib > self.limits.memory_mib_max:
                 return [Refuse(want.invocation, "memory")]
-            crew = self.crews[want.revision] = Crew(want.revision, want.memory_mib, want.concurrency)
+            crew = self._crew(want, now_s)
         assert (crew.memory_mib, crew.concurrency) == (want.memory_mib, want.concurrency), "a revision never changes"
         if self._is_broken(crew, now_s):
             return [Refuse(want.invocation, "start")]
         if len(crew.line) >= self.limits.line_revision_max or len(self.waiting) >= self.limits.line_total_max:
             self._forget(crew, now_s)
             return [Refuse(want.invocation, "line")]
+        if crew.uncovered() >= 0 and crew.scaling.left(self.limits, now_s) < 1:
+            self._forget(crew, now_s)
+            return [Refuse(want.invocation, "rate")]
         crew.line[want.invocation] = now_s
         self.waiting[want.invocation] = crew
         self._queue_up(crew, now_s)
@@ -214,7 +218,7 @@ class Machine:
         if crew is None:
             if not event.slots or event.memory_mib > self.limits.memory_mib_max:
                 return []
-            crew = self.crews[event.revision] = Crew(event.revision, event.memory_mib, event.concurrency)
+            crew = self._crew(event, now_s)
         if event.slots:
             crew.retired = False
         crew.pins = event.slots
@@ -348,6 +352,11 @@ class Machine:
         self.live -= 1
         self.used_mib -= crew.memory_mib
 
+    def _crew(self, event: Wanted | Pinned, now_s: float) -> Crew:
+        crew = Crew(event.revision, event.memory_mib, event.concurrency, Scaling(self.limits, now_s))
+        self.crews[event.revision] = crew
+        return crew
+
     # One crew ----------------------------------------------------------------------------------------------------------
     def _queue_up(self, crew: Crew, now_s: float) -> None:
         """Take a turn, or leave the queue of those who want a start."""
@@ -445,6 +454,8 @@ class Machine:
         slot = Slot(self._next_slot, crew, now_s, pinned=crew.uncovered() <= 0)
         if slot.pinned:
             crew.kept[slot.id] = slot
+        else:
+            crew.scaling.take(self.limits, now_s)
         self._next_slot += 1
         self.slots[slot.id] = slot
         crew.coming[slot.id] = slot

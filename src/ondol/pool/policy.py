@@ -22,6 +22,9 @@ class PoolLimits:
     #: Longest waiting line, per revision and in all.
     line_revision_max: int = 1000
     line_total_max: int = 4000
+    #: How many environments one revision may get for its calls at once, and in `scaling_s` after that.
+    scaling_max: int = 1000
+    scaling_s: float = 10.0
     #: How long an idle environment is kept, and one that never served anything.
     idle_s_max: float = 600.0
     idle_unused_s_max: float = 60.0
@@ -52,6 +55,26 @@ class History:
 def keep_s(history: History, limits: PoolLimits) -> float:
     """How long an environment may stand idle. One that nobody needed after all goes earlier."""
     return limits.idle_s_max if history.calls else min(limits.idle_unused_s_max, limits.idle_s_max)
+
+
+class Scaling:
+    """How much a revision may still grow: a bucket that holds `scaling_max` and fills in `scaling_s`."""
+
+    __slots__ = ("_at_s", "_left")
+
+    def __init__(self, limits: PoolLimits, now_s: float) -> None:
+        self._left = float(limits.scaling_max)
+        self._at_s = now_s
+
+    def left(self, limits: PoolLimits, now_s: float) -> float:
+        """Environments that may be started now."""
+        filled = self._left + (now_s - self._at_s) * limits.scaling_max / limits.scaling_s
+        self._left, self._at_s = min(filled, float(limits.scaling_max)), now_s
+        return self._left
+
+    def take(self, limits: PoolLimits, now_s: float) -> None:
+        """One is started; also where there is nothing left, for somebody who was let in when there was."""
+        self._left = max(self.left(limits, now_s) - 1, 0.0)
 
 
 def backoff_s(failures: int, limits: PoolLimits) -> float:
