@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -142,6 +143,8 @@ def limits_of(settings: Settings) -> PoolLimits:
         idle_s_max=settings.idle_s_max,
         freeze_s_min=settings.freeze_s_min,
         scaling_max=settings.scaling_max,
+        trust_s_max=settings.trust_s_max,
+        processors=len(os.sched_getaffinity(0)),
     )
 
 

@@ -52,7 +52,7 @@ from ondol.telemetry import Telemetry
 _log = logging.getLogger(__name__)
 
 #: The pool looks after itself at most this often.
-TICK_S_MIN = 0.02
+TICK_S_MIN = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
