@@ -1,7 +1,7 @@
 """What functions, zygotes and inits may ask of the kernel: lists of names, and rules for arguments. Denied unless it is here.
 
-The list was made from what runtimes do (CPython 3.8 to 3.14, Node, the JVM, Go, shells, NumPy), and `make test` runs them under
-it. Of two filters in a row the stricter verdict counts. So a zygote has everything that a function has and what it needs to let
+The list was made from what runtimes do (CPython from 3.8 on, Node, the JVM, Go, shells, NumPy); `tests/e2e/test_walls.py` runs
+what it can of them. Of two filters in a row the stricter verdict counts. So a zygote has everything that a function has and what it needs to let
 a child into a shell (`ENTERING`), the child then takes that from itself with a filter of a few lines, and the long one is in
 the kernel once for all of a zygote's children.
 
