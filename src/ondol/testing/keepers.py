@@ -28,6 +28,7 @@ from ondol.keeper import probe
 from ondol.node import unprivileged
 from ondol.sandbox import Child, Shell
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.testing.internet import World
 from ondol.testing.patience import PATIENCE
 
 ACCOUNT: Final = "000000000000"
@@ -144,6 +145,8 @@ class Kept:
     supervisor: socket.socket
     sandboxes: KeptSandboxes
     insides: list[Inside] = field(default_factory=list)
+    #: Where it runs, when not on the real machine.
+    on: World | None = None
 
     def code(self, **files: str) -> str:
         """A tree of code: names (with `__` for the dot) and texts."""
@@ -203,9 +206,9 @@ def why_not(user: int | None) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running_keeper(user: int | None, *, stock_shells: int = 0) -> AsyncIterator[Kept]:
-    """A keeper for one test; `user` None is root."""
-    kept = start_keeper(user, stock_shells=stock_shells)
+async def running_keeper(user: int | None, *, stock_shells: int = 0, on: World | None = None) -> AsyncIterator[Kept]:
+    """A keeper for one test; `user` None is root. It runs on the machine of `on`, else on the real one."""
+    kept = start_keeper(user, stock_shells=stock_shells, on=on)
     try:
         yield kept
     finally:
@@ -235,7 +238,7 @@ def _stop(kept: Kept) -> None:
         kept.supervisor.close()
 
 
-def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
+def start_keeper(user: int | None, *, stock_shells: int = 0, on: World | None = None) -> Kept:
     """Start one; use `running_keeper` where the test does not kill it."""
     top = Path(tempfile.mkdtemp(prefix="ondol-keeper-"))
     data, runtime = top / "data", top / "guest"
@@ -247,28 +250,29 @@ def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103
         unprivileged.hand_over(data, as_user, as_user)
-    return _start(data, secrets.token_hex(6), as_user, stock_shells)
+    return _start(data, secrets.token_hex(6), as_user, stock_shells, on)
 
 
 def restart(kept: Kept) -> Kept:
     """A new keeper for the same node, after the death of the old one."""
-    return _start(kept.data, kept.node, kept.as_user, 0)
+    return _start(kept.data, kept.node, kept.as_user, 0, kept.on)
 
 
-def _start(data: Path, node: str, as_user: int | None, stock_shells: int) -> Kept:
+def _start(data: Path, node: str, as_user: int | None, stock_shells: int, on: World | None) -> Kept:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user)
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        fds = [theirs.fileno(), *([on.machine] if on else [])]
+        process = subprocess.Popen([*(on.prefix() if on else []), *command], pass_fds=fds, start_new_session=True)
     front, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with keepers:
         socket.send_fds(ours, [b'{"line":"front"}'], [keepers.fileno()])
-    return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells))
+    return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells), on=on)
 
 
 def _command(fd: int, data: Path, runtime: Path, node: str, as_user: int | None) -> list[str]:
     argv = [INTERPRETER, "-I", "-S", keeper.__file__, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
-    argv += ["--interpreters", INTERPRETER, "--runtime", f"ondol_guest={runtime}"]
+    argv += ["--networks", "none:egress:host", "--interpreters", INTERPRETER, "--runtime", f"ondol_guest={runtime}"]
     if as_user is None:
         return argv
     prefix = Path(INTERPRETER).parent.parent
