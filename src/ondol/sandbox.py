@@ -77,8 +77,8 @@ class Sandboxes(Protocol):
         """
         ...
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        """Show the code at /var/task, read-only, and set the limits."""
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        """Show the code at /var/task (and another tree at /opt), read-only, and set the limits."""
         ...
 
     async def freeze(self, shell: Shell, *, on: bool) -> None:

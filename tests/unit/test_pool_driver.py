@@ -448,3 +448,80 @@ async def test_a_call_whose_environment_cannot_be_thawed_ends_and_the_environmen
         assert ran.answer.ending is Ending.DEAD
         await asyncio.sleep(1.0)
         assert not node.sandboxes.shells
+
+
+# Environments that are kept up -------------------------------------------------------------------------------------------
+def pins(target, environments):
+    return {target.revision.id: (target.revision, environments)}
+
+
+@virtually
+async def test_pinned_environments_are_up_and_loaded_before_any_call_and_serve_first():
+    async with Node() as node:
+        target = a_target()
+        node.runtime.script.load_s = 2.0
+        node.pool.pin(pins(target, 2))
+        await asyncio.sleep(1.0)
+        assert node.pool.kept()[target.revision.id].up == 0
+        await asyncio.sleep(2.0)
+        assert node.pool.kept()[target.revision.id].up == 2
+        assert node.pool.stats().cold_starts == 0
+        ran = await node.call(target)
+        assert ran.report.pinned and ran.report.init_ms is None
+        assert ran.report.pins == (1, 2)
+
+
+@virtually
+async def test_calls_beyond_the_pins_spill_over():
+    async with Node() as node:
+        target = a_target()
+        node.takes(5.0)
+        node.pool.pin(pins(target, 1))
+        await asyncio.sleep(1.0)
+        first, second = await asyncio.gather(node.call(target), node.call(target))
+        assert sorted([first.report.pinned, second.report.pinned]) == [False, True]
+        assert (await node.call(target)).report.pinned
+
+
+@virtually
+async def test_pinned_environments_never_go_for_idling_and_are_replaced_when_they_die():
+    async with Node(idle_s_max=10, idle_unused_s_max=5) as node:
+        target = a_target()
+        node.pool.pin(pins(target, 2))
+        await asyncio.sleep(1000.0)
+        assert len(node.sandboxes.shells) == 2
+        node.runtime.workers[0].die(1)
+        await asyncio.sleep(1.0)
+        assert node.pool.kept()[target.revision.id].up == 2
+
+
+@virtually
+async def test_unpinning_lets_the_idle_go_and_pins_that_move_take_the_environments_along():
+    async with Node() as node:
+        old, new = a_target(revision="r1"), a_target(revision="r2")
+        node.pool.pin(pins(old, 3))
+        await asyncio.sleep(1.0)
+        node.pool.pin(pins(new, 2))
+        await asyncio.sleep(1.0)
+        assert {name: kept.up for name, kept in node.pool.kept().items()} == {"r2": 2}
+        assert len(node.sandboxes.shells) == 2
+        node.pool.pin({})
+        await asyncio.sleep(1.0)
+        assert not node.sandboxes.shells
+
+
+@virtually
+async def test_pins_of_what_does_not_load_say_why_and_its_callers_get_the_functions_own_error():
+    async with Node() as node:
+        target = a_target()
+        node.runtime.script.load_s = 1e6
+        node.pool.pin(pins(target, 1))
+        await asyncio.sleep(0.5)
+        node.runtime.workers[-1].die(1)
+        await asyncio.sleep(0.05)
+        assert "log says why" in node.pool.kept()[target.revision.id].why
+        node.runtime.script.load_s = 0.0
+        assert (await node.call(target)).answer.ending is Ending.OK
+        await asyncio.sleep(60.0)
+        kept = node.pool.kept()[target.revision.id]
+        assert (kept.up, kept.why) == (1, "")

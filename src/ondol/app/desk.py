@@ -38,6 +38,7 @@ from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.iam import Iam
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.monitoring import Monitoring
+from ondol.dialects.aws.provisioned import Keeping
 from ondol.dialects.aws.records import record
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.sts import Sts
@@ -91,6 +92,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
     followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
+    keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -119,7 +121,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     door = DeskDoor(
         table=TABLE,
         dialects={
-            "aws": aws_desk(deployments, verifier, watching, downloads=downloads, helper=helper, spool=data.tmp),
+            "aws": aws_desk(
+                deployments, verifier, watching, downloads=downloads, helper=helper, spool=data.tmp, keeping=keeping
+            ),
             "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
             "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },
@@ -171,6 +175,7 @@ def aws_desk(
     downloads: Downloads,
     helper: Helper,
     spool: Path,
+    keeping: Keeping,
 ) -> AwsDesk:
     """AWS's control planes: functions, roles, sessions, and what `watching` holds."""
     index, clock = deployments.index, verifier.clock
@@ -182,6 +187,7 @@ def aws_desk(
             spool=spool,
             code_url=lambda code, context: downloads.link(code, context.endpoint),
             grants=grants,
+            keeping=keeping,
         ),
         "sts": Sts(index, grants, verifier.credentials, clock).operations,
         "iam": Iam(deployments.items, clock).operations(),

@@ -19,6 +19,7 @@ from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
+from ondol.dialects.aws.urls import Registry, Urls
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.plain.dialect import PlainDialect
@@ -58,7 +59,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
+    index.listeners += [admission.follow, front_work.pinning(pool, index), front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -72,7 +73,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         grants=Grants(index, clock),
     )
     following = Following(
-        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
+        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats, pool.kept)
     )
     passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(
@@ -142,12 +143,23 @@ def limits_of(settings: Settings) -> PoolLimits:
     )
 
 
+def urls_over(invoker: Invoker, index: Index, verifier: Verifier, grants: Grants) -> Urls:
+    """Function URLs, which are known as the catalog comes in: make it before that."""
+    registry = Registry()
+    index.listeners.append(registry.follow)
+    return Urls(registry=registry, index=index, verifier=verifier, grants=grants, invoke=invoker.invoke, clock=verifier.clock)
+
+
 def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
     """What clients call functions by."""
     grants = Grants(index, verifier.clock)
     gate = Gate(verifier, "ondol", SystemClock())
     return {
-        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),
+        "aws": AwsFront(
+            verifier=verifier,
+            invoke=Invoke(index=index, invoker=invoker, grants=grants),
+            urls=urls_over(invoker, index, verifier, grants),
+        ),
         "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }

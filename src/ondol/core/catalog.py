@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from ondol.model.deferrals import Deferral
-from ondol.model.functions import Alias, Function, Handle, Revision, Version
+from ondol.model.functions import Alias, Function, Handle, Pin, Revision, Version
 from ondol.model.items import Item
 from ondol.model.principals import AccessKey
 from ondol.store import Change, Delete, Document, Put
 
 Noun = TypeVar("Noun")
 #: What is written into the catalog.
-Written = Function | Revision | Version | Alias | Deferral | Handle | AccessKey | Item
+Written = Function | Revision | Version | Alias | Pin | Deferral | Handle | AccessKey | Item
 
 
 def function_key(account: str, region: str, function: str) -> str:
@@ -37,6 +37,10 @@ def version_key(function: str, number: int) -> str:
 
 def alias_key(function: str, name: str) -> str:
     return f"alias/{function}/{name}"
+
+
+def pin_key(function: str, qualifier: str | None) -> str:
+    return f"pin/{function}/{qualifier or '$latest'}"
 
 
 def deferral_key(function: str, qualifier: str | None) -> str:
@@ -76,6 +80,8 @@ def key_of(noun: Written) -> str:  # noqa: PLR0911  one line per noun
             return version_key(noun.function, noun.number)
         case Alias():
             return alias_key(noun.function, noun.name)
+        case Pin():
+            return pin_key(noun.function, noun.qualifier)
         case Deferral():
             return deferral_key(noun.function, noun.qualifier)
         case Handle():
@@ -103,6 +109,7 @@ class Index:
         self._revisions: dict[tuple[str, str], Revision] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._aliases: dict[str, dict[str, Alias]] = {}
+        self._pins: dict[str, dict[str, Pin]] = {}
         self._deferrals: dict[str, dict[str, Deferral]] = {}
         self._handles: dict[tuple[str, str, str, str], str] = {}
         self._names: dict[tuple[str, str, str], list[str]] = {}
@@ -191,6 +198,15 @@ class Index:
         """By name."""
         return [a for _, a in sorted(self._aliases.get(function, {}).items())]
 
+    def pin(self, function: str, qualifier: str | None) -> Pin | None:
+        return self._pins.get(function, {}).get(qualifier or "$latest")
+
+    def pins(self, function: str | None = None) -> list[Pin]:
+        """All of them (of a function), by qualifier."""
+        if function is None:
+            return [pin for pins in self._pins.values() for pin in pins.values()]
+        return [p for _, p in sorted(self._pins.get(function, {}).items())]
+
     def deferral(self, function: str, qualifier: str | None) -> Deferral | None:
         """What is said about deferred calls that come with exactly this qualifier."""
         return self._deferrals.get(function, {}).get(qualifier or "$latest")
@@ -217,6 +233,10 @@ class Index:
         """Everything of a kind, of all accounts and regions, in no order."""
         return [i for (d, k, *_), items in self._items.items() if (d, k) == (dialect, kind) for i in items.values()]
 
+    def item_codes(self) -> set[str]:
+        """The code that items hold on to."""
+        return {code for items in self._items.values() for item in items.values() for code in item.codes}
+
     # What changes ----------------------------------------------------------------------------------------------------
     def _apply_function(self, parts: list[str], value: dict[str, Any] | None) -> Function | None:
         return _keep(self._functions, parts[2], value, Function)
@@ -229,6 +249,9 @@ class Index:
 
     def _apply_alias(self, parts: list[str], value: dict[str, Any] | None) -> Alias | None:
         return _keep_under(self._aliases, parts[0], parts[1], value, Alias)
+
+    def _apply_pin(self, parts: list[str], value: dict[str, Any] | None) -> Pin | None:
+        return _keep_under(self._pins, parts[0], parts[1], value, Pin)
 
     def _apply_deferral(self, parts: list[str], value: dict[str, Any] | None) -> Deferral | None:
         return _keep_under(self._deferrals, parts[0], parts[1], value, Deferral)

@@ -286,11 +286,9 @@ class Keeper:
             raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
         self._cgroups.limit(shell.id, memory)
         shell.memory_bytes = memory
-        tree = self._open_code(str(message["tree"]))
-        try:
-            shells.show_code(shell, tree, self._places.own_mnt)
-        finally:
-            os.close(tree)
+        for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
+            if key == "tree" or key in message:
+                self._show(shell, str(message[key]), target)
         if self._disks is None:
             shell.tmp_bytes_max = tmp_mib << 20
         elif tmp_mib != disks.TMP_MIB_DEFAULT:
@@ -298,6 +296,13 @@ class Keeper:
         shell.attached = True
         return {"another_tmp": self._disks is not None and tmp_mib != disks.TMP_MIB_DEFAULT}, []
         yield  # a generator with nothing to wait for
+
+    def _show(self, shell: Shell, path: str, target: str) -> None:
+        tree = self._open_code(path)
+        try:
+            shells.show_code(shell, tree, target, self._places.own_mnt)
+        finally:
+            os.close(tree)
 
     def _another_tmp(self, shell: Shell, mib: int) -> None:
         """A disk of another size over the one that every shell is prepared with."""
@@ -436,7 +441,7 @@ class Keeper:
         close_all(fds)
         if not front.open:
             _kill(zygote.pidfd)
-        return {"rss_bytes": int(ready["rss_bytes"]), "version": str(ready["version"])}, [zygote.socket.detach()]
+        return {"rss_bytes": zygotes.rss_bytes(zygote), "version": str(ready["version"])}, [zygote.socket.detach()]
 
     # What happens by itself --------------------------------------------------------------------------------------------
     def _reap(self) -> None:

@@ -146,12 +146,12 @@ def tmp_directory(directory: str, account: Account) -> int:
     return mounted
 
 
-def show_code(shell: Shell, tree: int, own_mnt: int) -> None:
-    """Mount the directory `tree` is open on at /var/task, from outside."""
+def show_code(shell: Shell, tree: int, target: str, own_mnt: int) -> None:
+    """Mount the directory `tree` is open on at `target`, read-only, from outside."""
     mounted = syscalls.open_tree_at(tree)
     try:
         syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-        put(shell, mounted, "/var/task", own_mnt)
+        put(shell, mounted, target, own_mnt)
     finally:
         os.close(mounted)
 

@@ -18,3 +18,5 @@ class Item:
     region: str
     name: str
     value: Mapping[str, Any] = field(default_factory=dict)
+    #: The SHA-256 of the code it holds on to: kept for as long as the item is.
+    codes: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from ondol.contract import Contract
 from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttled, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation
+from ondol.pool.crew import State
 from ondol.pool.environment import Answering, Environment, Makings
 from ondol.pool.events import (
     Action,
@@ -29,6 +30,7 @@ from ondol.pool.events import (
     Freeze,
     GaveUp,
     Gone,
+    Pinned,
     Ready,
     Refuse,
     Retired,
@@ -40,7 +42,7 @@ from ondol.pool.events import (
     Tick,
     Wanted,
 )
-from ondol.pool.machine import Machine, State
+from ondol.pool.machine import Machine
 from ondol.pool.policy import PoolLimits
 from ondol.pool.run import Ran
 from ondol.runtime import Call, Runtime
@@ -71,6 +73,14 @@ class Stats:
     failed_starts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Of one revision: how many environments are up because they are to be, and why there are not more, if that is known."""
+
+    up: int
+    why: str = ""
+
+
 class Lease:
     """A place for one invocation. `release` it in any case; a streaming answer keeps it until its end by itself."""
 
@@ -79,7 +89,7 @@ class Lease:
     def __init__(self, pool: Pool, slot: SlotId, invocation: int, environment: Environment) -> None:
         self.environment = environment
         #: The environment has not served a call yet.
-        self.cold = not environment.calls
+        self.cold = not environment.calls and not environment.place.pinned
         self._pool = pool
         self._slot = slot
         self._invocation = invocation
@@ -92,7 +102,8 @@ class Lease:
         """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
         if self.waited_s:
             self._pool.makings.telemetry.waited(invocation.id, self.waited_s)
-        ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail)
+        pins = self._pool.pins_at_work(target.revision.id)
+        ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail, pins=pins)
         self._streaming = ran.streaming
         return ran
 
@@ -154,6 +165,9 @@ class Pool:
         self._waiters: dict[int, tuple[Revision, asyncio.Future[Lease]]] = {}
         #: Revisions that the machine may ask a start for.
         self._revisions: dict[str, Revision] = {}
+        #: Revisions of which so many environments are to be kept up; and why the last of them did not load.
+        self._pins: dict[str, tuple[Revision, int]] = {}
+        self._unloaded: dict[str, str] = {}
         #: Why the last start of a revision failed.
         self._failures: dict[str, OndolError] = {}
         self._invocations = 0
@@ -192,6 +206,45 @@ class Pool:
     def retire(self, revision: str) -> None:
         """Nothing points to this revision any more: let its environments go, the idle ones now."""
         self._tell(Retired(revision))
+
+    def pin(self, wanted: Mapping[str, tuple[Revision, int]]) -> None:
+        """Keep so many environments of each revision up and loaded; of those not named, as many as calls need."""
+        if self._closing:
+            return
+        for revision, _ in [pin for pin in self._pins.values() if pin[0].id not in wanted]:
+            del self._pins[revision.id]
+            self._unloaded.pop(revision.id, None)
+            self._keep(revision, 0)
+        for revision, slots in wanted.values():
+            if self._pins.get(revision.id, (revision, 0))[1] != slots:
+                self._pins[revision.id] = (revision, slots)
+                self._unloaded.pop(revision.id, None)
+                self._keep(revision, slots)
+
+    def _keep(self, revision: Revision, slots: int) -> None:
+        configuration = revision.configuration
+        self._revisions[revision.id] = revision
+        concurrency = self.makings.contracts[configuration.contract].concurrency
+        self._tell(Pinned(revision.id, configuration.memory_mib, concurrency, slots))
+
+    def kept(self) -> dict[str, Kept]:
+        """By revision: what has become of the environments that are to be kept up."""
+        found = {}
+        for revision, _ in self._pins.values():
+            crew = self._machine.crews.get(revision.id)
+            failure = self._failures.get(revision.id)
+            why = self._unloaded.get(revision.id) or (str(failure) if failure else "")
+            up = sum(slot.state in (State.IDLE, State.BUSY) for slot in crew.kept.values()) if crew else 0
+            found[revision.id] = Kept(up, why if crew else self._too_large(revision))
+        return found
+
+    def pins_at_work(self, revision: str) -> tuple[int, int] | None:
+        """Of the environments kept up for this revision: how many run something, of how many. None: none are wanted."""
+        if revision not in self._pins:
+            return None
+        crew = self._machine.crews.get(revision)
+        slots = [slot.state for slot in crew.kept.values()] if crew else []
+        return slots.count(State.BUSY), len(slots) - slots.count(State.STARTING)
 
     def stats(self) -> Stats:
         states = [slot.state for slot in self._machine.slots.values()]
@@ -285,7 +338,9 @@ class Pool:
                     lease = Lease(self, action.slot, action.invocation, self._environments[action.slot])
                     self._answer(action.invocation, lease)
                 case Start():
-                    self._starts[action.slot] = self._task(self._start(action.slot, self._revisions[action.revision]))
+                    self._starts[action.slot] = self._task(
+                        self._start(action.slot, self._revisions[action.revision], pinned=action.pinned)
+                    )
                 case Freeze() | Thaw():
                     environment = self._environments.get(action.slot)
                     if environment is not None:
@@ -323,7 +378,7 @@ class Pool:
         self._tell(Gone(slot))
 
     def _died(self, slot: SlotId) -> None:
-        if not self._closing:
+        if not self._closing and slot not in self._starts:  # one that is to load first is told of by its start
             self._lose(slot)
 
     def _why(self, refusal: Refuse) -> OndolError:
@@ -333,30 +388,43 @@ class Pool:
             case "start":
                 return self._failures.get(revision.id) or StartFailed(f"no environment of {revision.name} could be started")
             case "memory":
-                return StartFailed(
-                    f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and this node's functions share "
-                    f"{self.limits.memory_mib_max} MiB: give the function less, or the node more"
-                )
+                return StartFailed(self._too_large(revision))
             case _:
                 return Throttled("line")
 
+    def _too_large(self, revision: Revision) -> str:
+        return (
+            f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and this node's functions share "
+            f"{self.limits.memory_mib_max} MiB: give the function less, or the node more"
+        )
+
     # Starting and stopping ---------------------------------------------------------------------------------------------
-    async def _start(self, slot: SlotId, revision: Revision) -> None:
+    async def _start(self, slot: SlotId, revision: Revision, *, pinned: bool) -> None:
         environment: Environment | None = None
+        loading = False
         try:
-            environment = Environment(revision, self.makings, lambda: self._died(slot))
+            environment = Environment(revision, self.makings, lambda: self._died(slot), pinned=pinned)
             async with asyncio.timeout(self.limits.start_s_max):
                 await environment.start()
+            if pinned:
+                loading = True
+                async with asyncio.timeout(self.limits.load_s_max):
+                    await environment.loaded()
         except Exception as error:
             self._failed_starts += 1
-            self._failures[revision.id] = _as_ondol_error(revision, error, self.limits.start_s_max)
+            if loading:
+                self._unloaded[revision.id] = str(error) or f"{revision.name} did not load in {self.limits.load_s_max:g} s"
+            else:
+                self._failures[revision.id] = _as_ondol_error(revision, error, self.limits.start_s_max)
             self._starts.pop(slot)
-            self._tell(Gone(slot))
+            self._tell(Gone(slot, loading))
             if environment is not None:
                 await self._end(environment)
             return
-        self._cold_starts += 1
+        self._cold_starts += not pinned
         self._failures.pop(revision.id, None)
+        if pinned:
+            self._unloaded.pop(revision.id, None)
         self._environments[slot] = environment
         self._starts.pop(slot)
         self._tell(Ready(slot, environment.freezes))

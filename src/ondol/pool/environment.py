@@ -20,6 +20,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -105,7 +107,7 @@ class Makings:
 class Environment:
     """See the module. `start` once, `call` as often as the contract's concurrency allows, `close` in any case."""
 
-    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None]) -> None:
+    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None], *, pinned: bool = False) -> None:
         self.revision = revision
         self.makings = makings
         self.contract = makings.contracts[revision.configuration.contract].of(revision)
@@ -120,6 +122,7 @@ class Environment:
             secret=secret,
             session_token=token,
             substitute=makings.substitute(revision),
+            pinned=pinned,
         )
         self.calls = 0
         #: It cannot run anything any more: close it.
@@ -150,6 +153,7 @@ class Environment:
         await makings.sandboxes.attach(
             shell,
             tree=makings.tree_of(revision.code),
+            opt_tree=self._opt_tree(),
             memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
             tmp_mib=configuration.tmp_mib,
         )
@@ -189,6 +193,27 @@ class Environment:
                 _log.warning("environment %s could not be thawed: %s", self.place.environment, error)
                 self.broken = True
                 await self._bury(self._worker)  # a call that it was given ends, and goes elsewhere if it can
+
+    async def loaded(self) -> None:
+        """Return when the function has been loaded. Raises StartFailed when that fails."""
+        worker = self._worker
+        assert worker is not None
+        while worker.init_ms is None and worker.alive:  # noqa: ASYNC110  (the port has no event for it)
+            await asyncio.sleep(LOADING_POLL_S)
+        if not worker.alive or self.broken:
+            raise StartFailed(f"{self.revision.name} could not be loaded; its log says why")
+
+    def _opt_tree(self) -> str:
+        """What is shown at /opt, or "". Raises StartFailed where the interpreter itself is there and would be covered."""
+        opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
+        if opt is None:
+            return ""
+        if os.path.realpath(interpreter).startswith("/opt/"):
+            raise StartFailed(
+                f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
+                "install that elsewhere, below /usr for example"
+            )
+        return self.makings.tree_of(opt)
 
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
@@ -283,7 +308,16 @@ class Environment:
         return task
 
     # A call ------------------------------------------------------------------------------------------------------------
-    async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
+    async def call(
+        self,
+        call: Call,
+        *,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        tail: bool = False,
+        pins: tuple[int, int] | None = None,
+    ) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
         run = Run(
             invocation,
@@ -291,10 +325,11 @@ class Environment:
             timeout_s=timeout_s,
             lines=self.contract.started(invocation, target),
             tail=tail,
-            cold=not self.calls,
+            cold=not self.calls and not self.place.pinned,
             clock=self.makings.clock,
             log=self._write,
         )
+        run.pinned, run.pins = self.place.pinned, pins
         self._running += 1
         try:
             answer = await self._run(run, call)
@@ -385,13 +420,19 @@ class Environment:
         return Ran(answer, run.report(self.revision, Status.CRASHED, memory_peak_mib=self._memory.peak_mib(0.0)))
 
     async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:
-        """What the worker died of, and its exit status. It is buried afterwards."""
+        """What the worker died of, and its exit status. It is buried afterwards.
+
+        The kernel may have ended a child of the worker's for want of memory, and the worker itself may have left for a reason
+        of its own: only one that was killed, too, was out of memory.
+        """
         assert run.worker is not None
         out_of_memory = await self._memory.ask()
         exit_status = await self._bury(run.worker)
         if status is not Status.CRASHED:
             return status, None
-        return (Status.OUT_OF_MEMORY, None) if out_of_memory else (Status.CRASHED, exit_status)
+        if out_of_memory and exit_status in (None, -signal.SIGKILL):
+            return Status.OUT_OF_MEMORY, None
+        return Status.CRASHED, exit_status
 
     def _stream_of(self, run: Run, answer: Answer, body: AsyncIterator[bytes]) -> Ran:
         """An answer whose body goes on: the call is settled when that ends."""

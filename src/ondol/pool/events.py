@@ -40,6 +40,17 @@ class Gone(Struct, frozen=True, gc=False):
     """A slot is no more: it failed to start, died (what it ran is answered elsewhere), or was stopped."""
 
     slot: SlotId
+    #: It came up, and what it was to be kept up with did not load: the function's own failure, of which callers are not told.
+    unloaded: bool = False
+
+
+class Pinned(Struct, frozen=True, gc=False):
+    """So many slots of a revision are to be up at any time, called or not; 0: as many as calls need."""
+
+    revision: str
+    memory_mib: int
+    concurrency: int
+    slots: int
 
 
 class Retired(Struct, frozen=True, gc=False):
@@ -64,6 +75,8 @@ class Start(Struct, frozen=True, gc=False):
 
     slot: SlotId
     revision: str
+    #: It is to be kept up: ready when it has loaded.
+    pinned: bool = False
 
 
 class Run(Struct, frozen=True, gc=False):
@@ -102,5 +115,5 @@ class Refuse(Struct, frozen=True, gc=False):
     why: str
 
 
-Event = Wanted | Ready | Done | Gone | Retired | GaveUp | Tick
+Event = Wanted | Ready | Done | Gone | Pinned | Retired | GaveUp | Tick
 Action = Start | Run | Freeze | Thaw | Stop | Refuse

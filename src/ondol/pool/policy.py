@@ -37,6 +37,8 @@ class PoolLimits:
     #: How long one start, and one stop, may take.
     start_s_max: float = 30.0
     stop_s_max: float = 30.0
+    #: How long an environment that is to be kept up may take to load.
+    load_s_max: float = 130.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

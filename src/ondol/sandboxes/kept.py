@@ -183,9 +183,10 @@ class KeptSandboxes:
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
             await asyncio.sleep(GLANCE_S)
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        beside: dict[str, Any] = {"opt_tree": opt_tree} if opt_tree else {}
         message, _ = await self._line.request(
-            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
+            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib, **beside
         )
         if message["ok"]["another_tmp"]:  # whoever waits there put up its walls around the one that it saw
             for zygote in self._living():

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ondol.dialects.aws.access import Access
-from ondol.dialects.aws.control import control_plane
+from ondol.dialects.aws.control import control_plane, no_front
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.iam import Iam
+from ondol.dialects.aws.provisioned import Keeping
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.sts import Sts
 from ondol.model.principals import Principal
@@ -78,8 +79,8 @@ class Control:
 
 
 @contextlib.asynccontextmanager
-async def control(path: Path) -> AsyncIterator[Control]:
-    """A control plane with its files below `path`."""
+async def control(path: Path, keeping: Keeping = no_front) -> AsyncIterator[Control]:
+    """A control plane with its files below `path`. `keeping`: what the pools would say that they keep up."""
     async with desk(path / "code") as made:
         grants, credentials = Grants(made.index, made.clock), Credentials(bytes(32))
         operations = control_plane(
@@ -87,6 +88,7 @@ async def control(path: Path) -> AsyncIterator[Control]:
             spool=path,
             code_url=lambda code, told: f"{told.endpoint}/code/{code.sha256}",
             grants=grants,
+            keeping=keeping,
         )
         others = {
             "iam": Iam(made.deployments.items, made.clock).operations(),

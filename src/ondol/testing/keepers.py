@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -163,15 +163,16 @@ class Kept:
         tmp_mib: int = 512,
         tree: str | None = None,
         account: str = ACCOUNT,
+        interpreter: str = INTERPRETER,
         network: str = "none",
     ) -> Inside:
         """A process in a new, attached shell."""
         shell = await self.sandboxes.prepare(account, network=network)
         await self.sandboxes.attach(shell, tree=tree or self.code(), memory_bytes=memory_bytes, tmp_mib=tmp_mib)
-        return await self.fork_into(shell)
+        return await self.fork_into(shell, interpreter)
 
-    async def fork_into(self, shell: Shell) -> Inside:
-        zygote = await self.sandboxes.zygote(shell.account, INTERPRETER)
+    async def fork_into(self, shell: Shell, interpreter: str = INTERPRETER) -> Inside:
+        zygote = await self.sandboxes.zygote(shell.account, interpreter)
         inside = Inside(shell, await zygote.fork(shell))
         self.insides.append(inside)
         return inside
@@ -206,9 +207,11 @@ def why_not(user: int | None) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running_keeper(user: int | None, *, stock_shells: int = 0, on: World | None = None) -> AsyncIterator[Kept]:
+async def running_keeper(
+    user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,), on: World | None = None
+) -> AsyncIterator[Kept]:
     """A keeper for one test; `user` None is root. It runs on the machine of `on`, else on the real one."""
-    kept = start_keeper(user, stock_shells=stock_shells, on=on)
+    kept = start_keeper(user, stock_shells=stock_shells, interpreters=interpreters, on=on)
     try:
         yield kept
     finally:
@@ -238,7 +241,9 @@ def _stop(kept: Kept) -> None:
         kept.supervisor.close()
 
 
-def start_keeper(user: int | None, *, stock_shells: int = 0, on: World | None = None) -> Kept:
+def start_keeper(
+    user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,), on: World | None = None
+) -> Kept:
     """Start one; use `running_keeper` where the test does not kill it."""
     top = Path(tempfile.mkdtemp(prefix="ondol-keeper-"))
     data, runtime = top / "data", top / "guest"
@@ -250,18 +255,20 @@ def start_keeper(user: int | None, *, stock_shells: int = 0, on: World | None = 
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103
         unprivileged.hand_over(data, as_user, as_user)
-    return _start(data, secrets.token_hex(6), as_user, stock_shells, on)
+    return _start(data, secrets.token_hex(6), as_user, stock_shells, interpreters, on)
 
 
 def restart(kept: Kept) -> Kept:
     """A new keeper for the same node, after the death of the old one."""
-    return _start(kept.data, kept.node, kept.as_user, 0, kept.on)
+    return _start(kept.data, kept.node, kept.as_user, 0, (INTERPRETER,), kept.on)
 
 
-def _start(data: Path, node: str, as_user: int | None, stock_shells: int, on: World | None) -> Kept:
+def _start(  # noqa: PLR0917
+    data: Path, node: str, as_user: int | None, stock_shells: int, interpreters: Sequence[str], on: World | None
+) -> Kept:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user)
+        command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user, interpreters)
         fds = [theirs.fileno(), *([on.machine] if on else [])]
         process = subprocess.Popen([*(on.prefix() if on else []), *command], pass_fds=fds, start_new_session=True)
     front, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -270,9 +277,11 @@ def _start(data: Path, node: str, as_user: int | None, stock_shells: int, on: Wo
     return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells), on=on)
 
 
-def _command(fd: int, data: Path, runtime: Path, node: str, as_user: int | None) -> list[str]:
+def _command(  # noqa: PLR0917
+    fd: int, data: Path, runtime: Path, node: str, as_user: int | None, interpreters: Sequence[str]
+) -> list[str]:
     argv = [INTERPRETER, "-I", "-S", keeper.__file__, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
-    argv += ["--networks", "none:egress:host", "--interpreters", INTERPRETER, "--runtime", f"ondol_guest={runtime}"]
+    argv += ["--networks", "none:egress:host", "--interpreters", ":".join(interpreters), "--runtime", f"ondol_guest={runtime}"]
     if as_user is None:
         return argv
     prefix = Path(INTERPRETER).parent.parent

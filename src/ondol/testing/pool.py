@@ -190,6 +190,7 @@ class ScriptedShell:
 
     account: str
     tree: str | None = None
+    opt_tree: str = ""
     memory_bytes: int = 0
     tmp_mib: int = 0
     scoured: int = 0
@@ -231,11 +232,11 @@ class ScriptedSandboxes:
         self.shells[shell.id] = ScriptedShell(account)
         return shell
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
         await self._enter("attach")
         known = self.known(shell)
         assert known.tree is None, "a shell is attached once"
-        known.tree, known.memory_bytes, known.tmp_mib = tree, memory_bytes, tmp_mib
+        known.tree, known.memory_bytes, known.tmp_mib, known.opt_tree = tree, memory_bytes, tmp_mib, opt_tree
 
     async def freeze(self, shell: Shell, *, on: bool) -> None:
         await self._enter("freeze" if on else "thaw")

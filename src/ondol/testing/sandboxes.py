@@ -117,8 +117,8 @@ class LocalSandboxes:
         self.shells.add(shell.id)
         return shell
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        del memory_bytes, tmp_mib
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        del memory_bytes, tmp_mib, opt_tree
         self.trees[shell.id] = tree
 
     async def freeze(self, shell: Shell, *, on: bool) -> None:
