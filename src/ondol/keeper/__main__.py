@@ -12,10 +12,11 @@
     --lock-fd N            inherited: the data directory's lock, held until all is clean, so that the next start waits for that
     --uid-base N           first host user id of accounts when run as root (default 2000000)
 
-Two halves. The outer one (this process) stays outside the pid namespace: it ends the inner one when the supervisor is gone
-and cleans what survives a keeper (control groups, directories) and a killed node (spool files, sockets). The inner one is PID 1
-of a new pid namespace and dies with the outer; the kernel then ends everything below it. As an ordinary user, or as a root
-without CAP_SYS_ADMIN, both first enter a user namespace of their own; from there on there is one way for all.
+Two halves, and a sweeper (`sweeper.py`) for the case that both are killed together with the supervisor. The outer half (this
+process) stays outside the pid namespace: it ends the inner one when the supervisor is gone and cleans what survives a keeper
+(control groups, directories) and a killed node (spool files, sockets). The inner one is PID 1 of a new pid namespace and dies
+with the outer; the kernel then ends everything below it. As an ordinary user, or as a root without CAP_SYS_ADMIN, both first
+enter a user namespace of their own; from there on there is one way for all.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ondol.keeper.disks import Disks
 from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
 from ondol.keeper.server import Keeper, Places, log
+from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import View
 from ondol.walls import findings
 from ondol.walls.built import NoWalls, Walls, build
@@ -128,17 +130,21 @@ def main(argv: list[str]) -> int:
         shells = cleaning.open_shells(f"{options.data}/shells")
         cleaning.clean(Cgroups.find(options.node_id), shells)
         cgroups = Cgroups.find(options.node_id)
+        theirs = os.pidfd_open(supervisor)
+        last = Sweeper(options.data, cgroups, shells, theirs)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         pid, alive = _start_inner(options, cgroups, walls, shells, rootless=rootless)
     except (OSError, NoWalls) as error:
         log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
         return EXIT_CANNOT
     os.close(options.supervisor_fd)
-    status = _watch(pid, supervisor)
+    status = _watch(pid, supervisor, theirs, last)
     os.close(alive)
     if os.getppid() != supervisor:
         cleaning.remove_litter(options.data)
-    if not cleaning.clean(cgroups, shells):
+    if cleaning.clean(cgroups, shells):
+        last.end()
+    else:
         log("some control groups or directories could not be removed; the next start tries again")
     return status
 
@@ -186,26 +192,28 @@ def _start_inner(options: Options, cgroups: Cgroups, walls: Walls, shells: int, 
     return int(text), alive
 
 
-def _watch(inner: int, supervisor: int) -> int:
-    """Wait for the inner half's end, and bring it about when the supervisor is gone."""
+def _watch(inner: int, supervisor: int, theirs: int, last: Sweeper) -> int:
+    """Wait for the inner half's end, and bring it about when the supervisor is gone. `theirs`: the supervisor's pidfd."""
     ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
     poll = select.poll()
     ours = os.pidfd_open(inner)
     poll.register(ours, select.POLLIN)
-    try:
-        theirs = os.pidfd_open(supervisor)
-    except OSError:
-        theirs = -1
-    if theirs < 0 or os.getppid() != supervisor:
+    if os.getppid() != supervisor:
         os.kill(inner, signal.SIGKILL)
     else:
         poll.register(theirs, select.POLLIN)
+        poll.register(last.pidfd, select.POLLIN)
     while ours not in (ready := [fd for fd, _ in poll.poll()]):
-        os.kill(inner, signal.SIGKILL)
         for fd in ready:
             poll.unregister(fd)
+        if ready == [last.pidfd]:
+            last.start()
+            if last.pidfd >= 0:
+                poll.register(last.pidfd, select.POLLIN)
+        else:
+            os.kill(inner, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # cleaning is under way
     _, status = os.waitpid(inner, 0)

@@ -198,6 +198,17 @@ class Kept:
         return found
 
 
+def sweepers(data: Path) -> list[int]:
+    """Those who will clean when all of the node with this data directory are killed."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            name, words = (Path(f"/proc/{entry}/{file}").read_bytes() for file in ("comm", "cmdline"))
+            if name == b"ondol-sweeper\n" and os.fsencode(data) in words:
+                found.append(int(entry))
+    return found
+
+
 def why_not(user: int | None) -> str:
     """Why no keeper can run here as this user (None: as root); empty when it can."""
     if user is None and os.geteuid() != 0:
@@ -249,6 +260,8 @@ def start_keeper(
     data, runtime = top / "data", top / "guest"
     data.mkdir()
     (data / "code").mkdir()
+    (data / "run").mkdir()
+    (data / "run" / "lock").touch()
     shutil.copytree(_SOURCE, runtime, ignore=shutil.ignore_patterns("__pycache__"))
     (runtime / "guest.py").write_text(_GUEST)
     as_user = user if os.geteuid() == 0 else None
