@@ -20,6 +20,7 @@ from typing import Any
 from ondol.keeper import cleaning, disks, networks, quota, shells, zygotes
 from ondol.keeper.accounts import Account, Accounts
 from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.gateways import Gateways, NoGateway
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
 from ondol.keeper.shells import Shell
@@ -80,6 +81,8 @@ class Keeper:
         tmp: disks.Disks | None,
         places: Places,
         interpreters: frozenset[str],
+        ways: Gateways,
+        allowed: tuple[str, ...],
         walls: Walls,
     ) -> None:
         self._loop = loop
@@ -89,6 +92,8 @@ class Keeper:
         self._disks = tmp
         self._places = places
         self._interpreters = interpreters
+        self._gateways = ways
+        self._allowed = allowed
         self._walls = walls
         self._fronts: list[Front] = []
         self._shells: dict[str, Shell] = {}
@@ -185,8 +190,8 @@ class Keeper:
         if len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"more than {SHELLS_MAX} shells on one node")
         network = message.get("network")
-        if network not in networks.KINDS:
-            raise Refused("invalid", f"network {network!r} is none of {', '.join(networks.KINDS)}")
+        if network not in self._allowed:
+            raise Refused("invalid", f"network {network!r} is none of those that this node gives: {', '.join(self._allowed)}")
         shell = self._begin(shell_id, self._accounts.get(account), network)
         self._shells[shell_id] = front.shells[shell_id] = shell
         namespaces: dict[str, int] = {}
@@ -198,11 +203,16 @@ class Keeper:
             files |= zip(("memory_peak",), self._cgroups.memory_peak(shell_id), strict=False)
             if cgroups:
                 self._join(shell, cgroups)
+            if network == networks.EGRESS:
+                with socket.socket(fileno=files.pop("route")) as inside:
+                    yield from self._gateways.connect(account, shell_id, namespaces[networks.NAMESPACE], inside)
             if not front.open:  # it left while we were at it
                 raise Refused("failed", "the front is gone")
-        except (OSError, Refused):
+        except (OSError, Refused, NoGateway) as error:
             close_all([*namespaces.values(), *cgroups, *files.values()])
             yield from self._discard_shell(front, shell)
+            if isinstance(error, NoGateway):
+                raise Refused("failed", str(error)) from error
             raise
         said = {
             "namespaces": list(namespaces),
@@ -393,6 +403,7 @@ class Keeper:
             yield Sleep(0.001)
             waited += 0.001
         shell.close()
+        self._gateways.release(shell.account.name, shell.id)
         self._shells.pop(shell.id, None)
         front.shells.pop(shell.id, None)
         if not removed:
@@ -447,6 +458,8 @@ class Keeper:
             ended = self._by_pid.pop(pid, None)
             if ended is not None:
                 ended(status)
+            else:
+                self._gateways.ended(pid)
 
     def _shell_ended(self, shell: Shell) -> None:
         shell.gone = True
