@@ -252,11 +252,20 @@ def test_the_client_context_arrives_as_its_text(lambda_, invoker):
     )
 
 
-def test_a_throttled_call_says_which_limit(lambda_, invoker):
-    invoker.error = platform.Throttled("function")
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        ("function", "ReservedFunctionConcurrentInvocationLimitExceeded"),
+        ("account", "ConcurrentInvocationLimitExceeded"),
+        ("line", "ConcurrentInvocationLimitExceeded"),
+        ("rate", "FunctionInvocationRateLimitExceeded"),
+    ],
+)
+def test_a_throttled_call_says_which_limit(lambda_, invoker, reason, named):
+    invoker.error = platform.Throttled(reason)
     answer = refused(lambda_.invoke, FunctionName="hello")
     assert answer["Error"] == {"Message": "Rate Exceeded.", "Code": "TooManyRequestsException"}
-    assert (answer["Reason"], answer["Type"]) == ("ReservedFunctionConcurrentInvocationLimitExceeded", "User")
+    assert (answer["Reason"], answer["Type"]) == (named, "User")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 429
     assert answer["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
 
