@@ -7,6 +7,7 @@
     --node-id ID           names the node's control groups (ondol-ID)
     --interpreters P1:P2   absolute paths of the interpreters that zygotes may run
     --runtime NAME=PATH    shown as /var/runtime/NAME, repeatable; ondol_guest is added when it is not named
+    --networks N1:N2       what shells may reach (none, egress, host); default none:egress
     --isolation sandbox    the only level built so far
     --lock-fd N            inherited: the data directory's lock, held until all is clean, so that the next start waits for that
     --uid-base N           first host user id of accounts when run as root (default 2000000)
@@ -34,10 +35,11 @@ import socket
 from dataclasses import dataclass, field, replace
 
 from ondol import syscalls
-from ondol.keeper import cleaning
+from ondol.keeper import cleaning, gateways, networks
 from ondol.keeper.accounts import UID_BASE, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
+from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
 from ondol.keeper.server import Keeper, Places, log
 from ondol.keeper.sweeper import Sweeper
@@ -58,6 +60,7 @@ class Options:
     node_id: str = ""
     interpreters: list[str] = field(default_factory=list)
     runtime: dict[str, str] = field(default_factory=dict)
+    networks: list[str] = field(default_factory=lambda: ["none", "egress"])
     isolation: str = "sandbox"
     uid_base: int = UID_BASE
     lock_fd: int = -1
@@ -84,6 +87,8 @@ def parse(argv: list[str]) -> Options:
                 options.node_id = value
             case "--interpreters":
                 options.interpreters = [path for path in value.split(":") if path]
+            case "--networks":
+                options.networks = value.split(":")
             case "--runtime":
                 name, _, path = value.partition("=")
                 options.runtime[name] = os.path.abspath(path)
@@ -98,6 +103,8 @@ def parse(argv: list[str]) -> Options:
 def _check(options: Options) -> None:
     if options.supervisor_fd < 3 or not options.data or not options.node_id.isalnum():
         raise UsageError("--supervisor-fd, --data and --node-id (letters and digits) are needed")
+    if not options.networks or not set(options.networks) <= set(networks.KINDS):
+        raise UsageError(f"networks are of {', '.join(networks.KINDS)}")
     if options.isolation != "sandbox":
         raise UsageError(f"isolation {options.isolation!r} is not built; expected sandbox")
     if _GUEST not in options.runtime:
@@ -249,6 +256,8 @@ def _inner(options: Options, cgroups: Cgroups, walls: Walls, fds: tuple[int, int
         tmp=None if rootless else _disks(where),
         places=Places(where, f"{options.data}/code", own_mnt),
         interpreters=frozenset(options.interpreters),
+        ways=Gateways(loop, options.node_id, by_kernel=not rootless, program=gateways.program()),
+        allowed=tuple(options.networks),
         walls=walls,
     )
     supervisor = socket.socket(fileno=options.supervisor_fd)

@@ -20,6 +20,9 @@ from ondol.keeper import cgroup_places
 from ondol.keeper.cgroup_places import Hierarchy, read, try_write, write
 
 PIDS_MAX = 1024
+#: What the buffers of a shell's sockets hold, where version 1 counts them apart: else one function could take all that the
+#: machine allows to TCP, and leave nothing to others' connections. Version 2 counts them as the shell's memory.
+SOCKETS_BYTES_MAX = 64 << 20
 #: The memory with which a function weighs as much as an ordinary group of the machine's: one CPU's worth at Lambda.
 WEIGHT_BYTES = 1769 << 20
 #: The most a group may weigh, in ordinary groups: the kernel's bound in version 2.
@@ -80,6 +83,8 @@ class Cgroups:
                 os.mkdir(path, 0o755)
                 if "pids" in hierarchy.controllers:
                     write(f"{path}/pids.max", str(PIDS_MAX))
+                if hierarchy.version == 1 and "memory" in hierarchy.controllers:
+                    try_write(f"{path}/memory.kmem.tcp.limit_in_bytes", str(SOCKETS_BYTES_MAX))
                 descriptors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             for fd in descriptors:
