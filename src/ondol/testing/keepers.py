@@ -35,8 +35,8 @@ USER: Final = 12345
 SECONDS_MAX: Final = 30.0
 _SOURCE: Final = Path(ondol_guest.__file__).resolve().parent
 
-#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace.
-_GUEST: Final = """
+#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace that knows `task` and `tmp`.
+STUB: Final = """
 import json, os, struct, sys, traceback
 
 def exactly(fd, size):
@@ -48,11 +48,16 @@ def exactly(fd, size):
         data += part
     return data
 
-def run(wire):
+def run(wire, adapt=None):
+    settings = {"cwd": "/var/task", "memory_mib": 256, "variables": {}}
     names = {"wire": wire}
     while True:
         code = exactly(wire, struct.unpack("<I", exactly(wire, 4))[0]).decode()
         names["result"] = None
+        if adapt is not None:
+            adapt(settings)
+            adapt = None
+        names["task"], names["tmp"] = settings["cwd"], settings["variables"].get("TMPDIR", "/tmp")
         try:
             exec(code, names)
             answer = {"result": names["result"]}
@@ -175,16 +180,21 @@ class Kept:
 
     def processes(self) -> list[int]:
         """The keeper's outer half and everything below it, parents first."""
-        parents: dict[int, list[int]] = {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                    parents.setdefault(int(fields[1]), []).append(int(entry))
-        found = [self.process.pid]
-        for pid in found:
-            found += parents.get(pid, [])
-        return found
+        return descendants(self.process.pid)
+
+
+def descendants(top: int) -> list[int]:
+    """A process and everything below it, parents first."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                parents.setdefault(int(fields[1]), []).append(int(entry))
+    found = [top]
+    for pid in found:
+        found += parents.get(pid, [])
+    return found
 
 
 def why_not(user: int | None) -> str:
@@ -235,7 +245,7 @@ def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
     data.mkdir()
     (data / "code").mkdir()
     shutil.copytree(_SOURCE, runtime, ignore=shutil.ignore_patterns("__pycache__"))
-    (runtime / "guest.py").write_text(_GUEST)
+    (runtime / "guest.py").write_text(STUB)
     as_user = user if os.geteuid() == 0 else None
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103
