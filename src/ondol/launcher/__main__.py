@@ -37,7 +37,7 @@ from ondol.keeper import cleaning
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
 from ondol.keeper.loop import Loop
-from ondol.keeper.view import View, prefix_of
+from ondol.keeper.view import GID, UID, View, prefix_of
 from ondol.launcher import processes
 from ondol.launcher.server import END_S_MAX, Launcher, Makings, log, with_programs
 from ondol.launcher.shells import Ground, OpenGround, StagedGround
@@ -138,6 +138,8 @@ def main(argv: list[str]) -> int:
     os.close(options.supervisor_fd)
     status = _watch(inner, supervisor)
     _end_the_rest()
+    if not root and os.listdir(shells):
+        os.waitpid(processes.loosen(f"{options.data}/shells-{options.kind}"), 0)
     if not cleaning.clean(cgroups, shells):
         log("some control groups or directories could not be removed; the next start tries again")
     return status
@@ -230,7 +232,7 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
     os.umask(0o022)
     if options.lock_fd >= 0:
         os.close(options.lock_fd)  # the outer half's alone
-    ground = _open_ground(options, root=root) if options.kind == "process" else _staged_ground(options, shells, root=root)
+    ground, code = (_open_ground if options.kind == "process" else _staged_ground)(options, shells, root=root)
     loop = Loop()
     launcher = Launcher(
         loop,
@@ -238,7 +240,7 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
             ground=ground,
             tools=options.tools,
             cgroups=cgroups,
-            code=f"{options.data}/code",
+            code=(f"{options.data}/code", code),
             interpreters=frozenset(options.interpreters),
         ),
     )
@@ -250,7 +252,12 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
     loop.run()
 
 
-def _open_ground(options: Options, *, root: bool) -> Ground:
+def _open_code(options: Options) -> int:
+    """To be called in the mount namespace that it shall be shown from."""
+    return os.open(f"{options.data}/code", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _open_ground(options: Options, _shells: int, *, root: bool) -> tuple[Ground, int]:
     """As root, functions are a user of their account's own, who must find a way to what it needs."""
     shells, base = f"{options.data}/shells-process", 0
     if root:
@@ -259,10 +266,11 @@ def _open_ground(options: Options, *, root: bool) -> Ground:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
         ways.open_ways(base, base, [Path(path) for path in keep])
-    return OpenGround(shells, options.runtime, base)
+    os.chdir(shells)
+    return OpenGround(shells, options.runtime, base), _open_code(options)
 
 
-def _staged_ground(options: Options, shells: int, *, root: bool) -> Ground:
+def _staged_ground(options: Options, shells: int, *, root: bool) -> tuple[Ground, int]:
     """A mount namespace with a stage in it. What may be hidden by that is held open, and named by what is open."""
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -270,26 +278,27 @@ def _staged_ground(options: Options, shells: int, *, root: bool) -> Ground:
     here = os.open(f"{options.data}/shells-tools", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not os.path.samestat(os.fstat(here), os.fstat(shells)):
         raise cleaning.NotOurs(f"{options.data}/shells-tools was replaced while the launcher started")
-    data = os.open(options.data, os.O_PATH | os.O_CLOEXEC)
-    options.data = f"/proc/1/fd/{data}"
+    os.fchdir(here)
     where = f"/proc/1/fd/{here}"
     view = View(f"{where}/.view", options.interpreters, options.runtime)
     disks = Disks(where) if root else None
     if disks is not None and disks.missing:
         log(f"/tmp of functions is a watched directory: {disks.missing}")  # noqa: S108
         disks = None
+    code = _open_code(options)
     syscalls.mount("ondol-stage", STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
-    return StagedGround(where, STAGE, view, disks, UID_BASE["tools"] if root else 0)
+    return StagedGround(where, STAGE, view, disks, UID_BASE["tools"] if root else 0), code
 
 
 def enter_user_namespace() -> None:
-    """Root of a namespace in which there is nobody else."""
+    """Whoever runs the node is the functions' user in it, with every right over it; what is executed loses them.
+
+    Not root: a tool without rights may not map a root into the namespace that it makes below.
+    """
     uid, gid = os.geteuid(), os.getegid()
     syscalls.unshare(syscalls.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{GID} {gid} 1")):
         Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
 
 
 if __name__ == "__main__":

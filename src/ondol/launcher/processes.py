@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ondol import syscalls
 from ondol.keeper.shells import quiet_signals
 
+_FIND = "/usr/bin/find"
 _SYS_FS_CGROUP = "/sys/fs/cgroup"
 
 
@@ -73,6 +74,27 @@ def become_user(uid: int, *, switch: bool) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
 
 
+def put_inside(first: int, mounted: int, target: str) -> None:
+    """Put a detached mount into the mount namespace of the innermost process below `first`. The caller has one thread."""
+    innermost = living(first, [])[-1]
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        theirs = os.open(f"/proc/{innermost}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(theirs, syscalls.CLONE_NEWNS)
+        finally:
+            os.close(theirs)
+        try:
+            syscalls.move_mount(mounted, target)
+        finally:
+            syscalls.setns(own, syscalls.CLONE_NEWNS)
+            os.fchdir(here)
+    finally:
+        os.close(own)
+        os.close(here)
+
+
 def living(first: int, groups: Sequence[str]) -> list[int]:
     """Every living process of the shell, but `first` itself."""
     parents: dict[int, list[int]] = {}
@@ -102,6 +124,14 @@ def kill(pids: Sequence[int]) -> None:
                 os.kill(pid, number)
             except (ProcessLookupError, PermissionError):  # gone, or inside a tool's own user namespace: that one ends it
                 continue
+
+
+def loosen(tree: str) -> int:
+    """The pid of a process that lets its owner into every directory of `tree`: where functions are the launcher's own user,
+    one may have locked it out. Follows no link.
+    """
+    closed = ["-xdev", "-type", "d", "!", "-perm", "-u=rwx"]
+    return os.posix_spawn(_FIND, [_FIND, tree, *closed, "-exec", "chmod", "u+rwx", "{}", ";"], {"PATH": "/usr/bin:/bin"})
 
 
 def _text(path: str) -> str:

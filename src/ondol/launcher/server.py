@@ -60,12 +60,12 @@ class Front:
 
 @dataclass(frozen=True)
 class Makings:
-    """What the launcher works with. `code`: the directory that trees lie below."""
+    """What the launcher works with. `code`: the directory that trees lie below, as fronts name it, and open."""
 
     ground: Ground
     tools: Mapping[str, Tool]
     cgroups: Cgroups
-    code: str
+    code: tuple[str, int]
     interpreters: frozenset[str]
 
 
@@ -167,7 +167,7 @@ class Launcher:
             raise Refused("failed", f"this launcher gives no level {message['level']!r}")
         if shell_id in self._shells or len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"shell {shell_id} is there already, or there are more than {SHELLS_MAX}")
-        place = self._made.ground.make(shell_id, self._made.ground.user(account))
+        place = self._made.ground.make(shell_id, self._made.ground.user(account), tool)
         shell = Shell(place, tool, "")
         self._shells[shell_id] = front.shells[shell_id] = shell
         try:
@@ -249,11 +249,12 @@ class Launcher:
 
     def _open_code(self, tree: str) -> int:
         """Open a directory below the code directory, taking no link on the way."""
-        inside = os.path.relpath(os.path.normpath(tree), self._made.code)
+        name, code = self._made.code
+        inside = os.path.relpath(os.path.normpath(tree), name)
         if inside.startswith("..") or os.path.isabs(inside):
-            raise Refused("invalid", f"{tree} is not below {self._made.code}")
+            raise Refused("invalid", f"{tree} is not below {name}")
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        at = os.open(self._made.code, flags | os.O_NOFOLLOW)
+        at = os.dup(code)
         for part in inside.split("/"):
             try:
                 below = os.open(part, flags | os.O_NOFOLLOW, dir_fd=at)
@@ -319,7 +320,10 @@ class Launcher:
             yield Sleep(0.001)
         directory = shell.place.directory
         if not cleaning.remove_own(directory):
-            yield from self._ended(cleaning.start_removing(directory))  # as long as the disk needs
+            here = f"./{shell.id}"  # what is executed has no more rights than its user, and this is the working directory
+            if not self._made.ground.switch:
+                yield from self._ended(processes.loosen(here))
+            yield from self._ended(cleaning.start_removing(here))  # as long as the disk needs
         if os.path.exists(directory):
             raise Refused("failed", f"shell {shell.id} could not be removed whole")
 

@@ -17,6 +17,7 @@ from ondol import syscalls
 from ondol.keeper import cleaning
 from ondol.keeper.disks import TMP_MIB_DEFAULT, Disks
 from ondol.keeper.view import View
+from ondol.launcher import processes
 from ondol.launcher.tools import Place, Tool
 
 _MS_SHARED = 1 << 20
@@ -46,7 +47,7 @@ class Shell:
 class Ground(Protocol):
     """Where shells stand."""
 
-    def make(self, name: str, uid: int) -> Place:
+    def make(self, name: str, uid: int, tool: Tool) -> Place:
         """A place for a shell of this user."""
         ...
 
@@ -81,7 +82,8 @@ class OpenGround:
     def user(self, account: str) -> int:
         return _numbered(self._accounts, account, self._uid_base) if self.switch else os.geteuid()
 
-    def make(self, name: str, uid: int) -> Place:
+    def make(self, name: str, uid: int, tool: Tool) -> Place:
+        del tool
         directory = f"{self._shells}/{name}"
         os.mkdir(directory, 0o755)
         place = Place(name=name, directory=directory, root="", bundle=directory, uid=uid, brought=self._brought)
@@ -115,20 +117,25 @@ class StagedGround:
     def user(self, account: str) -> int:
         return _numbered(self._accounts, account, self._uid_base) if self.switch else os.geteuid()
 
-    def make(self, name: str, uid: int) -> Place:
+    def make(self, name: str, uid: int, tool: Tool) -> Place:
         directory, bundle = f"{self._shells}/{name}", f"{self._stage}/{name}"
         place = Place(name=name, directory=directory, root=f"{bundle}/root", bundle=bundle, uid=uid, brought="")
         os.mkdir(directory, 0o711)
         os.mkdir(bundle, 0o755)
         os.mkdir(place.root)
         os.mkdir(place.state, 0o700)
-        os.chown(place.state, uid, uid)
+        if self.switch:
+            os.chown(place.state, uid, uid)
         root = self._view.copy()
         try:
             syscalls.move_mount(root, place.root)
         finally:
             os.close(root)
-        self._put_tmp(place, TMP_MIB_DEFAULT)
+        mounted = self._tmp(place, None if tool.holds_tmp else TMP_MIB_DEFAULT)
+        try:
+            syscalls.move_mount(mounted, f"{place.root}/tmp")  # noqa: S108
+        finally:
+            os.close(mounted)
         syscalls.mount("none", place.root, "", syscalls.MS_REC | _MS_SHARED)
         return place
 
@@ -138,13 +145,27 @@ class StagedGround:
         mounted = syscalls.open_tree_at(tree)
         try:
             syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-            syscalls.move_mount(mounted, f"{place.root}/var/task")
+            self._put(shell, mounted, "/var/task")
         finally:
             os.close(mounted)
-        if self._disks is None:
+        if self._disks is None or shell.tool.holds_tmp:
             shell.tmp_bytes_max = tmp_mib << 20
         elif tmp_mib != TMP_MIB_DEFAULT:
-            self._put_tmp(place, tmp_mib)
+            mounted = self._tmp(place, tmp_mib)
+            try:
+                self._put(shell, mounted, "/tmp")  # noqa: S108
+            finally:
+                os.close(mounted)
+
+    def _put(self, shell: Shell, mounted: int, target: str) -> None:
+        """Into the shell's root, and into the namespace of a guest that does not share it."""
+        if shell.tool.private_root and shell.first:
+            copy = syscalls.open_tree_at(mounted)
+            try:
+                processes.put_inside(shell.first, copy, target)
+            finally:
+                os.close(copy)
+        syscalls.move_mount(mounted, shell.place.root + target)
 
     def remove(self, place: Place) -> None:
         with suppress(OSError):  # it was never mounted
@@ -156,19 +177,17 @@ class StagedGround:
             finally:
                 os.close(directory)
 
-    def _put_tmp(self, place: Place, mib: int) -> None:
-        if self._disks is not None:
-            mounted = self._disks.make(f"{place.tmp}-{mib}.img", mib, place.uid, place.uid)
-        else:
-            os.mkdir(place.tmp)
-            os.chmod(place.tmp, 0o1777)  # noqa: S103
+    def _tmp(self, place: Place, mib: int | None) -> int:
+        """A detached mount: a disk of this size where there are disks; without a size, or without disks, a directory."""
+        if self._disks is not None and mib is not None:
+            return self._disks.make(f"{place.tmp}-{mib}.img", mib, place.uid, place.uid)
+        os.mkdir(place.tmp)
+        os.chmod(place.tmp, 0o1777)  # noqa: S103
+        if self.switch:
             os.chown(place.tmp, place.uid, place.uid)
-            mounted = syscalls.open_tree(place.tmp)
-            syscalls.mount_setattr(mounted, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-        try:
-            syscalls.move_mount(mounted, f"{place.root}/tmp")  # noqa: S108
-        finally:
-            os.close(mounted)
+        mounted = syscalls.open_tree(place.tmp)
+        syscalls.mount_setattr(mounted, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
+        return mounted
 
 
 def _numbered(known: list[str], account: str, base: int) -> int:

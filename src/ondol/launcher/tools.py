@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ondol.keeper.view import GID, UID
 from ondol.sandbox import Claims
@@ -30,6 +31,11 @@ class Place:
     bundle: str  #: for the tool's own files; the function's user may write in `state` below it
     uid: int  #: the user the tool runs as, as the launcher numbers users
     brought: str  #: what Ondol brings; for `process`
+
+    @property
+    def gid(self) -> int:
+        """Accounts' groups have their users' numbers; who runs as the launcher's own user has its group."""
+        return os.getegid() if self.uid == os.geteuid() else self.uid
 
     @property
     def state(self) -> str:
@@ -60,6 +66,10 @@ class Tool:
     options: tuple[str, ...] = ()
     #: The tool's first process is the guest's init, and ends with 128 and the signal's number where a guest died of a signal.
     needs_init: bool = True
+    #: It holds /tmp open from the start: no disk of another size can take its place later.
+    holds_tmp: bool = False
+    #: It takes its root out of all propagation: what comes later has to be mounted in its own namespace.
+    private_root: bool = False
     #: The control group hierarchy is hidden from it.
     hides_cgroups: bool = False
 
@@ -86,24 +96,31 @@ def _crun(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
     spec = _spec(place, guest)
     spec["linux"]["namespaces"].append({"type": "user"})
     spec["linux"]["uidMappings"] = [{"containerID": UID, "hostID": place.uid, "size": 1}]
-    spec["linux"]["gidMappings"] = [{"containerID": GID, "hostID": place.uid, "size": 1}]
+    spec["linux"]["gidMappings"] = [{"containerID": GID, "hostID": place.gid, "size": 1}]
     _write(place, spec)
     return [tool.program, "--root", place.state, "--cgroup-manager=disabled", "run", "--bundle", place.bundle, place.name]
 
 
 def _gvisor(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
-    _write(place, _spec(place, guest))
+    spec = _spec(place, guest)
+    # Where nothing is said of /tmp, gVisor keeps it in memory and forgets it with the guest.
+    bind = {"destination": "/tmp", "type": "bind", "source": f"{place.root}/tmp", "options": ["rbind"]}  # noqa: S108
+    spec["mounts"].append(bind)
+    # Without root outside there is but one user, and gVisor calls it 0. The guest gives it its name before it does anything.
+    spec["process"]["user"] = {"uid": 0, "gid": 0}
+    spec["process"]["args"] += ["--appear", f"{UID}:{GID}"]
+    _write(place, spec)
     return [
         *(tool.program, f"-root={place.state}", "-rootless", "-network=none", "-ignore-cgroups", *tool.options),
         *("run", f"-bundle={place.bundle}", place.name),
     ]
 
 
-def _spec(place: Place, guest: Sequence[str]) -> dict[str, dict[str, list[object]]]:
+def _spec(place: Place, guest: Sequence[str]) -> dict[str, Any]:
     """The container that OCI runtimes read."""
     interpreter, *rest = guest
     shm = ["nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_MIB_MAX << 20}"]
-    spec: dict[str, object] = {
+    return {
         "ociVersion": "1.0.0",
         "hostname": "localhost",
         "process": {
@@ -136,7 +153,6 @@ def _spec(place: Place, guest: Sequence[str]) -> dict[str, dict[str, list[object
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         },
     }
-    return spec  # type: ignore[return-value]
 
 
 def _write(place: Place, spec: object) -> None:
@@ -152,12 +168,15 @@ PROCESS = Tool(
 )
 _WALLED = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
 BWRAP = Tool(level="bwrap", claims=_WALLED, program="bwrap", command=_bwrap, needs_init=False, overhead_bytes=4 << 20)
-CRUN = Tool(level="crun", claims=_WALLED, program="crun", command=_crun, hides_cgroups=True, overhead_bytes=8 << 20)
+CRUN = Tool(
+    level="crun", claims=_WALLED, program="crun", command=_crun, private_root=True, hides_cgroups=True, overhead_bytes=4 << 20
+)
 GVISOR = Tool(
     level="gvisor",
     claims=Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=True),
     program="runsc",
     command=_gvisor,
-    overhead_bytes=96 << 20,
+    overhead_bytes=32 << 20,
+    holds_tmp=True,
 )
 TOOLS = {tool.level: tool for tool in (PROCESS, BWRAP, CRUN, GVISOR)}

@@ -26,8 +26,8 @@ import ondol_guest
 from ondol.keeper import __main__ as keeper
 from ondol.keeper import probe
 from ondol.node import unprivileged
-from ondol.sandbox import Child, Shell
-from ondol.sandboxes.kept import KeptSandboxes
+from ondol.sandbox import Child, Claims, Shell
+from ondol.sandboxes.kept import CLAIMS, KeptSandboxes
 
 ACCOUNT: Final = "000000000000"
 INTERPRETER: Final = os.path.realpath(sys.executable)
@@ -148,6 +148,19 @@ class Kept:
     supervisor: socket.socket
     sandboxes: KeptSandboxes
     insides: list[Inside] = field(default_factory=list)
+    claims: Claims = CLAIMS
+
+    @property
+    def shells(self) -> Path:
+        """Where the shells' directories are."""
+        return self.data / "shells"
+
+    def groups(self) -> list[str]:
+        """The directories of its control groups."""
+        return [top for top, _, _ in os.walk("/sys/fs/cgroup") if top.endswith(f"/ondol-{self.node}")]
+
+    def limits_memory(self) -> bool:
+        return bool(self.groups())
 
     def code(self, **files: str) -> str:
         """A tree of code: names (with `__` for the dot) and texts."""

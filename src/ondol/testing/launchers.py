@@ -86,7 +86,7 @@ class Launched:
     def groups(self) -> list[str]:
         """The directories of its control groups."""
         name = f"ondol-{self.node}-{self.kind}"
-        return [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{name}") if path.is_dir()]
+        return [top for top, _, _ in os.walk("/sys/fs/cgroup") if top.endswith(f"/{name}")]
 
 
 @contextlib.asynccontextmanager
