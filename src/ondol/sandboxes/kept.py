@@ -1,8 +1,8 @@
 """Sandboxes made by the keeper: the asyncio end of its line, and of the zygotes' lines.
 
 Knows the two lines' protocols (docs/explain/architecture.md) and nothing of functions. Keeps a small stock of prepared shells
-per account and interpreter, each with a child of the zygote waiting in it, refilled in the background: making a shell takes
-milliseconds and joining its cgroup may take twenty, which are nobody's request's.
+per account, interpreter and network, each with a child of the zygote waiting in it, refilled in the background: making a shell
+takes milliseconds and joining its cgroup may take twenty, which are nobody's request's.
 
 Invariants: a descriptor is in one hand, and closed once, also when who asked for it no longer waits; every wait is bounded;
 what belonged to a line that ended is treated as gone, because the keeper ends it.
@@ -21,11 +21,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import Claims, Shell, Usage
+from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage
 from ondol.sandboxes.line import Line, Message, close_all
 
 PREPARE_S_MAX = 10.0
 ATTACH_S_MAX = 5.0
+FREEZE_S_MAX = 5.0
 SCOUR_S_MAX = 5.0
 DISCARD_S_MAX = 30.0
 USAGE_S_MAX = 5.0
@@ -39,12 +40,12 @@ GLANCE_S = 0.005
 STOCK_PAUSE_S = 0.5
 
 #: What stands between functions in the keeper's shells.
-CLAIMS = Claims(files=True, processes=True, network=False, code_read_only=True, tmp=True, kernel=False)
+CLAIMS = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
 
 _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")
-#: Account and interpreter ("" for shells that nobody waits in).
-_Kind = tuple[str, str]
+#: Account, interpreter ("" for shells that nobody waits in) and network.
+_Kind = tuple[str, str, str]
 
 
 class KeptChild:
@@ -114,8 +115,8 @@ class KeptZygote:
     async def _fork(self, shell: Shell) -> KeptChild:
         if not shell.namespaces:
             raise StartFailed(f"shell {shell.id} was discarded")
-        namespaces = [shell.namespaces[name] for name in ("pid", "mnt", "ipc", "uts")]
-        message, fds = await self._line.request(FORK_S_MAX, [*namespaces, *shell.cgroups], op="fork")
+        fds = [*shell.namespaces.values(), *shell.cgroups]
+        message, fds = await self._line.request(FORK_S_MAX, fds, op="fork", namespaces=list(shell.namespaces))
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
@@ -165,8 +166,8 @@ class KeptSandboxes:
         for kind in kinds:
             self._refill(kind)
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
-        kind = account, interpreter
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+        kind = account, interpreter, network
         stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
@@ -175,20 +176,27 @@ class KeptSandboxes:
                 return shell
             self._keep(self._discard_quietly(shell))
         self._refill(kind)
-        return await self._unless_cancelled(self._prepare(account), self._stock[account, ""].append)
+        return await self._unless_cancelled(self._prepare(account, network), self._stock[account, "", network].append)
 
-    async def stock(self, account: str, interpreter: str) -> None:
+    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
         await self.zygote(account, interpreter)
-        kind = account, interpreter
+        kind = account, interpreter, network
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
             await asyncio.sleep(GLANCE_S)
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        await self._line.request(
-            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        beside: dict[str, Any] = {"opt_tree": opt_tree} if opt_tree else {}
+        message, _ = await self._line.request(
+            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib, **beside
         )
+        if message["ok"]["another_tmp"]:  # whoever waits there put up its walls around the one that it saw
+            for zygote in self._living():
+                zygote.forget(shell)
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        await self._line.request(FREEZE_S_MAX, op="freeze", shell=shell.id, on=on)
 
     async def scour(self, shell: Shell) -> None:
         await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
@@ -228,22 +236,16 @@ class KeptSandboxes:
             zygote.close()
         self._line.close()
 
-    async def _prepare(self, account: str) -> Shell:
+    async def _prepare(self, account: str, network: str) -> Shell:
         shell_id = secrets.token_hex(8)
         line = self._line
         try:
-            message, fds = await line.request(PREPARE_S_MAX, op="prepare", account=account, shell=shell_id)
+            message, fds = await line.request(PREPARE_S_MAX, op="prepare", account=account, shell=shell_id, network=network)
         except (StartFailed, asyncio.CancelledError):
             if line.open:  # it may come into being all the same
                 self._keep(self._discard_unheard(line, shell_id))
             raise
-        shell = Shell(
-            id=shell_id,
-            account=account,
-            namespaces=dict(zip(("mnt", "pid", "ipc", "uts"), fds, strict=False)),
-            cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
-            files=dict(zip(("memory_peak",), fds[4 + message["ok"]["cgroups"] :], strict=False)),
-        )
+        shell = _shell(shell_id, account, network, message["ok"], fds)
         self._open[shell_id] = shell
         self._held.add(shell_id)
         if not line.open:
@@ -290,12 +292,12 @@ class KeptSandboxes:
             task.add_done_callback(lambda _: self._filling.pop(kind, None))
 
     async def _fill(self, kind: _Kind, after_s: float) -> None:
-        account, _interpreter = kind
+        account, _interpreter, network = kind
         # Whoever took the last one is still being served by the keeper, who does one thing at a time.
         await asyncio.sleep(after_s)
         while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
-                shell = await self._prepare(account)
+                shell = await self._prepare(account, network)
                 await self._stow(kind, shell)
             except Unavailable as error:
                 _log.warning("no shell could be prepared ahead: %s", error)
@@ -304,7 +306,7 @@ class KeptSandboxes:
 
     async def _stow(self, kind: _Kind, shell: Shell) -> None:
         """Into the stock, with somebody waiting in it; or it is discarded."""
-        account, interpreter = kind
+        account, interpreter, _network = kind
         try:
             if interpreter:
                 await (await self.zygote(account, interpreter)).fork_ahead(shell)
@@ -349,3 +351,17 @@ class KeptSandboxes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[int]) -> Shell:
+    """From the keeper's answer: what its descriptors are, in their order."""
+    rest = iter(fds)
+    return Shell(
+        id=shell_id,
+        account=account,
+        network=network,
+        namespaces={name: next(rest) for name in said["namespaces"]},
+        cgroups=tuple(next(rest) for _ in range(said["cgroups"])),
+        files={name: next(rest) for name in said["files"]},
+        freezes=said["freezes"],
+    )
