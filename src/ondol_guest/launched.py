@@ -6,6 +6,8 @@
     --parent PID      end when this process is no more our parent
     --task PATH       where the function's code is, if not at /var/task
     --brought PATH    where what Ondol brings is, if not at /var/runtime
+    --opt PATH        where the function's layers are, if not at /opt
+    --walls JSON      what `zygote.Walls` is told: a filter of system calls, and Landlock's rules
     --tmp PATH        what TMPDIR says
     --appear UID:GID  be this user to whoever asks, whatever user started us, and have no right over anything
     --counted         a control group bounds memory and processes; otherwise limits of each process do
@@ -21,6 +23,7 @@ if __name__ == "__main__":
 
 import ctypes
 import gc
+import json
 import os
 import resource
 import signal
@@ -28,7 +31,7 @@ import signal
 from ondol_guest import guest, zygote
 
 READY = b"+"
-TASK, BROUGHT = "/var/task", "/var/runtime"
+TASK, BROUGHT, OPT = "/var/task", "/var/runtime", "/opt"
 #: Above what was asked for, where memory is bounded process by process: the interpreter, threads' stacks.
 DATA_BYTES_EXTRA = 128 * 1024 * 1024
 #: Variables that hold paths of the function's surroundings; others are the function's own business.
@@ -45,7 +48,7 @@ class Options:
     def __init__(self, argv):
         self.init = False
         self.parent = 0
-        self.task = self.brought = self.tmp = ""
+        self.task = self.brought = self.opt = self.tmp = self.walls = ""
         self.counted = False
         self.appear = ""
         words = iter(argv)
@@ -54,7 +57,7 @@ class Options:
                 setattr(self, word[2:], True)
             elif word == "--parent":
                 self.parent = int(next(words))
-            elif word in ("--task", "--brought", "--tmp", "--appear"):
+            elif word in ("--task", "--brought", "--opt", "--tmp", "--appear", "--walls"):
                 setattr(self, word[2:], next(words))
             else:
                 raise SystemExit("launched: unknown option " + word)
@@ -77,6 +80,10 @@ def main(argv):
     zygote.set_limits(counted=options.counted)
     zygote.warm()
     gc.enable()
+    if options.walls:
+        walls = zygote.Walls(json.loads(options.walls))
+        walls.confine()
+        walls.filter()
     os.write(wire, READY)
     os._exit(guest.run(wire, lambda settings: adapt(settings, options)) or 0)
 
@@ -108,7 +115,7 @@ def check(result, what):
 
 def adapt(settings, options):
     """What INIT says, as it is here: paths, and limits of the process where nothing else bounds it."""
-    places = {TASK: options.task or TASK, BROUGHT: options.brought or BROUGHT}
+    places = {TASK: options.task or TASK, BROUGHT: options.brought or BROUGHT, OPT: options.opt or OPT}
     settings["cwd"] = moved(settings["cwd"], places)
     for name in ("path", "path_last"):
         settings[name] = [moved(path, places) for path in settings.get(name, [])]

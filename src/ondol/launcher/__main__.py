@@ -24,12 +24,13 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 import gc
+import json
 import resource
 import select
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ondol import syscalls, ways
@@ -42,6 +43,8 @@ from ondol.launcher import processes
 from ondol.launcher.server import END_S_MAX, Launcher, Makings, log, with_programs
 from ondol.launcher.shells import Ground, OpenGround, StagedGround
 from ondol.launcher.tools import TOOLS, Tool
+from ondol.walls import findings
+from ondol.walls.built import NoWalls, build
 
 EXIT_USAGE, EXIT_NOT_STARTED = 64, 69
 #: First host user ids of accounts when run as root; the keeper's accounts begin at 2000000 and are at most 60000.
@@ -242,6 +245,7 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
             cgroups=cgroups,
             code=(f"{options.data}/code", code),
             interpreters=frozenset(options.interpreters),
+            walls=_walls() if any(tool.walled for tool in options.tools.values()) else "",
         ),
     )
     supervisor = socket.socket(fileno=options.supervisor_fd)
@@ -250,6 +254,18 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
     gc.collect()
     gc.freeze()
     loop.run()
+
+
+def _walls() -> str:
+    """As guests want it. Raises NoWalls: no walled guest runs without a filter."""
+    walls = build()
+    filtered, files = findings.seccomp(walls), findings.landlocked(walls)
+    if not filtered.ok:
+        raise NoWalls(f"no filter of system calls (seccomp) can be put up: {filtered.detail}")
+    if not files.ok:
+        log(f"functions are without Landlock, the second wall around files: {files.detail}")
+        walls = replace(walls, environment=None, init=None)
+    return json.dumps({**walls.message(), "filter": walls.filters.function.hex()})
 
 
 def _open_code(options: Options) -> int:

@@ -149,6 +149,7 @@ def _converse(supervisor: socket.socket, level: str, interpreter: str) -> str:
         with theirs:
             socket.send_fds(supervisor, [b'{"line":"front"}'], [theirs.fileno()])
         wanted = {"n": 1, "op": "prepare", "account": "0", "shell": "try", "level": level, "interpreter": interpreter}
+        wanted["network"] = TOOLS[level].networks[0]
         line.send(json.dumps(wanted).encode())
         if not _readable(line, TRY_S_MAX):
             return f"no guest came up within {TRY_S_MAX:g} s"

@@ -1,8 +1,9 @@
 """The launcher at work: lines to the supervisor and to fronts, its operations, and the reaper.
 
-    prepare {account, interpreter, level, shell} -> {} (+ wire, log, {"pid", "guest"} when an interpreter is named)
+    prepare {account, interpreter, level, network, shell} -> {}, and what launch gives where an interpreter is named
     launch  {shell, interpreter} -> {"pid", "guest"} + wire, log: a guest that waits for INIT, in a shell that has none
-    attach  {shell, tree, memory_bytes, tmp_mib}, scour {shell}, discard {shell}, usage {shell}: as the keeper's
+    attach  {shell, tree, opt_tree?, memory_bytes, tmp_mib} -> {"again"}: the guest that is there must be started again
+    scour {shell}, discard {shell}, usage {shell}: as the keeper's
     news    {"ended": shell, "guest": number, "status"}, {"over_tmp": shell}
 
 Each operation is a generator of small steps (`keeper/loop.py`). Invariants: a shell belongs to the line that asked for it and
@@ -14,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -67,6 +69,8 @@ class Makings:
     cgroups: Cgroups
     code: tuple[str, int]
     interpreters: frozenset[str]
+    #: What walled tools' guests put up around themselves, as JSON.
+    walls: str
 
 
 class Launcher:
@@ -165,9 +169,13 @@ class Launcher:
         tool = self._made.tools.get(str(message["level"]))
         if tool is None:
             raise Refused("failed", f"this launcher gives no level {message['level']!r}")
+        network = str(message["network"])
+        if network not in tool.networks:
+            wanted = " or ".join(tool.networks)
+            raise Refused("failed", f"{tool.level} gives functions no network {network!r}, only {wanted}")
         if shell_id in self._shells or len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"shell {shell_id} is there already, or there are more than {SHELLS_MAX}")
-        place = self._made.ground.make(shell_id, self._made.ground.user(account), tool)
+        place = self._made.ground.make(shell_id, self._made.ground.user(account), tool, network)
         shell = Shell(place, tool, "")
         self._shells[shell_id] = front.shells[shell_id] = shell
         try:
@@ -220,14 +228,16 @@ class Launcher:
                 processes.hide_cgroups()
             processes.become_user(place.uid, switch=ground.switch)
 
-        command = tool.command(tool, place, guest_of(shell))
-        shell.first = processes.start(command, ENVIRONMENT, wire=wire, log=log, cgroups=shell.cgroups, become=become)
         shell.guest += 1
+        shell.killed = False
+        command = tool.command(tool, place, guest_of(shell, self._made.walls), f"{shell.id}-{shell.guest}")
+        shell.first = processes.start(command, ENVIRONMENT, wire=wire, log=log, cgroups=shell.cgroups, become=become)
         self._by_pid[shell.first] = lambda status: self._guest_ended(front, shell, status)
 
     def _guest_ended(self, front: Front, shell: Shell, status: int) -> None:
         shell.first = 0
-        self._tell(front, {"ended": shell.id, "guest": shell.guest, "status": _ending(status)})
+        ending = -signal.SIGKILL if shell.killed else _ending(status)
+        self._tell(front, {"ended": shell.id, "guest": shell.guest, "status": ending})
 
     def _attach(self, front: Front, message: Message) -> Operation:
         shell = _shell(front, message)
@@ -237,15 +247,20 @@ class Launcher:
         if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
             raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
         self._made.cgroups.limit(shell.id, memory + shell.tool.overhead_bytes)
-        path = str(message["tree"])
+        for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
+            if message.get(key):
+                self._show(shell, str(message[key]), target)
+        again = self._made.ground.bound_tmp(shell, tmp_mib)
+        shell.attached = True
+        return {"again": again}, []
+        yield  # a generator with nothing to wait for
+
+    def _show(self, shell: Shell, path: str, target: str) -> None:
         tree = self._open_code(path)
         try:
-            self._made.ground.attach(shell, tree, os.path.normpath(path), tmp_mib)
+            self._made.ground.show(shell, tree, os.path.normpath(path), target)
         finally:
             os.close(tree)
-        shell.attached = True
-        return {}, []
-        yield  # a generator with nothing to wait for
 
     def _open_code(self, tree: str) -> int:
         """Open a directory below the code directory, taking no link on the way."""
@@ -270,6 +285,7 @@ class Launcher:
     def _scour_shell(self, shell: Shell) -> Waits:
         """End every process of the shell, its first one last: what loses its parent until then stays below it."""
         until_s = time.monotonic() + END_S_MAX
+        shell.killed = True
         groups = [f"{hierarchy.parent}/{shell.id}" for hierarchy in self._made.cgroups.hierarchies]
         while True:
             left = processes.living(shell.first or -1, groups)

@@ -36,6 +36,8 @@ class Shell:
     guest: int = 0
     attached: bool = False
     ending: bool = False
+    #: Its processes were killed, whatever its tool makes of that.
+    killed: bool = False
     #: 0 where the file system bounds /tmp.
     tmp_bytes_max: int = 0
 
@@ -47,12 +49,16 @@ class Shell:
 class Ground(Protocol):
     """Where shells stand."""
 
-    def make(self, name: str, uid: int, tool: Tool) -> Place:
+    def make(self, name: str, uid: int, tool: Tool, network: str) -> Place:
         """A place for a shell of this user."""
         ...
 
-    def attach(self, shell: Shell, tree: int, path: str, tmp_mib: int) -> None:
-        """Show the code (the descriptor `tree`, which is `path`) and bound /tmp."""
+    def show(self, shell: Shell, tree: int, path: str, target: str) -> None:
+        """Show a tree (a descriptor, which is `path`) at /var/task or /opt."""
+        ...
+
+    def bound_tmp(self, shell: Shell, tmp_mib: int) -> bool:
+        """Whether a guest that is there already must be started again to use it."""
         ...
 
     def remove(self, place: Place) -> None:
@@ -82,24 +88,30 @@ class OpenGround:
     def user(self, account: str) -> int:
         return _numbered(self._accounts, account, self._uid_base) if self.switch else os.geteuid()
 
-    def make(self, name: str, uid: int, tool: Tool) -> Place:
+    def make(self, name: str, uid: int, tool: Tool, network: str) -> Place:
         del tool
         directory = f"{self._shells}/{name}"
         os.mkdir(directory, 0o755)
-        place = Place(name=name, directory=directory, root="", bundle=directory, uid=uid, brought=self._brought)
+        place = Place(
+            name=name, directory=directory, root="", bundle=directory, uid=uid, brought=self._brought, network=network
+        )
         os.mkdir(place.tmp, 0o700)
         if self.switch:
             os.chown(place.tmp, uid, uid)
         return place
 
-    def attach(self, shell: Shell, tree: int, path: str, tmp_mib: int) -> None:
+    def show(self, shell: Shell, tree: int, path: str, target: str) -> None:
         del tree
-        os.symlink(path, shell.place.task)
+        os.symlink(path, shell.place.task if target == "/var/task" else shell.place.opt)
+
+    def bound_tmp(self, shell: Shell, tmp_mib: int) -> bool:
         shell.tmp_bytes_max = tmp_mib << 20
+        return False
 
     def remove(self, place: Place) -> None:
-        if os.path.islink(place.task):
-            os.unlink(place.task)
+        for link in (place.task, place.opt):
+            if os.path.islink(link):
+                os.unlink(link)
 
 
 class StagedGround:
@@ -117,9 +129,11 @@ class StagedGround:
     def user(self, account: str) -> int:
         return _numbered(self._accounts, account, self._uid_base) if self.switch else os.geteuid()
 
-    def make(self, name: str, uid: int, tool: Tool) -> Place:
+    def make(self, name: str, uid: int, tool: Tool, network: str) -> Place:
         directory, bundle = f"{self._shells}/{name}", f"{self._stage}/{name}"
-        place = Place(name=name, directory=directory, root=f"{bundle}/root", bundle=bundle, uid=uid, brought="")
+        place = Place(
+            name=name, directory=directory, root=f"{bundle}/root", bundle=bundle, uid=uid, brought="", network=network
+        )
         os.mkdir(directory, 0o711)
         os.mkdir(bundle, 0o755)
         os.mkdir(place.root)
@@ -139,33 +153,36 @@ class StagedGround:
         syscalls.mount("none", place.root, "", syscalls.MS_REC | _MS_SHARED)
         return place
 
-    def attach(self, shell: Shell, tree: int, path: str, tmp_mib: int) -> None:
+    def show(self, shell: Shell, tree: int, path: str, target: str) -> None:
         del path
-        place = shell.place
         mounted = syscalls.open_tree_at(tree)
         try:
             syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-            self._put(shell, mounted, "/var/task")
+            if shell.tool.private_root and shell.first:
+                self._show_inside(shell, mounted, target)
+            syscalls.move_mount(mounted, shell.place.root + target)
         finally:
             os.close(mounted)
+
+    def _show_inside(self, shell: Shell, mounted: int, target: str) -> None:
+        copy = syscalls.open_tree_at(mounted)
+        try:
+            processes.put_inside(shell.first, copy, target)
+        finally:
+            os.close(copy)
+
+    def bound_tmp(self, shell: Shell, tmp_mib: int) -> bool:
         if self._disks is None or shell.tool.holds_tmp:
             shell.tmp_bytes_max = tmp_mib << 20
-        elif tmp_mib != TMP_MIB_DEFAULT:
-            mounted = self._tmp(place, tmp_mib)
-            try:
-                self._put(shell, mounted, "/tmp")  # noqa: S108
-            finally:
-                os.close(mounted)
-
-    def _put(self, shell: Shell, mounted: int, target: str) -> None:
-        """Into the shell's root, and into the namespace of a guest that does not share it."""
-        if shell.tool.private_root and shell.first:
-            copy = syscalls.open_tree_at(mounted)
-            try:
-                processes.put_inside(shell.first, copy, target)
-            finally:
-                os.close(copy)
-        syscalls.move_mount(mounted, shell.place.root + target)
+            return False
+        if tmp_mib == TMP_MIB_DEFAULT:
+            return False
+        mounted = self._tmp(shell.place, tmp_mib)
+        try:
+            syscalls.move_mount(mounted, f"{shell.place.root}/tmp")  # noqa: S108
+        finally:
+            os.close(mounted)
+        return True  # Landlock's rules are about the one that was there
 
     def remove(self, place: Place) -> None:
         with suppress(OSError):  # it was never mounted
@@ -197,10 +214,11 @@ def _numbered(known: list[str], account: str, base: int) -> int:
     return base + known.index(account)
 
 
-def guest_of(shell: Shell) -> Sequence[str]:
+def guest_of(shell: Shell, walls: str) -> Sequence[str]:
     """The interpreter, and what the guest's start is told."""
     return [
         shell.interpreter,
         *(["--init"] if shell.tool.needs_init else []),
         *(["--counted"] if shell.cgroups else []),
+        *(["--walls", walls] if shell.tool.walled else []),
     ]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ondol.keeper.view import GID, UID
+from ondol.sandbox import NETWORK_HOST as HOST
+from ondol.sandbox import NETWORK_NONE as NONE
 from ondol.sandbox import Claims
 
 #: What a guest may see of the environment before INIT replaces it.
@@ -31,6 +33,7 @@ class Place:
     bundle: str  #: for the tool's own files; the function's user may write in `state` below it
     uid: int  #: the user the tool runs as, as the launcher numbers users
     brought: str  #: what Ondol brings; for `process`
+    network: str  #: "none": a network of its own with nothing but loopback in it; "host": the machine's
 
     @property
     def gid(self) -> int:
@@ -49,6 +52,10 @@ class Place:
     def task(self) -> str:
         return f"{self.directory}/task"
 
+    @property
+    def opt(self) -> str:
+        return f"{self.directory}/opt"
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -58,8 +65,11 @@ class Tool:
     claims: Claims
     #: The program's path; "" for `process`, which needs none.
     program: str
-    #: The command that starts a guest with this interpreter. Writes what the tool wants to read.
-    command: Callable[[Tool, Place, Sequence[str]], list[str]]
+    #: The command that starts a guest (an interpreter, and words for `launched.py`) under a name that the tool has not heard.
+    #: Writes what the tool wants to read.
+    command: Callable[[Tool, Place, Sequence[str], str], list[str]]
+    #: What a function may be able to reach.
+    networks: tuple[str, ...] = (NONE, HOST)
     #: What the tool needs beside the function, in its control group.
     overhead_bytes: int = 0
     #: More words for the program, found when it was tried (gVisor's platform).
@@ -70,38 +80,54 @@ class Tool:
     holds_tmp: bool = False
     #: It takes its root out of all propagation: what comes later has to be mounted in its own namespace.
     private_root: bool = False
+    #: The node's own filter of system calls, and Landlock, stand around the guest as well.
+    walled: bool = False
     #: The control group hierarchy is hidden from it.
     hides_cgroups: bool = False
 
 
-def _process(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
-    del tool
+def _process(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[str]:
+    del tool, name
     interpreter, *rest = guest
     program = f"{place.brought}/ondol_guest/launched.py"
-    more = ["--parent", str(os.getpid()), "--task", place.task, "--brought", place.brought, "--tmp", place.tmp]
+    more = ["--parent", str(os.getpid()), "--task", place.task, "--brought", place.brought]
+    more += ["--opt", place.opt, "--tmp", place.tmp]
     return [interpreter, "-I", "-S", program, *rest, *more]
 
 
-def _bwrap(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
+def _bwrap(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[str]:
+    del name
     interpreter, *rest = guest
+    shared = ["--share-net"] if place.network == HOST else []
     return [
-        *(tool.program, "--unshare-all", "--unshare-user", "--uid", str(UID), "--gid", str(GID), "--hostname", "localhost"),
+        *(
+            tool.program,
+            "--unshare-all",
+            *shared,
+            "--unshare-user",
+            "--uid",
+            str(UID),
+            "--gid",
+            str(GID),
+            "--hostname",
+            "localhost",
+        ),
         *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--dev-bind", place.root, "/", "--proc", "/proc"),
         *("--size", str(SHM_MIB_MAX << 20), "--perms", "1777", "--tmpfs", "/dev/shm", "--chdir", "/", "--"),  # noqa: S108
         *(interpreter, "-I", "-S", PROGRAM, *rest),
     ]
 
 
-def _crun(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
+def _crun(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[str]:
     spec = _spec(place, guest)
     spec["linux"]["namespaces"].append({"type": "user"})
     spec["linux"]["uidMappings"] = [{"containerID": UID, "hostID": place.uid, "size": 1}]
     spec["linux"]["gidMappings"] = [{"containerID": GID, "hostID": place.gid, "size": 1}]
     _write(place, spec)
-    return [tool.program, "--root", place.state, "--cgroup-manager=disabled", "run", "--bundle", place.bundle, place.name]
+    return [tool.program, "--root", place.state, "--cgroup-manager=disabled", "run", "--bundle", place.bundle, name]
 
 
-def _gvisor(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
+def _gvisor(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[str]:
     spec = _spec(place, guest)
     # Where nothing is said of /tmp, gVisor keeps it in memory and forgets it with the guest.
     bind = {"destination": "/tmp", "type": "bind", "source": f"{place.root}/tmp", "options": ["rbind"]}  # noqa: S108
@@ -111,14 +137,15 @@ def _gvisor(tool: Tool, place: Place, guest: Sequence[str]) -> list[str]:
     spec["process"]["args"] += ["--appear", f"{UID}:{GID}"]
     _write(place, spec)
     return [
-        *(tool.program, f"-root={place.state}", "-rootless", "-network=none", "-ignore-cgroups", *tool.options),
-        *("run", f"-bundle={place.bundle}", place.name),
+        *(tool.program, f"-root={place.state}", "-rootless", f"-network={place.network}", "-ignore-cgroups", *tool.options),
+        *("run", f"-bundle={place.bundle}", name),
     ]
 
 
 def _spec(place: Place, guest: Sequence[str]) -> dict[str, Any]:
     """The container that OCI runtimes read."""
     interpreter, *rest = guest
+    own = [] if place.network == HOST else ["network"]
     shm = ["nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_MIB_MAX << 20}"]
     return {
         "ociVersion": "1.0.0",
@@ -141,7 +168,7 @@ def _spec(place: Place, guest: Sequence[str]) -> dict[str, Any]:
         ],
         "linux": {
             "rootfsPropagation": "rslave",
-            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")],
+            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", *own)],
             "maskedPaths": [
                 "/proc/acpi",
                 "/proc/kcore",
@@ -165,9 +192,10 @@ PROCESS = Tool(
     claims=Claims(files=False, processes=False, network=False, code_read_only=False, tmp=False, kernel=False),
     program="",
     command=_process,
+    networks=(HOST,),
 )
 _WALLED = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
-BWRAP = Tool(level="bwrap", claims=_WALLED, program="bwrap", command=_bwrap, needs_init=False, overhead_bytes=4 << 20)
+BWRAP = Tool(level="bwrap", claims=_WALLED, program="bwrap", command=_bwrap, needs_init=False, walled=True)
 CRUN = Tool(
     level="crun", claims=_WALLED, program="crun", command=_crun, private_root=True, hides_cgroups=True, overhead_bytes=4 << 20
 )

@@ -17,11 +17,11 @@ import secrets
 import signal
 import socket
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import Shell, Usage
+from ondol.sandbox import NETWORK_HOST, NETWORK_NONE, Shell, Usage
 from ondol.sandboxes.kept import KeptChild
 from ondol.sandboxes.line import Line, Message, close_all
 
@@ -40,8 +40,8 @@ STOCK_PAUSE_S = 2.0
 
 _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")
-#: Level, account and interpreter.
-_Kind = tuple[str, str, str]
+#: Level, account, interpreter and network.
+_Kind = tuple[str, str, str, str]
 
 
 class Launcher:
@@ -74,15 +74,15 @@ class Launcher:
         for kind in kinds:
             self._refill(kind)
 
-    async def prepare(self, level: str, account: str, interpreter: str) -> Shell:
-        kind = level, account, interpreter
+    async def prepare(self, level: str, account: str, interpreter: str, network: str) -> Shell:
+        kind = level, account, interpreter, network
         while interpreter and self._stock[kind]:
             shell = self._stock[kind].popleft()
             if self._is_waited_in(shell):
                 self._refill(kind)
                 return shell
             self._keep(self._discard_quietly(shell))
-        task = self._keep(self._prepare(level, account, interpreter))
+        task = self._keep(self._prepare(level, account, interpreter, network))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:  # who asked leaves; what is being made goes to the stock, or away
@@ -92,11 +92,11 @@ class Launcher:
             if interpreter:
                 self._refill(kind)
 
-    async def stock(self, level: str, account: str, interpreter: str) -> None:
+    async def stock(self, level: str, account: str, interpreter: str, network: str) -> None:
         """Have one guest waiting, and more on their way. Raises StartFailed, OutOfSpace."""
-        kind = level, account, interpreter
+        kind = level, account, interpreter, network
         if self._stock_shells and not self._stock[kind]:
-            self._stow(kind, await self._prepare(level, account, interpreter))
+            self._stow(kind, await self._prepare(level, account, interpreter, network))
         self._refill(kind)
 
     async def fork(self, shell: Shell, interpreter: str) -> KeptChild:
@@ -111,10 +111,23 @@ class Launcher:
         message, fds = await self._line.request(LAUNCH_S_MAX, op="launch", shell=shell.id, interpreter=interpreter)
         return self._child(shell.id, message["ok"], fds)
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        await self._line.request(
-            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
-        )
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        asked: dict[str, Any] = {
+            "shell": shell.id,
+            "tree": tree,
+            "opt_tree": opt_tree,
+            "memory_bytes": memory_bytes,
+            "tmp_mib": tmp_mib,
+        }
+        message, _ = await self._line.request(ATTACH_S_MAX, op="attach", **asked)
+        waiting = self._waiting.pop(shell.id, None) if message["ok"]["again"] else None
+        if waiting is not None:
+            waiting.close()
+            await self.scour(shell)
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        """No shell of a launcher `freezes`."""
+        raise StartFailed(f"shell {shell.id} cannot be {'frozen' if on else 'thawed'}: its level has no means for that")
 
     async def scour(self, shell: Shell) -> None:
         await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
@@ -147,13 +160,18 @@ class Launcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._line.close()
 
-    async def _prepare(self, level: str, account: str, interpreter: str) -> Shell:
+    async def _prepare(self, level: str, account: str, interpreter: str, network: str) -> Shell:
         shell_id = secrets.token_hex(8)
         line = self._line
         try:
-            message, fds = await line.request(
-                LAUNCH_S_MAX, op="prepare", account=account, interpreter=interpreter, level=level, shell=shell_id
-            )
+            asked: dict[str, Any] = {
+                "account": account,
+                "interpreter": interpreter,
+                "level": level,
+                "network": network,
+                "shell": shell_id,
+            }
+            message, fds = await line.request(LAUNCH_S_MAX, op="prepare", **asked)
         except (StartFailed, asyncio.CancelledError):
             if line.open:  # it may come into being all the same
                 self._keep(self._discard_unheard(line, shell_id))
@@ -164,7 +182,7 @@ class Launcher:
         self._held.add(shell_id)
         if fds:
             self._waiting[shell_id] = self._child(shell_id, message["ok"], fds)
-        return Shell(id=shell_id, account=account, namespaces={}, cgroups=())
+        return Shell(id=shell_id, account=account, namespaces={}, cgroups=(), network=network)
 
     def _child(self, shell_id: str, told: Message, fds: list[int]) -> KeptChild:
         wire, log = fds
@@ -281,19 +299,24 @@ class LaunchedSandboxes:
     def __init__(self, launcher: Launcher, level: str) -> None:
         self._launcher = launcher
         self._level = level
-        self.attach: Callable[..., Coroutine[Any, Any, None]] = launcher.attach
+        self.attach = launcher.attach
+        self.freeze = launcher.freeze
         self.scour = launcher.scour
         self.discard = launcher.discard
         self.usage = launcher.usage
         self.close = launcher.close
         self.use = launcher.use
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
-        return await self._launcher.prepare(self._level, account, interpreter)
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+        return await self._launcher.prepare(self._level, account, interpreter, self._given(network))
 
-    async def stock(self, account: str, interpreter: str) -> None:
-        await self._launcher.stock(self._level, account, interpreter)
+    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
+        await self._launcher.stock(self._level, account, interpreter, self._given(network))
 
     async def zygote(self, account: str, interpreter: str) -> LaunchedZygote:
         del account
         return LaunchedZygote(self._launcher, interpreter)
+
+    def _given(self, network: str) -> str:
+        """Plain processes have the machine's network, whatever is asked for: that is what the level means."""
+        return NETWORK_HOST if self._level == "process" else network

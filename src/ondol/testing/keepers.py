@@ -36,7 +36,7 @@ USER: Final = 12345
 SECONDS_MAX: Final = 30.0 * PATIENCE
 _SOURCE: Final = Path(ondol_guest.__file__).resolve().parent
 
-#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace that knows `task` and `tmp`.
+#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace. It knows `task`, `opt`, `tmp`.
 STUB: Final = """
 import json, os, struct, sys, traceback
 
@@ -50,7 +50,7 @@ def exactly(fd, size):
     return data
 
 def run(wire, adapt=None):
-    settings = {"cwd": "/var/task", "memory_mib": 256, "variables": {}}
+    settings = {"cwd": "/var/task", "path": ["/opt"], "memory_mib": 256, "variables": {}}
     names = {"wire": wire}
     while True:
         code = exactly(wire, struct.unpack("<I", exactly(wire, 4))[0]).decode()
@@ -58,7 +58,8 @@ def run(wire, adapt=None):
         if adapt is not None:
             adapt(settings)
             adapt = None
-        names["task"], names["tmp"] = settings["cwd"], settings["variables"].get("TMPDIR", "/tmp")
+        names["task"], names["opt"] = settings["cwd"], settings["path"][0]
+        names["tmp"] = settings["variables"].get("TMPDIR", "/tmp")
         try:
             exec(code, names)
             answer = {"result": names["result"]}

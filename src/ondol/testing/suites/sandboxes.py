@@ -77,6 +77,29 @@ class SandboxSuite:
         assert await inside.run("import os; result = sorted(os.listdir(task))") == ["app.py", "other.txt"]
         assert await inside.run("import sys; sys.path.insert(0, task); import app; result = app.x") == 7
 
+    async def test_a_second_tree_is_shown_beside_the_code(self, house: House) -> None:
+        shell = await house.sandboxes.prepare(ACCOUNT, INTERPRETER)
+        tree, beside = house.code(app__py=""), house.code(layer__txt="")
+        await house.sandboxes.attach(shell, tree=tree, opt_tree=beside, memory_bytes=256 << 20, tmp_mib=512)
+        inside = await house.fork_into(shell)
+        assert await inside.run("import os; result = [os.listdir(task), os.listdir(opt)]") == [["app.py"], ["layer.txt"]]
+
+    @pytest.mark.parametrize("tmp_mib", [64, 600])
+    async def test_tmp_of_any_size_can_be_written(self, house: House, tmp_mib: int) -> None:
+        inside = await house.inside(tmp_mib=tmp_mib, tree=house.code(app__py=""))
+        code = "import os; open(tmp + '/x', 'w').write('x'); result = [os.listdir(task), open(tmp + '/x').read()]"
+        assert await inside.run(code) == [["app.py"], "x"]
+
+    async def test_a_shell_freezes_or_says_that_it_does_not(self, house: House) -> None:
+        inside = await house.inside()
+        if inside.shell.freezes:
+            await house.sandboxes.freeze(inside.shell, on=True)
+            await house.sandboxes.freeze(inside.shell, on=False)
+        else:
+            with pytest.raises(StartFailed):
+                await house.sandboxes.freeze(inside.shell, on=True)
+        assert await inside.run("result = 1") == 1
+
     async def test_code_is_read_only_where_that_is_claimed(self, house: House) -> None:
         tree = house.code(app__py="x = 7\n")
         os.chmod(tree, 0o777)  # noqa: S103
