@@ -36,7 +36,7 @@ USER: Final = 12345
 SECONDS_MAX: Final = 30.0 * PATIENCE
 _SOURCE: Final = Path(ondol_guest.__file__).resolve().parent
 
-#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace. It knows `task`, `opt`, `tmp`.
+#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace with `task`, `opt`, `tmp`.
 STUB: Final = """
 import json, os, struct, sys, traceback
 
