@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ondol.keeper.trying import Finding
 from ondol.launcher.tools import TOOLS, Tool
 
 TRY_S_MAX = 20.0
@@ -75,6 +76,18 @@ def find(levels: Sequence[str] = tuple(TOOLS), cache: Path | None = None) -> dic
     return {level: _found(fact["is"]) for level, fact in facts.items()}
 
 
+def findings(found: Mapping[str, Found]) -> list[Finding]:
+    """For the doctor."""
+    return [
+        Finding(f"isolation level {one.level}", ok=one.ok, needed=False, detail=one.detail, mend=one.mend, means=_without(one))
+        for one in found.values()
+    ]
+
+
+def _without(one: Found) -> str:
+    return "" if one.ok else f"neither a node nor a function can ask for it ({_MEANS[one.level]})"
+
+
 def word(level: str) -> str:
     """`level` as the launcher's `--level` wants it. Raises OSError where it cannot be had."""
     found = find([level])[level]
@@ -88,7 +101,7 @@ def _look(level: str, program: str | None) -> Found:
     if level == "process":
         return Found(level, ok=True, detail=means)
     if program is None:
-        return Found(level, ok=False, detail=f"{TOOLS[level].program} is not installed ({means})", mend=_GET[level])
+        return Found(level, ok=False, detail=f"{TOOLS[level].program} is not installed", mend=_GET[level])
     version = _version(program)
     said = []
     for options in _choices(level):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -33,6 +34,8 @@ from ondol.launcher.tools import ENVIRONMENT, Tool
 
 LAUNCH_S_MAX = 30.0
 END_S_MAX = 5.0
+#: How long a guest that has let go of its wire may take to end, with its tool.
+ENDING_S_MAX = 1.0
 SHELLS_MAX = 4096
 MEMORY_BYTES_MIN = 4 << 20
 SAID_BYTES_MAX = 2000
@@ -208,6 +211,7 @@ class Launcher:
             wire_inside.close()
             os.close(log_inside)
         wire.setblocking(False)
+        shell.wire = os.dup(wire.fileno())
         try:
             came = yield Readable(wire.fileno(), LAUNCH_S_MAX)
             if not came or not _first_byte(wire):
@@ -236,6 +240,8 @@ class Launcher:
 
     def _guest_ended(self, front: Front, shell: Shell, status: int) -> None:
         shell.first = 0
+        os.close(shell.wire)
+        shell.wire = -1
         ending = -signal.SIGKILL if shell.killed else _ending(status)
         self._tell(front, {"ended": shell.id, "guest": shell.guest, "status": ending})
 
@@ -285,6 +291,8 @@ class Launcher:
     def _scour_shell(self, shell: Shell) -> Waits:
         """End every process of the shell, its first one last: what loses its parent until then stays below it."""
         until_s = time.monotonic() + END_S_MAX
+        while shell.first and _hung_up(shell.wire) and time.monotonic() < until_s - END_S_MAX + ENDING_S_MAX:
+            yield Sleep(0.002)  # it is ending by itself, and how it ended is worth knowing
         shell.killed = True
         groups = [f"{hierarchy.parent}/{shell.id}" for hierarchy in self._made.cgroups.hierarchies]
         while True:
@@ -431,6 +439,12 @@ def _first_byte(wire: socket.socket) -> bool:
         return bool(wire.recv(1))
     except (BlockingIOError, ConnectionError):
         return False
+
+
+def _hung_up(wire: int) -> bool:
+    poll = select.poll()
+    poll.register(wire, 0)
+    return bool(poll.poll(0))
 
 
 def _said(log: int) -> str:

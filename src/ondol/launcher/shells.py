@@ -34,6 +34,8 @@ class Shell:
     first: int = 0
     #: The number of this guest among the shell's, which its end is told with.
     guest: int = 0
+    #: A second descriptor of the front's end of the guest's wire: it tells that the guest has let go of its own.
+    wire: int = -1
     attached: bool = False
     ending: bool = False
     #: Its processes were killed, whatever its tool makes of that.
@@ -73,7 +75,7 @@ class Ground(Protocol):
 
 
 class OpenGround:
-    """For `process`. `uid_base` 0: everybody is whoever runs the node."""
+    """For `process`. `uid_base` 0: everybody is whoever runs the node, and the code is shown by links."""
 
     def __init__(self, shells: str, runtime: dict[str, str], uid_base: int) -> None:
         self._shells = shells
@@ -101,17 +103,25 @@ class OpenGround:
         return place
 
     def show(self, shell: Shell, tree: int, path: str, target: str) -> None:
-        del tree
-        os.symlink(path, shell.place.task if target == "/var/task" else shell.place.opt)
+        at = shell.place.task if target == "/var/task" else shell.place.opt
+        if not self.switch:
+            os.symlink(path, at)
+            return
+        # Another user: the way to the code is not for everybody, but what is mounted needs none.
+        os.mkdir(at)
+        _put_tree(tree, at)
 
     def bound_tmp(self, shell: Shell, tmp_mib: int) -> bool:
         shell.tmp_bytes_max = tmp_mib << 20
         return False
 
     def remove(self, place: Place) -> None:
-        for link in (place.task, place.opt):
-            if os.path.islink(link):
-                os.unlink(link)
+        for at in (place.task, place.opt):
+            if os.path.islink(at):
+                os.unlink(at)
+            elif os.path.isdir(at):
+                with suppress(OSError):  # nothing was mounted
+                    syscalls.umount(at)
 
 
 class StagedGround:
@@ -205,6 +215,15 @@ class StagedGround:
         mounted = syscalls.open_tree(place.tmp)
         syscalls.mount_setattr(mounted, syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
         return mounted
+
+
+def _put_tree(tree: int, at: str) -> None:
+    mounted = syscalls.open_tree_at(tree)
+    try:
+        syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
+        syscalls.move_mount(mounted, at)
+    finally:
+        os.close(mounted)
 
 
 def _numbered(known: list[str], account: str, base: int) -> int:

@@ -35,7 +35,7 @@ class Isolation:
         if RANKS[asked] < RANKS[self.level]:
             raise InvalidSetting(
                 "isolation",
-                f"this node isolates by {self.level}, and a function may ask for more than that, not for less: {asked} is less; "
+                f"this node isolates by {self.level}, and a function may ask for more, not for less, as {asked} would be; "
                 f"offered: {', '.join(self.offered)}",
             )
         why = self.missing.get(asked, f"this node was started with --isolation {self.level} and does not offer it")

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.keeper import probe
+from ondol.keeper.trying import Finding
 from ondol.launcher import probe as launchers
 from ondol.model.errors import Unavailable
 from ondol.model.isolation import PROCESS, RANKS, SANDBOX, Isolation
 
+#: Which process makes the sandboxes of a level.
+MAKERS: Final = {level: "processes" if level == PROCESS else "keeper" if level == SANDBOX else "launcher" for level in RANKS}
 TOOLS: Final = tuple(level for level in RANKS if level not in (PROCESS, SANDBOX))
 
 _ONLY_PROCESS: Final = (
@@ -52,14 +55,14 @@ def plan(asked: str, cache: Path, say: Callable[[str], None]) -> Plan:
     )
 
 
-def _kept(level: str, say: Callable[[str], None]) -> Sequence[probe.Finding]:
+def _kept(level: str, say: Callable[[str], None]) -> Sequence[Finding]:
     """What the keeper finds. Raises Unavailable where its sandbox is wanted and cannot be had."""
-    findings = probe.probe()
     if level != SANDBOX:
         return []
-    for found in [each for each in findings if not each.ok]:
-        sentence = f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)"
-        if found.needed:
-            raise Unavailable(f"{sentence}. {_ONLY_PROCESS}")
-        say(f"warning: {sentence}")
+    findings = probe.probe()
+    for found in findings:
+        if found.needed and not found.ok:
+            raise Unavailable(f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more). {_ONLY_PROCESS}")
+    if lacking := probe.lacking(findings):
+        say(lacking)
     return findings

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +42,9 @@ class Launched:
 
     @property
     def claims(self) -> Claims:
-        return TOOLS[self.level].claims
+        claims = TOOLS[self.level].claims
+        # As root the launcher may mount, and then it mounts the code read-only, whatever the level.
+        return replace(claims, code_read_only=claims.code_read_only or (os.geteuid() == 0 and self.as_user is None))
 
     @property
     def kind(self) -> str:
