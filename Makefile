@@ -90,6 +90,7 @@ soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS of the simulator, KILLS, ASY
 		$(PY) -m pytest -q -rP --timeout 0 tests/soak/test_*.py
 	@$(MAKE) --no-print-directory fuzz
 	@mkdir -p .cache && rm -f .cache/attacks.jsonl && ONDOL_ATTACK_RESULTS=$$(pwd)/.cache/attacks.jsonl $(PY) -m pytest -q tests/e2e/attacks
+	@$(PY) tests/v2/run.py
 	@for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q -n $(JOBS) --dist loadgroup || exit 1; done
 
 clean: ## remove the environment and caches; data (.ondol) stays

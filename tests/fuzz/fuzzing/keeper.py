@@ -22,7 +22,7 @@ from ondol.keeper.server import Keeper, Places
 SEEDS = [
     json.dumps(message).encode()
     for message in (
-        {"n": 1, "op": "prepare", "account": "a1", "shell": "s1"},
+        {"n": 1, "op": "prepare", "account": "a1", "shell": "s1", "network": "none"},
         {"n": 2, "op": "attach", "shell": "s1", "tree": "CODE/x/tree", "memory_bytes": 1 << 27, "tmp_mib": 512},
         {"n": 3, "op": "scour", "shell": "s1"},
         {"n": 4, "op": "discard", "shell": "s1"},
@@ -85,7 +85,7 @@ class Fixture:
 
     def shell(self):
         ends = [end for _ in range(2) for end in socket.socketpair()]
-        made = shells.Shell("s1", mock.Mock(uid=0, gid=0), str(self.top / "shells" / "s1"), ends[0], ends[2])
+        made = shells.Shell("s1", mock.Mock(uid=0, gid=0), str(self.top / "shells" / "s1"), ends[0], ends[2], network="none")
         ends[1].close()
         ends[3].close()
         made.first_pid, made.gone = NOBODY, True
