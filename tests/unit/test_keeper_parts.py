@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ondol import ways
 from ondol.keeper import __main__ as keeper
 from ondol.keeper import protocol, quota
 from ondol.keeper.loop import Loop, Readable, Sleep

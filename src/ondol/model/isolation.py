@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,7 +22,7 @@ class Isolation:
 
     level: str = SANDBOX
     #: Its own, and what else there is that is not less.
-    offered: Sequence[str] = (SANDBOX,)
+    offered: tuple[str, ...] = (SANDBOX,)
     #: Why there is not more, by level, and how to mend it.
     missing: Mapping[str, str] = field(default_factory=dict)
 

@@ -163,7 +163,7 @@ class SandboxSuite:
         one, two = await house.inside(), await house.inside()
         await one.run("import os; os.environ['OF_ONE'] = 'x'")
         names = set(await two.run("import os; result = list(os.environ)"))
-        assert names <= {"PATH", "LANG", "HOME", "LC_CTYPE", "TMPDIR", "PWD"}, names
+        assert names <= {"PATH", "LANG", "HOME", "LC_CTYPE", "TMPDIR", "PWD", "LD_LIBRARY_PATH"}, names
 
     async def test_it_inherits_no_descriptor(self, house: House) -> None:
         inside = await house.inside()
