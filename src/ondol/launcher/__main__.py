@@ -9,6 +9,7 @@
                             `process` alone, or tools with their programs and more words for them; repeatable
     --interpreters P1:P2    absolute paths of the interpreters that guests may run
     --runtime NAME=PATH     what Ondol brings, shown as /var/runtime/NAME; repeatable
+    --disks none            /tmp is a watched directory, whatever disks there are; for tries
     --lock-fd N             inherited: the data directory's lock, held until all is clean
 
 Two halves, as the keeper's. For `process` nothing is asked of the kernel: the outer half ends what is left below it. For tools
@@ -65,6 +66,7 @@ class Options:
     interpreters: list[str] = field(default_factory=list)
     runtime: dict[str, str] = field(default_factory=dict)
     lock_fd: int = -1
+    disks: str = "some"
 
     @property
     def kind(self) -> str:
@@ -85,8 +87,8 @@ def parse(argv: list[str]) -> Options:
                 setattr(options, flag[2:].replace("-", "_"), int(value))
             case "--data":
                 options.data = os.path.abspath(value)
-            case "--node-id":
-                options.node_id = value
+            case "--node-id" | "--disks":
+                setattr(options, flag[2:].replace("-", "_"), value)
             case "--level":
                 options.tools |= _tool(value)
             case "--interpreters":
@@ -297,7 +299,7 @@ def _staged_ground(options: Options, shells: int, *, root: bool) -> tuple[Ground
     os.fchdir(here)
     where = f"/proc/1/fd/{here}"
     view = View(f"{where}/.view", options.interpreters, options.runtime)
-    disks = Disks(where) if root else None
+    disks = Disks(where) if root and options.disks != "none" else None
     if disks is not None and disks.missing:
         log(f"/tmp of functions is a watched directory: {disks.missing}")  # noqa: S108
         disks = None

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,17 @@ class Found:
 def find(levels: Sequence[str] = tuple(TOOLS), cache: Path | None = None) -> dict[str, Found]:
     """What there is, by level. `cache` keeps what was tried, and is believed while program, kernel and user are the same."""
     known = _read(cache)
-    facts: dict[str, Any] = {}
-    for level in levels:
+
+    def fact(level: str) -> dict[str, Any]:
         program = shutil.which(TOOLS[level].program, path=_PATH) if TOOLS[level].program else ""
         stamp = _stamp(program)
-        kept = known.get(level, {})
+        kept: dict[str, Any] = known.get(level, {})
         if kept.get("stamp") == stamp and kept["is"]["ok"]:
-            facts[level] = kept
-        else:
-            facts[level] = {"stamp": stamp, "is": vars(_look(level, program))}
+            return kept
+        return {"stamp": stamp, "is": vars(_look(level, program))}
+
+    with ThreadPoolExecutor(len(TOOLS)) as threads:  # they wait for processes, all of them
+        facts = dict(zip(levels, threads.map(fact, levels), strict=True))
     if cache is not None and facts != known:
         _write(cache, facts)
     return {level: _found(fact["is"]) for level, fact in facts.items()}
@@ -136,11 +139,14 @@ def _try(tool: Tool) -> str:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, tempfile.TemporaryFile() as said:
         (top / "code").mkdir()
+        (top / "ondol_guest").mkdir()
+        (top / "ondol_guest" / "launched.py").write_text("import os\nos.write(0, b'+')\nos.read(0, 1)\n")
+        top.chmod(0o755)
         interpreter = os.path.realpath(sys.executable)
         main = Path(__file__).with_name("__main__.py")
         command = [sys.executable, "-I", "-S", str(main), "--supervisor-fd", str(theirs.fileno()), "--data", str(top)]
-        command += ["--node-id", f"try{os.getpid()}", "--interpreters", interpreter]
-        command += ["--runtime", f"ondol_guest={main.parents[2] / 'ondol_guest'}"]
+        command += ["--node-id", f"try{os.getpid()}{tool.level}", "--disks", "none", "--interpreters", interpreter]
+        command += ["--runtime", f"ondol_guest={top / 'ondol_guest'}"]
         command += ["--level", Found(tool.level, ok=True, detail="", program=tool.program, options=tool.options).word]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         theirs.close()
@@ -164,15 +170,17 @@ def _converse(supervisor: socket.socket, level: str, interpreter: str) -> str:
         wanted = {"n": 1, "op": "prepare", "account": "0", "shell": "try", "level": level, "interpreter": interpreter}
         wanted["network"] = TOOLS[level].networks[0]
         line.send(json.dumps(wanted).encode())
-        if not _readable(line, TRY_S_MAX):
-            return f"no guest came up within {TRY_S_MAX:g} s"
-        try:
-            data, fds, _, _ = socket.recv_fds(line, 65536, 8)
-        except OSError:
-            data, fds = b"", []
-        for fd in fds:
-            os.close(fd)
-        return str(json.loads(data).get("message", "")) if data else "."
+        while _readable(line, TRY_S_MAX):
+            try:
+                data, fds, _, _ = socket.recv_fds(line, 65536, 8)
+            except OSError:
+                data, fds = b"", []
+            for fd in fds:
+                os.close(fd)
+            told = json.loads(data) if data else {"n": 1, "message": "."}
+            if "n" in told:  # the end of a guest is told in front of the answer
+                return str(told.get("message", ""))
+        return f"no guest came up within {TRY_S_MAX:g} s"
 
 
 def _readable(sock: socket.socket, seconds: float) -> bool:
