@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -138,7 +139,12 @@ def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
 def limits_of(settings: Settings) -> PoolLimits:
     """The pool's share of the settings."""
     return PoolLimits(
-        memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+        memory_mib_max=settings.memory_mib_max,
+        idle_s_max=settings.idle_s_max,
+        freeze_s_min=settings.freeze_s_min,
+        scaling_max=settings.scaling_max,
+        trust_s_max=settings.trust_s_max,
+        processors=len(os.sched_getaffinity(0)),
     )
 
 
