@@ -17,6 +17,7 @@ from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import Clock, SteadyClock, SystemClock
 from ondol.config import Settings
+from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.commits import Commits
 from ondol.core.deferrals import rules
@@ -59,6 +60,8 @@ from ondol.node.doors import DeskDoor
 from ondol.node.following import Followers
 from ondol.node.journaling import Journaling
 from ondol.node.keys import fresh_pair
+from ondol.node.lending import Lending
+from ondol.node.levels import LevelsEverywhere
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, both
 from ondol.node.serving import Orders, Tasks, until_stopped
@@ -85,7 +88,10 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     live = LiveLogs(journal, clock)
     logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
-    followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
+    shared = across_fronts(settings, index)
+    handlers |= {name: handler for room in shared for name, handler in room.handlers.items()}
+    followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe, fronts=settings.fronts)
+    followers.listeners += [measures.lost, *(room.lost for room in shared)]
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -136,18 +142,29 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
+        for each in shared:
+            each.close()
         for room in (helper, journal, measures, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
 
 
+def across_fronts(settings: Settings, index: Index) -> list[LevelsEverywhere | Lending]:
+    """What holds for several fronts together."""
+    if settings.fronts == 1:
+        return []
+    lending = Lending(settings.fronts, Admission(concurrency_max=settings.concurrency_max))
+    index.listeners.append(lending.follow)
+    return [LevelsEverywhere(), lending]
+
+
 def dispatching(
-    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe
+    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe, *, fronts: int
 ) -> tuple[Followers, Dispatcher]:
     """Deferred calls: fronts bring them, and run them when the dispatcher says. Timed by a clock that does not jump."""
     defer = taking(queue, lambda: dispatcher.woken(), steady, naming(index), observe)  # noqa: PLW0108  # made below
-    followers = Followers({**handlers, "defer": defer})
+    followers = Followers({**handlers, "defer": defer}, fronts=fronts)
     dispatcher = Dispatcher(
         queue,
         asking(followers.run),

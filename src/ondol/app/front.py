@@ -11,6 +11,7 @@ from ondol.clock import SystemClock
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
+from ondol.core.leases import Shares
 from ondol.dialect import Dialect
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
@@ -28,6 +29,8 @@ from ondol.node import children, front_work, looking, tailing
 from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor
 from ondol.node.following import Following
+from ondol.node.leasing import Leasing
+from ondol.node.levels import LevelsHere
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.serving import Orders, Tasks, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
@@ -44,15 +47,22 @@ async def front(orders: Orders, line: socket.socket) -> None:
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
+    keeper = await children.first_line(line, "keeper")
+    several = settings.fronts > 1
+    if several:
+        await children.settled(keeper)  # what a front before this one ran counts no more
+    sandboxes = KeptSandboxes(keeper, stock_shells=-(-settings.stock_shells // settings.fronts))
     python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
-    admission = Admission(concurrency_max=settings.concurrency_max)
+    shares = Shares(lambda key: admission.used(key))  # noqa: PLW0108  # made below
+    admission = Admission(concurrency_max=settings.concurrency_max, leased=shares.usable if several else None)
+    levels = LevelsHere(admission, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
+    leasing = Leasing(orders.front, admission, shares, levels.opened)
     measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
     pool = Pool(
-        limits=PoolLimits(memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max),
+        limits=PoolLimits(memory_mib_max=settings.memory_mib_max // settings.fronts, idle_s_max=settings.idle_s_max),
         sandboxes=sandboxes,
         runtimes=lambda _revision: python,
         contracts=CONTRACTS,
@@ -67,7 +77,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     )
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, front_work.retiring(pool), warmer.listen]
+    index.listeners += [admission.follow, leasing.follow, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -78,9 +88,16 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
+        borrow=leasing.borrow if several else None,
     )
+    runs = Runs(invoker.invoke)
     following = Following(
-        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats)
+        children.dialling(data.run / "link.sock"),
+        index,
+        runs.run,
+        {**looking.telling(pool.stats), **leasing.handlers, **levels.handlers},
+        opened=leasing.opened if several else None,
+        tries=runs.tries,
     )
     door = FrontDoor(
         table=TABLE,
@@ -92,6 +109,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     server = Server(door)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    if several:
+        tasks.start(levels.serve(), "telling what runs here")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
 
