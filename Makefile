@@ -49,16 +49,19 @@ $(INSTALLED_DEV):
 	@echo '$(WANTED)' > $(INSTALLED)
 	@echo '$(WANTED)' > $@
 
-.PHONY: help run test check format docs bench bench-check soak clean
+.PHONY: help run test test-v2 check format docs bench bench-check soak clean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 run: $(INSTALLED) ## start a node, deploy and call the hello example, serve until Ctrl-C
 	@exec $(PY) -m ondol.cli.main tour examples/hello
 
 test: $(INSTALLED_DEV) ## run every test, format and types among them (at most 25 minutes on two cores)
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadgroup
+
+test-v2: $(INSTALLED_DEV) ## the tests of isolation in a QEMU guest with control groups version 2 only, as root and as an ordinary user (Debian, root)
+	@$(PY) tests/v2/run.py $(if $(TESTS),--tests '$(TESTS)')
 
 check: $(INSTALLED_DEV) ## the fast part: what needs neither node nor sandbox (at most 2 minutes)
 	@$(PY) -m pytest -q -n $(JOBS) -m 'not e2e and not sandbox'
@@ -75,9 +78,10 @@ bench: $(INSTALLED_DEV) ## measure, and write bench/RESULTS.md
 bench-check: $(INSTALLED_DEV) ## fail when a call costs 25 % more CPU than bench/RESULTS.md says
 	@$(PY) -m bench --check
 
-soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, KILLS random kills, ASYNC_KILLS during EVENTS, then all else ROUNDS times
+soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, KILLS random kills, ASYNC_KILLS during EVENTS, test-v2, then all else ROUNDS times
 	@ONDOL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) --timeout 0 tests/sim
 	@ONDOL_SOAK_KILLS=$(KILLS) ONDOL_SOAK_ASYNC_KILLS=$(ASYNC_KILLS) ONDOL_SOAK_EVENTS=$(EVENTS) $(PY) -m pytest -q --timeout 0 tests/soak/test_*.py
+	@$(PY) tests/v2/run.py
 	@for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q -n $(JOBS) --dist loadgroup || exit 1; done
 
 clean: ## remove the environment and caches; data (.ondol) stays

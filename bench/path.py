@@ -32,6 +32,7 @@ from ondol.core.invoke import Invoker
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsFront
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
 from ondol.http.connection import Connection
 from ondol.http.guard import allowed
@@ -183,7 +184,7 @@ def front(kept: str) -> tuple[Server, Pool, EchoRuntime]:
         contracts=contracts,
         telemetry=telemetry,
         clock=clock,
-        mint=lambda _: ("id", "secret", "token"),
+        mint=lambda *_: ("id", "secret", "token"),
         endpoint="http://here",
         tree_of=lambda code: code.sha256,
     )
@@ -205,7 +206,9 @@ def front(kept: str) -> tuple[Server, Pool, EchoRuntime]:
     ready.set()
     door = FrontDoor(
         table=TABLE,
-        dialects={"aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker))},
+        dialects={
+            "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=Grants(index, SystemClock())))
+        },
         passing=Passing(None),
         hosts=allowed("127.0.0.1"),
         ready=ready,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,10 @@ class Blobs(Protocol):
 
     async def take(self, archive: Path) -> Code:
         """Check, unpack and keep the zip file at `archive` (left in place). Runs in a helper process."""
+        ...
+
+    async def merge(self, codes: Sequence[Code]) -> Code:
+        """One tree of several: where two have the same path, the later one's is there. It has no archive."""
         ...
 
     def tree(self, code: Code) -> Path:

@@ -46,6 +46,7 @@ class Settings:
     fronts: int
     stock_shells: int
     idle_s_max: int
+    freeze_s_min: float
     memory_mib_max: int
     concurrency_max: int
     public_hosts: tuple[str, ...]
@@ -298,6 +299,15 @@ SPECS: Final[tuple[Spec, ...]] = (
         parse=_number(1, 86_400, int, "whole seconds"),
         default=lambda: 600,
         default_text="600",
+    ),
+    Spec(
+        name="freeze_s_min",
+        doc="Seconds without a call after which an environment is frozen: what its function left running uses no processor "
+        "until the next call. Needs control groups of version 2 (`ondol doctor`).",
+        form="SECONDS",
+        parse=_number(0.05, 86_400, float, "seconds"),
+        default=lambda: 5.0,
+        default_text="5",
     ),
     Spec(
         name="memory_mib_max",

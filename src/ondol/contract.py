@@ -29,6 +29,8 @@ class Place:
     session_token: str
     #: What really runs the function, when it differs from what was asked ("python3.11"), else None.
     substitute: str | None = None
+    #: It was brought up, and loaded, before any call.
+    pinned: bool = False
 
 
 class Contract(Protocol):

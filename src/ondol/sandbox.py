@@ -8,7 +8,15 @@ it from outside, by the keeper.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+#: What a shell can reach: nothing but its node, the world, or all that the machine can, its own services among it.
+NETWORK_NONE: Final = "none"
+NETWORK_EGRESS: Final = "egress"
+NETWORK_HOST: Final = "host"
+#: The listening socket by which what runs in a shell reaches its node: its name in `Shell.files`, and where it is inside.
+NODE_SOCKET: Final = "node"
+NODE_URL: Final = "http://127.0.0.1:9001"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +33,16 @@ class Shell:
 
     id: str
     account: str
-    #: Namespaces to enter, as open descriptors, by name: "mnt", "pid", "ipc", "uts".
+    #: Namespaces to enter, as open descriptors, by name: "mnt", "pid", "ipc", "uts", and "net" unless it shares the machine's.
     namespaces: dict[str, int]
     #: cgroup.procs files to write "0" into; empty where no cgroup is to be had.
     cgroups: tuple[int, ...]
-    #: More open files, by name: "memory_peak" holds the bytes it used at most, where the kernel says so.
+    #: More open files, by name: "memory_peak" holds the bytes it used at most, where the kernel says so; "node" is a listening
+    #: socket inside, by which what runs there reaches its node. Who takes one out of here closes it.
     files: dict[str, int] = field(default_factory=dict)
+    network: str = NETWORK_NONE
+    #: Its processes can be kept from running.
+    freezes: bool = False
 
 
 class Zygote(Protocol):
@@ -59,12 +71,21 @@ class Child(Protocol):
 class Sandboxes(Protocol):
     """The node's way to its keeper. Raises StartFailed when the keeper cannot, OutOfSpace when the disk is full."""
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
-        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred."""
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred.
+        `network`: what it can reach.
+        """
         ...
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        """Show the code at /var/task, read-only, and set the limits."""
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        """Show the code at /var/task (and another tree at /opt), read-only, and set the limits."""
+        ...
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        """Let no process in a shell that `freezes` run, or let them run again. Scouring and discarding thaw by themselves.
+
+        What is sent to a frozen process waits for it. Idempotent; raises StartFailed.
+        """
         ...
 
     async def scour(self, shell: Shell) -> None:

@@ -9,6 +9,7 @@ Keys are '/'-separated, written by `ondol.core.catalog` only::
     function/ACCOUNT/REGION/FUNCTION          revision/FUNCTION/REVISION        code/SHA256
     version/FUNCTION/0000000001               alias/FUNCTION/NAME               handle/DIALECT/ACCOUNT/REGION/NAME
     deferral/FUNCTION/QUALIFIER               key/ACCESS_KEY_ID                 setting/NAME
+    item/DIALECT/KIND/ACCOUNT/REGION/NAME
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ CLONE_NEWUTS = 0x4000000
 CLONE_NEWIPC = 0x8000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -41,6 +42,10 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}.get(platform.machine(), 155)
 _KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280}.get(platform.machine(), 219)
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+SECCOMP = {"x86_64": 317, "ppc64le": 358, "s390x": 348}.get(platform.machine(), 277)
+_SECCOMP_MODE_FILTER = 1
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_LANDLOCK_VERSION, _LANDLOCK_BELOW = 1, 1
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 
@@ -178,6 +183,42 @@ def leave_session_keyring() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM):  # a kernel, or a filter, under which nobody has keys
             raise
+
+
+def install_filter(program: bytes) -> None:
+    """Have seccomp run `program` (an array of struct sock_filter) at each system call, for good. Needs no_new_privs."""
+    code = ctypes.create_string_buffer(program, len(program))
+    argument = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
+    _check(_syscall(_long(SECCOMP), _long(_SECCOMP_MODE_FILTER), _long(0), argument), "seccomp")
+
+
+def landlock_abi() -> int:
+    """The version of Landlock that the kernel has; 0 when it has none, or it is switched off."""
+    return max(0, int(_syscall(_long(_LANDLOCK_CREATE), None, _long(0), _long(_LANDLOCK_VERSION))))
+
+
+def landlock(handled: int, scoped: int, flags: int, paths: tuple[tuple[str, int], ...]) -> None:
+    """Have Landlock deny the `handled` rights wherever no path's rights give them. Needs no_new_privs."""
+    attributes = struct.pack("=QQQ", handled, 0, scoped)
+    size = len(attributes) if scoped else 8  # older kernels take what they know
+    ruleset = _check(_syscall(_long(_LANDLOCK_CREATE), attributes, _long(size), _long(0)), "landlock_create_ruleset")
+    try:
+        for path, rights in paths:
+            at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                rule = struct.pack("=Qi", rights, at)
+                result = _syscall(_long(_LANDLOCK_ADD), _long(ruleset), _long(_LANDLOCK_BELOW), rule, _long(0))
+                _check(result, f"landlock_add_rule {path}")
+            finally:
+                os.close(at)
+        _check(_syscall(_long(_LANDLOCK_RESTRICT), _long(ruleset), _long(flags)), "landlock_restrict_self")
+    finally:
+        os.close(ruleset)
+
+
+def usual_personality() -> None:
+    """Undo what was chosen for whoever started the node, such as addresses that are the same each time. It is inherited."""
+    _check(_libc.personality(ctypes.c_ulong(0)), "personality")
 
 
 def close_all_but(keep: list[int]) -> None:

@@ -254,7 +254,8 @@ def enter(settings, wire):
     sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", wire.log)
     sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", wire.log)
     _add_site_builtins()
-    forget_shadowed(settings["cwd"])
+    for directory in settings["path"]:
+        forget_shadowed(directory)
 
 
 def forget_shadowed(directory):

@@ -2,8 +2,9 @@
 
 The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD`; FD is a SOCK_SEQPACKET line to the front:
 
+    -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}}, once: see Walls
     <- {"ready": true, "rss_bytes": …, "version": "3.11.7"}, once
-    -> {"n": 1, "op": "fork"} + [pid, mnt, ipc, uts, cgroup.procs…]
+    -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …]} + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
     <- {"exit": 12, "status": 0}, or minus the signal's number
 
@@ -27,6 +28,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 
 #: What handlers and our guests import; whatever an interpreter lacks is passed over.
 WARM = [
@@ -65,8 +67,10 @@ WARM = [
 ]
 
 MESSAGE_BYTES_MAX = 65536
-NAMESPACES = (("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
+#: What a fork enters by itself, in this order, as far as it is given them.
+NAMESPACES = (("net", 0x40000000), ("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
 NEWPID = 0x20000000
+#: Of an environment. A zygote holds far fewer, so that closing all up to here closes all there are, and is quick.
 FILES_MAX = 1024
 LOCKED_BYTES_MAX = 65536
 #: Only where no control group counts processes: it counts all of the account's together.
@@ -74,6 +78,8 @@ PROCESSES_MAX = 4096
 EXIT_NOT_STARTED = 70
 
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 4, 24, 38, 47, 4
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = map(ctypes.c_long, (444, 445, 446))
+_ZERO, _MODE_FILTER, _LANDLOCK_BELOW = map(ctypes.c_long, (0, 1, 1))
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,7 +87,14 @@ def main(fd):
     """Serve until the line ends."""
     line = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))  # so that closing all of them is quick
+    # More than environments have: the kernel counts the descriptors that a user has under way in messages, whoever sent them,
+    # against the sender's limit. A function that leaves as many as it may must not keep us from handing out ours.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    told, _ = receive(line)
+    if told is None:
+        return
+    walls = Walls(told["walls"])
     warm()
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
@@ -97,7 +110,7 @@ def main(fd):
         if reader in ready:
             _drain(reader)
             report_ended(line)
-        if line.fileno() in ready and not serve_one(line):
+        if line.fileno() in ready and not serve_one(line, walls):
             return
 
 
@@ -113,7 +126,7 @@ def warm():
     gc.freeze()
 
 
-def serve_one(line):
+def serve_one(line, walls):
     """Answer one request; whether the line goes on."""
     message, fds = receive(line)
     if message is None:
@@ -121,7 +134,7 @@ def serve_one(line):
     answer, ours = {"n": message.get("n"), "error": "unknown"}, []
     try:
         if message.get("op") == "fork":
-            pid, ours = fork(fds)
+            pid, ours = fork(message["namespaces"], fds, walls)
             answer = {"n": message["n"], "pid": pid}
     except OSError as error:
         answer = {"n": message.get("n"), "error": "failed", "message": str(error)}
@@ -134,14 +147,15 @@ def serve_one(line):
     return True
 
 
-def fork(fds):
-    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces and cgroup files `fds` are."""
+def fork(names, fds, walls):
+    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces (by `names`) and cgroup files `fds` are."""
+    namespaces = dict(zip(names, fds))  # noqa: B905  (as long as the names go)
     wire, wire_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     log, log_inside = os.pipe()
     inside = (wire_inside.detach(), log_inside)
     try:
         # No way back is needed: a pid namespace is entered by children only, and the next fork names its own.
-        _call(_libc.setns(fds[0], NEWPID), "setns pid")
+        _call(_libc.setns(namespaces["pid"], NEWPID), "setns pid")
         pid = os.fork()
     except OSError:
         os.close(log)
@@ -152,11 +166,11 @@ def fork(fds):
             for fd in inside:
                 os.close(fd)
     if pid == 0:
-        become_environment(inside[0], log_inside, fds[1:4], fds[4:])
+        become_environment(inside[0], log_inside, namespaces, fds[len(names) :], walls)
     return pid, [wire.detach(), log]
 
 
-def become_environment(wire, log, namespaces, cgroups):
+def become_environment(wire, log, namespaces, cgroups, walls):  # noqa: PLR0917
     """Never returns. Enter the shell, give up everything, run the guest."""
     status = EXIT_NOT_STARTED
     try:
@@ -164,11 +178,12 @@ def become_environment(wire, log, namespaces, cgroups):
         os.dup2(log, 2)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        close_all_but([wire] + namespaces + cgroups)
+        close_all_but([wire] + list(namespaces.values()) + cgroups)
         for fd in cgroups:
             os.write(fd, b"0")
-        for fd, (name, kind) in zip(namespaces, NAMESPACES):  # noqa: B905
-            _call(_libc.setns(fd, kind), "setns " + name)
+        for name, kind in NAMESPACES:
+            if name in namespaces:
+                _call(_libc.setns(namespaces[name], kind), "setns " + name)
         close_all_but([wire])
         os.chdir("/")
         null = os.open("/dev/null", os.O_RDONLY)
@@ -176,8 +191,9 @@ def become_environment(wire, log, namespaces, cgroups):
         os.close(null)
         os.setsid()
         set_limits(counted=bool(cgroups))
-        for lock in LOCKS:
-            lock()
+        drop_rights()
+        walls.confine()
+        walls.filter()
         guest = importlib.import_module("ondol_guest.guest")
         gc.enable()
         status = guest.run(wire)
@@ -217,8 +233,42 @@ def drop_rights():
     _call(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "dumpable")
 
 
-#: Applied in this order, last thing before the guest.
-LOCKS = (drop_rights,)
+class Walls:
+    """What a child puts up around itself, last thing before the guest; made ready here, so that a child has only to call.
+
+    `told`: "seccomp", the number of that system call; "filter", a program for it in hexadecimal digits, or ""; "landlock",
+    null or a domain: "handled" and "scoped" rights, "flags" of its last call, and "paths" with what is right below each.
+    """
+
+    def __init__(self, told):
+        program = bytes.fromhex(told["filter"])
+        self._seccomp = ctypes.c_long(told["seccomp"])
+        self._program = ctypes.create_string_buffer(program, len(program))
+        self._argument = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(self._program))
+        domain = told["landlock"] or {"handled": 0, "scoped": 0, "flags": 0, "paths": []}
+        #: Older kernels take what they know.
+        self._domain = struct.pack("=QQQ", domain["handled"], 0, domain["scoped"])[: 24 if domain["scoped"] else 8]
+        self._flags = ctypes.c_long(domain["flags"])
+        self._paths = [(path.encode(), rights) for path, rights in domain["paths"]]
+
+    def confine(self):
+        """By Landlock, where the kernel has it."""
+        if not self._paths:
+            return
+        size = ctypes.c_long(len(self._domain))
+        ruleset = _call(_libc.syscall(_LANDLOCK_CREATE, self._domain, size, _ZERO), "landlock_create_ruleset")
+        for path, rights in self._paths:
+            at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            rule = struct.pack("=Qi", rights, at)
+            _call(_libc.syscall(_LANDLOCK_ADD, ctypes.c_long(ruleset), _LANDLOCK_BELOW, rule, _ZERO), "landlock_add_rule")
+            os.close(at)
+        _call(_libc.syscall(_LANDLOCK_RESTRICT, ctypes.c_long(ruleset), self._flags), "landlock_restrict_self")
+        os.close(ruleset)
+
+    def filter(self):
+        """No more of what a zygote may and a function may not: the zygote's own filter, which is inherited, has the rest."""
+        if len(self._program):
+            _call(_libc.syscall(self._seccomp, _MODE_FILTER, _ZERO, self._argument), "seccomp")
 
 
 def report_ended(line):
@@ -275,6 +325,7 @@ def _call(result, what):
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, "%s: %s" % (what, os.strerror(number)))
+    return result
 
 
 def _woken(number, frame):

@@ -31,7 +31,8 @@ async def test_the_view_is_what_was_intended_and_nothing_else(kept):
         *(".ondol", prefix_top),
     }
     assert await inside.run("result = os.listdir('/var/task')") == ["app.py"]
-    assert await inside.run("result = os.listdir('/opt') + os.listdir('/tmp') + os.listdir('/run')") == []
+    assert await inside.run("result = os.listdir('/opt/lib') + os.listdir('/tmp') + os.listdir('/run')") == []
+    assert await inside.run("result = os.listdir('/opt')") == ["lib"]
     assert "guest.py" in await inside.run("result = os.listdir('/var/runtime/ondol_guest')")
     assert not await inside.run(f"result = os.path.exists({str(kept.data)!r})")
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -41,13 +42,13 @@ async def kept(request):
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(params=[None, USER], ids=["root", "user"])
 async def limited(request):
-    """A keeper that has control groups."""
-    may_not(None)
-    async with running_keeper(None) as running:
+    """A keeper that limits memory."""
+    may_not(request.param)
+    async with running_keeper(request.param) as running:
         shell = await running.sandboxes.prepare(ACCOUNT)
-        if not shell.cgroups:
+        if "memory_peak" not in shell.files:
             pytest.skip("no control group can be written to")
         await running.sandboxes.discard(shell)
         yield running
@@ -103,6 +104,68 @@ async def test_orphans_are_reaped(kept):
         "import os\nif os.fork() == 0:\n    [os._exit(0) for _ in range(5) if os.fork() == 0]\n    os._exit(0)\nos.wait()"
     )
     await until(inside, "import os; result = [p for p in os.listdir('/proc') if p.isdigit()] == ['1', str(os.getpid())]")
+
+
+@pytest.fixture
+async def freezing():
+    """A keeper whose shells can be frozen, and a process in one, with daemons that count as fast as they can."""
+    may_not(None)
+    async with running_keeper(None) as running:
+        inside = await running.inside()
+        if not inside.shell.freezes:
+            pytest.skip("no control group of version 2 can be written to")
+        await inside.run(COUNTING)
+        yield running, inside
+
+
+COUNTING = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    while True:
+        pass
+"""
+
+
+#: What the keeper itself may need while a test waits.
+KEEPERS_TICKS = 3
+
+
+def ticks_of(kept):
+    """Processor time of all below the keeper, in the kernel's ticks."""
+    total = 0
+    for pid in set(kept.processes()) - {kept.process.pid}:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total
+
+
+async def test_what_a_frozen_shell_holds_does_not_run_and_goes_on_when_thawed(freezing):
+    kept, inside = freezing
+    await kept.sandboxes.freeze(inside.shell, on=True)
+    await asyncio.sleep(0.05)  # the kernel stops each at its next return
+    before = ticks_of(kept)
+    answering = asyncio.create_task(inside.run("result = 1"))
+    await asyncio.sleep(0.5)
+    assert not answering.done() and ticks_of(kept) <= before + KEEPERS_TICKS
+    await kept.sandboxes.freeze(inside.shell, on=True)  # again is nothing
+    await kept.sandboxes.freeze(inside.shell, on=False)
+    assert await answering == 1
+    while ticks_of(kept) <= before + KEEPERS_TICKS:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_frozen_shell_is_scoured_and_discarded_like_any_other(freezing):
+    kept, inside = freezing
+    await kept.sandboxes.freeze(inside.shell, on=True)
+    await kept.sandboxes.scour(inside.shell)
+    assert await inside.ended() == -signal.SIGKILL
+    again = await kept.fork_into(inside.shell)
+    assert await again.run("result = 1") == 1
+    await again.run(COUNTING)
+    await kept.sandboxes.freeze(inside.shell, on=True)
+    await kept.sandboxes.discard(inside.shell)
+    assert await again.ended() == -signal.SIGKILL
 
 
 async def test_scouring_ends_daemons_and_keeps_tmp(kept):

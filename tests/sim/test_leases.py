@@ -18,6 +18,7 @@ from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.leases import Shares
 from ondol.model.errors import Throttled
+from ondol.model.functions import Pin
 from ondol.node import leasing, lending
 from ondol.node.following import Followers, Following
 from ondol.node.leasing import Leasing
@@ -115,8 +116,10 @@ class World:
 
     # Catalog -----------------------------------------------------------------------------------------------------------
     def write(self, name, *, reserved):
+        self.publish(put(a_target(name, reserved=reserved).function))
+
+    def publish(self, made):
         self.number += 1
-        made = put(a_target(name, reserved=reserved).function)
         self.documents[made.key] = Document(made.key, made.value, self.number)
         if self.desk is not None:
             change = Change(self.number, made.key, made.value)
@@ -196,7 +199,7 @@ class World:
         """What is used beyond its limit."""
         reserved = Counter()
         for document in self.documents.values():
-            reserved[document.value["id"]] = document.value["concurrency_reserved"] or 0
+            reserved[document.value.get("id")] = document.value.get("concurrency_reserved") or 0
         limits = defaultdict(lambda: LIMIT - reserved.total(), reserved)
         return {key: used for key, used in self.in_use.items() if used > limits[key]}
 
@@ -305,6 +308,27 @@ def test_reservations_that_change_are_in_force_everywhere_in_the_end(seed):
         for name in NAMES:
             await asyncio.gather(*(world.call(front, name, 0.1) for front in world.fronts for _ in range(LIMIT)))
             assert not world.over()
+        await world.end()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("fronts", [2, 3])
+def test_what_pins_set_aside_is_used_first_wherever_its_calls_arrive_and_by_nobody_else(fronts):
+    async def story():
+        world = World(1, fronts=fronts)
+        world.publish(put(Pin(function=a_target("shared").function.id, qualifier=None, environments=3)))
+        await asyncio.sleep(1)
+        busy = [world.call(world.fronts[-1], "also-shared", 5.0) for _ in range(LIMIT)]
+        others = asyncio.gather(*busy)
+        await asyncio.sleep(1)
+        assert sum(world.in_use.values()) == LIMIT - 4 - 3
+        mine = await asyncio.gather(*(world.call(world.fronts[0], "shared", 1.0) for _ in range(5)))
+        assert [found is None for found in mine].count(True) == 3
+        await others
+        mine = await asyncio.gather(*(world.call(world.fronts[0], "shared", 1.0) for _ in range(LIMIT)))
+        assert [found is None for found in mine].count(True) == LIMIT - 4
+        await world.settled()
         await world.end()
 
     run_virtually(story())

@@ -56,7 +56,7 @@ class Town:
             contracts=self.contracts,
             telemetry=Notebook(),
             clock=LoopClock(),
-            mint=lambda revision: ("", "", ""),
+            mint=lambda revision, _: ("", "", ""),
             endpoint="",
             tree_of=lambda code: "/tree",
         )

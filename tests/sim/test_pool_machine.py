@@ -14,7 +14,7 @@ from itertools import count
 
 import pytest
 
-from ondol.pool.events import Done, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Tick, Wanted
+from ondol.pool.events import Done, Freeze, GaveUp, Gone, Pinned, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import LOOK_AHEAD, Machine
 from ondol.pool.policy import PoolLimits, backoff_s
 
@@ -29,8 +29,12 @@ class Kind:
     start_fails: float
     start_s: float
     call_s: float
+    freezes: bool = True
     failed_in_a_row: int = 0
     quiet_until_s: float = 0.0
+    pins: int = 0
+    unloaded: int = 0
+    unpinned_until_s: float = 0.0
 
 
 @dataclass
@@ -41,6 +45,9 @@ class Box:
     state: str = "starting"
     running: set[int] = field(default_factory=set)
     used: int = 0
+    idle_since_s: float = 0.0
+    frozen: bool = False
+    pinned: bool = False
 
 
 @dataclass
@@ -65,6 +72,7 @@ class World:
             "line_total_max": rng.choice([8, 200]),
             "idle_s_max": rng.choice([2.0, 60.0]),
             "idle_unused_s_max": rng.choice([1.0, 30.0]),
+            "freeze_s_min": rng.choice([0.1, 1.5, 40.0]),
             "patience_s_max": rng.choice([0.2, 1.0]),
             "backoff_s_max": 5.0,
         }
@@ -80,6 +88,7 @@ class World:
         self.kinds: list[Kind] = []
         self.ticked_s = -1.0
         self.handled = 0
+        self.frozen = 0
         self.answers = {"done": 0, "crashed": 0, "line": 0, "wait": 0, "start": 0, "memory": 0}
         self.crashes = rng.choice([0.0, 0.02, 0.2])
         self.impatience_s = rng.choice([0.5, 5.0, 1e9])
@@ -93,6 +102,7 @@ class World:
             "start_fails": rng.choice([0.0, 0.0, 0.1, 1.0]),
             "start_s": rng.choice([0.005, 0.05, 2.0]),
             "call_s": rng.choice([0.001, 0.02, 0.5]),
+            "freezes": rng.choice([True, True, False]),
         }
         return Kind(name, **{**chosen, **facts})
 
@@ -140,6 +150,7 @@ class World:
                     else:
                         box.running.remove(number)
                         box.used = next(self.turn)
+                        box.idle_since_s = self.now_s
                         self.answer(number, "done")
                         self.tell(Done(slot, number))
             case ("idle crash", slot):
@@ -152,14 +163,24 @@ class World:
                 if box.state == "starting":
                     box.state = "up"
                     box.kind.failed_in_a_row = 0
+                    if box.pinned:
+                        box.kind.unloaded = 0
                     box.used = next(self.turn)
-                self.tell(Ready(slot))
+                    box.idle_since_s = self.now_s
+                self.tell(Ready(slot, box.kind.freezes))
             case ("start failed", slot):
                 box = self.boxes.pop(slot)
                 if box.state == "starting":
                     box.kind.failed_in_a_row += 1
                     box.kind.quiet_until_s = self.now_s + backoff_s(box.kind.failed_in_a_row, self.limits)
                 self.tell(Gone(slot))
+            case ("unloaded", slot):
+                box = self.boxes.pop(slot, None)
+                if box is not None and box.state == "starting":
+                    box.kind.unloaded += 1
+                    box.kind.unpinned_until_s = self.now_s + backoff_s(box.kind.unloaded, self.limits)
+                if box is not None:
+                    self.tell(Gone(slot, unloaded=True))
             case ("stopped", slot):
                 if self.boxes.pop(slot, None) is not None:
                     self.tell(Gone(slot))
@@ -189,6 +210,8 @@ class World:
                     self.see_start(action)
                 case Run():
                     self.see_run(action)
+                case Freeze() | Thaw():
+                    self.see_freezing(action)
                 case Stop():
                     self.see_stop(action, event)
                 case Refuse():
@@ -207,37 +230,59 @@ class World:
         assert self.now_s >= kind.quiet_until_s or not kind.failed_in_a_row, "a start during the pause"
         coming = [box for box in self.boxes.values() if box.kind is kind and box.state == "starting"]
         assert not kind.failed_in_a_row or not coming, "a start storm"
-        assert len(self.waiting[start.revision]) > len(coming) * kind.concurrency, "a start that nobody needs"
-        self.boxes[start.slot] = Box(kind)
+        if start.pinned:
+            assert len(self.kept(kind)) < kind.pins, "more are kept than pinned"
+            assert not kind.unloaded or not any(box.pinned for box in coming), "a storm of what does not load"
+            assert self.now_s >= kind.unpinned_until_s or not kind.unloaded, (
+                "a start during the pause after one that did not load"
+            )
+        else:
+            loose = [box for box in coming if not box.pinned]
+            assert len(self.waiting[start.revision]) > len(loose) * kind.concurrency, "a start that nobody needs"
+        self.boxes[start.slot] = Box(kind, pinned=start.pinned)
         seconds = kind.start_s * self.rng.uniform(0.5, 2.0)
-        self.later(seconds, ("start failed" if self.rng.random() < kind.start_fails else "up", start.slot))
+        unloaded = start.pinned and self.rng.random() < 0.2
+        fails = self.rng.random() < kind.start_fails
+        self.later(seconds, ("unloaded" if unloaded else "start failed" if fails else "up", start.slot))
 
     def see_run(self, run: Run) -> None:
         box, ask = self.boxes[run.slot], self.asks[run.invocation]
         assert box.state == "up", "given to a slot that is not up"
         assert box.kind is ask.kind, "another revision"
+        assert not box.frozen, "given to a slot that does not run"
         assert len(box.running) < box.kind.concurrency, "more than its concurrency"
         assert ask.state == "waiting", "given a slot twice"
         line = self.waiting[ask.kind.revision]
         assert next(iter(line)) == run.invocation, "not the first of the line"
         if not ask.in_line:
             leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}  # given up: they take nothing more
-            roomy = [
-                b.used for slot, b in self.boxes.items() if b.kind is box.kind and self.has_room(b) and slot not in leaving
-            ]
-            assert box.used == max(roomy), "not the warmest"
+            roomy = [b for slot, b in self.boxes.items() if b.kind is box.kind and self.has_room(b) and slot not in leaving]
+            kept = [b for b in roomy if b.pinned]
+            assert box.pinned or not kept, "given to another while one that is kept up has room"
+            assert box.used == max(b.used for b in kept or roomy), "not the warmest"
         del line[run.invocation]
         ask.state = "running"
         box.running.add(run.invocation)
         self.later(box.kind.call_s * self.rng.uniform(0.2, 3.0), ("finish", run.slot, run.invocation))
+
+    def see_freezing(self, action: Freeze | Thaw) -> None:
+        box = self.boxes[action.slot]
+        freezing = isinstance(action, Freeze)
+        assert box.state == "up" and not box.running and box.kind.freezes
+        assert box.frozen != freezing, "frozen or thawed twice"
+        if freezing:
+            assert self.now_s >= box.idle_since_s + self.limits.freeze_s_min, "frozen while it may be needed at once"
+        box.frozen = freezing
 
     def see_stop(self, stop: Stop, event: object) -> None:
         box = self.boxes[stop.slot]
         assert box.state in ("starting", "up") and not box.running, "stopped with work in hand"
         crew = next((crew for crew in [self.machine.crews.get(box.kind.revision)] if crew), None)
         retired = crew is None or crew.retired
-        if box.state == "up" and not retired and not isinstance(event, Tick | Done | Retired):
-            idle = [b.used for b in self.boxes.values() if b.state == "up" and not b.running]
+        if not isinstance(event, Pinned):
+            assert not box.pinned or retired or len(self.kept(box.kind)) > box.kind.pins, "a pinned one makes room"
+        if box.state == "up" and not retired and not isinstance(event, Tick | Done | Retired | Pinned):
+            idle = [b.used for b in self.boxes.values() if b.state == "up" and not b.running and not b.pinned]
             assert box.used == min(idle), "not the coldest"
         box.state = "stopping"
         self.later(self.rng.choice([0.0, 0.01, 1.0]), ("stopped", stop.slot))
@@ -261,25 +306,47 @@ class World:
     def has_room(self, box: Box) -> bool:
         return box.state == "up" and len(box.running) < box.kind.concurrency
 
+    def kept(self, kind: Kind) -> list[Box]:
+        return [box for box in self.boxes.values() if box.kind is kind and box.pinned and box.state != "stopping"]
+
+    def pin(self, kind: Kind, slots: int) -> None:
+        kind.pins, kind.unloaded, kind.unpinned_until_s = slots, 0, 0.0
+        surplus = len(self.kept(kind)) - slots
+        self.tell(Pinned(kind.revision, kind.memory_mib, kind.concurrency, slots))
+        for slot, box in self.boxes.items():
+            box.pinned = box.pinned and (not box.running or self.machine.slots[slot].pinned)  # at work, it is let be
+        assert surplus <= 0 or len(self.kept(kind)) == slots
+
     def look(self) -> None:
         live = [box for box in self.boxes.values() if box.state != "stopping"]
         used_mib = sum(box.kind.memory_mib for box in live)
         idle = [box for box in live if box.state == "up" and not box.running]
-        idle_mib = sum(box.kind.memory_mib for box in idle)
+        loose = [box for box in idle if not box.pinned]
+        idle_mib = sum(box.kind.memory_mib for box in loose)
         starting = sum(box.state == "starting" for box in live)
+        self.frozen += sum(box.frozen for box in idle)
+        for box in idle:
+            late = self.now_s > self.ticked_s and self.now_s > box.idle_since_s + self.limits.freeze_s_min
+            assert box.frozen or not box.kind.freezes or not late, "it idles and is not frozen"
         assert used_mib <= self.limits.memory_mib_max
         assert len(live) <= self.limits.slots_max
         assert starting <= self.limits.starts_max
         lines = {revision: numbers for revision, numbers in self.waiting.items() if numbers}
-        if not lines:
-            return
         kinds = {kind.revision: kind for kind in self.kinds}
 
         def fits(kind: Kind) -> bool:
             return (
                 used_mib - idle_mib + kind.memory_mib <= self.limits.memory_mib_max
-                and len(live) - len(idle) < self.limits.slots_max
+                and len(live) - len(loose) < self.limits.slots_max
             )
+
+        for kind in self.kinds:
+            kept = self.kept(kind)
+            due = self.now_s > max(kind.unpinned_until_s, kind.quiet_until_s) or not (kind.unloaded or kind.failed_in_a_row)
+            alone = not any(box.state == "starting" for box in self.boxes.values() if box.kind is kind)
+            if len(kept) < kind.pins and due and alone and starting < self.limits.starts_max and fits(kind):
+                first = next(iter(self.machine.hungry.values()), None)
+                assert first is not None and not fits(next(k for k in self.kinds if k.revision == first.revision)), "not kept"
 
         short = [kinds[revision] for revision in lines if not fits(kinds[revision])]
         leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}
@@ -287,10 +354,10 @@ class World:
             kind = kinds[revision]
             own = [(slot, box) for slot, box in self.boxes.items() if box.kind is kind]
             assert not any(self.has_room(box) and slot not in leaving for slot, box in own), "waits while a slot has room"
-            coming = sum(box.state == "starting" for _, box in own)
+            coming = sum(box.state == "starting" and not box.pinned for _, box in own)
             if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
                 continue
-            if kind.failed_in_a_row and (coming or self.now_s <= kind.quiet_until_s):
+            if kind.failed_in_a_row and (any(box.state == "starting" for _, box in own) or self.now_s <= kind.quiet_until_s):
                 continue
             others_starve = any(
                 other is not kind
@@ -301,12 +368,22 @@ class World:
 
     def finish(self) -> None:
         """Everyone has been answered once; left alone, everything goes and nothing is remembered."""
+        for kind in self.kinds:
+            self.pin(kind, 0)
         self.run(self.now_s + 1e6 if self.impatience_s < 1e8 else self.now_s + 1e5)
         assert not [number for number, ask in self.asks.items() if ask.state != "answered"]
         assert sum(self.answers.values()) == len(self.asks)
         machine = self.machine
         assert not self.boxes and not machine.slots, "something is kept for ever"
-        for table in (machine.crews, machine.waiting, machine.idle, machine.hungry, machine.failing):
+        for table in (
+            machine.crews,
+            machine.waiting,
+            machine.idle,
+            machine.awake,
+            machine.hungry,
+            machine.failing,
+            machine.unloaded,
+        ):
             assert not table, "something is remembered for ever"
         assert (machine.used_mib, machine.idle_mib, machine.leaving_mib, machine.live, machine.starting) == (0, 0, 0, 0, 0)
 
@@ -333,9 +410,13 @@ def storm(world: World, events: int) -> None:
             before = revisions[-1]
             revisions.append(world.kind(f"{before.revision.split('.')[0]}.{len(revisions)}"))
             world.kinds.append(revisions[-1])
+            before.pins = 0
             world.tell(Retired(before.revision))
+            world.pin(before, 0)
             assert not any(box.kind is before and box.state == "up" and not box.running for box in world.boxes.values())
-        elif happening < 0.92 and world.boxes:
+        elif happening < 0.89:
+            world.pin(rng.choice(functions)[-1], rng.choice([0, 1, 2, 5]))
+        elif happening < 0.93 and world.boxes:
             world.later(rng.random(), ("idle crash", rng.choice(list(world.boxes))))
         else:
             world.tell(Tick())
@@ -358,10 +439,11 @@ def test_any_schedule_keeps_every_promise(chunk):
 
 
 def test_the_storms_reach_every_ending():
-    answers: dict[str, int] = {}
+    answers: dict[str, int] = {"frozen": 0}
     for seed in range(30):
         world = World(seed)
         storm(world, events=400)
+        answers["frozen"] += world.frozen
         for how, times in world.answers.items():
             answers[how] = answers.get(how, 0) + times
     assert all(answers.values()), answers

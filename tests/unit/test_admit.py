@@ -1,9 +1,12 @@
 """Admission: counted before anything is started."""
 
+import random
+
 import pytest
 
 from ondol.core.admit import Admission
 from ondol.model.errors import Throttled
+from ondol.model.functions import Pin
 from ondol.testing.pool import a_target
 
 
@@ -95,3 +98,78 @@ def test_a_reservation_made_while_calls_run_leaves_the_books_balanced():
 def test_leaving_more_often_than_entering_is_a_bug_that_shows():
     with pytest.raises((AssertionError, KeyError)):
         Admission().leave(function())
+
+
+def pinned(name, environments, qualifier="live"):
+    return Pin(function=f"id-of-{name}", qualifier=qualifier, environments=environments)
+
+
+def with_pins(environments, *, concurrency_max=10, name="mine", reserved=None):
+    admission, mine = Admission(concurrency_max=concurrency_max), function(name, reserved)
+    admission.follow(f"function/a/r/{mine.id}", mine)
+    admission.follow(f"pin/{mine.id}/live", pinned(name, environments))
+    return admission, mine
+
+
+def test_pins_are_set_aside_and_used_first_and_what_is_beyond_them_is_shared():
+    admission, mine = with_pins(4)
+    other = function("other")
+    for _ in range(6):
+        admission.enter(other)
+    with pytest.raises(Throttled):
+        admission.enter(other)
+    for _ in range(4):
+        admission.enter(mine)
+    with pytest.raises(Throttled) as refused:
+        admission.enter(mine)
+    assert refused.value.reason == "account"
+    assert admission.levels(mine) == (4, 10, 6)
+    admission.leave(other)
+    admission.enter(mine)
+    for _ in range(5):
+        admission.leave(mine)
+        admission.leave(other)
+    assert admission.levels(mine) == (0, 0, 0)
+
+
+def test_pins_of_a_function_with_a_reservation_are_within_it():
+    admission, mine = with_pins(4, reserved=5)
+    assert admission.shared(mine.account, mine.region) == 5
+    for _ in range(5):
+        admission.enter(mine)
+    with pytest.raises(Throttled) as refused:
+        admission.enter(mine)
+    assert refused.value.reason == "function"
+
+
+def test_pins_that_come_and_go_while_calls_run_leave_the_books_balanced():
+    rng = random.Random(7)
+    admission, mine = with_pins(2)
+    running = 0
+    for _ in range(3000):
+        what = rng.random()
+        if what < 0.1:
+            pins = rng.choice([None, 1, 3, 8])
+            admission.follow(f"pin/{mine.id}/live", pins and pinned("mine", pins))
+        elif what < 0.55 or not running:
+            try:
+                admission.enter(mine)
+                running += 1
+            except Throttled:
+                continue
+        else:
+            admission.leave(mine)
+            running -= 1
+        assert admission.running(mine.id) == running
+    for _ in range(running):
+        admission.leave(mine)
+    admission.follow(f"pin/{mine.id}/live", None)
+    assert admission.levels(mine) == (0, 0, 0)
+    assert admission.shared(mine.account, mine.region) == 10
+
+
+def test_a_function_that_is_deleted_gives_back_what_its_pins_set_aside():
+    admission, mine = with_pins(4)
+    admission.follow(f"function/a/r/{mine.id}", None)
+    admission.follow(f"pin/{mine.id}/live", None)
+    assert admission.shared(mine.account, mine.region) == 10

@@ -8,6 +8,7 @@ import pytest
 from ondol.core.permit import READS
 from ondol.dialects.aws.actions import ACTIONS, action_of
 from ondol.dialects.aws.control import control_plane
+from ondol.dialects.aws.iam import Iam
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.sts import Sts
@@ -20,10 +21,11 @@ ASKS_NOTHING = {"GetCallerIdentity"}
 async def test_every_operation_that_is_served_has_an_action(tmp_path):
     async with desk(tmp_path) as made:
         served = {
-            "lambda": control_plane(made.deployments, spool=tmp_path, code_url=lambda code, told: ""),
+            "lambda": control_plane(made.deployments, spool=tmp_path, code_url=lambda code, told: "", grants=None),
             "logs": Logs(None).operations,
             "monitoring": Monitoring(None, None).operations,
-            "sts": Sts(made.index).operations,
+            "sts": Sts(made.index, None, None, None).operations,
+            "iam": Iam(made.deployments.items, None).operations(),
         }
         assert set(served) == set(ACTIONS)
         for service, operations in served.items():
@@ -31,7 +33,7 @@ async def test_every_operation_that_is_served_has_an_action(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("service", "model"), [("lambda", "lambda"), ("logs", "logs"), ("sts", "sts"), ("monitoring", "cloudwatch")]
+    ("service", "model"), [("lambda", "lambda"), ("logs", "logs"), ("sts", "sts"), ("monitoring", "cloudwatch"), ("iam", "iam")]
 )
 def test_what_is_named_is_an_operation_of_the_service(service, model):
     assert set(ACTIONS[service]) <= set(botocore.session.Session().get_service_model(model).operation_names)

@@ -12,7 +12,12 @@ from ondol.model.principals import Kind, Principal
 
 MASTER = bytes(range(32))
 WHO = Principal(
-    kind=Kind.FUNCTION, account="123456789012", region="eu-west-1", name="f1", role="arn:aws:iam::123456789012:role/r"
+    kind=Kind.FUNCTION,
+    account="123456789012",
+    region="eu-west-1",
+    name="f1",
+    role="arn:aws:iam::123456789012:role/r",
+    environment="e" * 32,
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from ondol.dialects.aws import errors, metric_math, metric_names
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.dialect import SERVICES
+from ondol.dialects.aws.iam import Iam
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.shapes import model
@@ -31,10 +32,11 @@ def listed(service):
 
 
 def test_the_operations_that_are_listed_are_the_ones_that_are_built():
-    assert listed("lambda") - INVOKING == control_plane(None, spool=Path(), code_url=None).keys()
+    assert listed("lambda") - INVOKING == control_plane(None, spool=Path(), code_url=None, grants=None).keys()
     assert listed("logs") == Logs(None).operations.keys()
     assert listed("monitoring") == Monitoring(None, None).operations.keys()
-    built = Sts(None).operations.keys()
+    assert listed("iam") == Iam(None, None).operations().keys()
+    built = Sts(None, None, None, None).operations.keys()
     assert {name for name in built if name in section("sts")} == built
     assert all(f"\n## {service}\n" in TEXT for service in SERVICES)
 

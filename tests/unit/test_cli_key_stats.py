@@ -13,7 +13,8 @@ from ondol.cli.main import ondol
 STATS = {
     "version": "1.2.3", "started_s": 1_700_000_000.0, "uptime_s": 5.0, "functions": 1_234,
     "pool": {
-        "starting": 1, "idle": 2, "busy": 3, "stopping": 0, "waiting": 4, "memory_mib": 640, "memory_mib_max": 1024,
+        "starting": 1, "idle": 2, "busy": 3, "stopping": 0, "frozen": 1, "waiting": 4,
+        "memory_mib": 640, "memory_mib_max": 1024,
         "cold_starts": 9, "failed_starts": 1,
     },
     "queue": {"waiting": 5, "waiting_bytes": 2048, "dead": 6},
@@ -90,7 +91,7 @@ def test_key_alone_says_what_there_is(node):
 def test_stats_are_lines_for_a_person(node):
     lines = run("stats").stdout.splitlines()
     text = "\n".join(lines)
-    for words in ("Ondol 1.2.3", "1,234", "3 busy, 2 idle, 1 starting, 0 stopping", "640 of 1,024 MiB", "9 cold, 1 failed",
+    for words in ("Ondol 1.2.3", "1,234", "3 busy, 2 idle, 1 starting, 0 stopping; 1 frozen", "640 of 1,024 MiB", "9 cold, 1 failed",
                   "5 waiting (2.0 KiB), 6 dead", "process 7: 1.0 MiB, 0.5 s of processor time, 3 threads"):  # fmt: skip
         assert words in text
     assert json.loads(run("stats", "--json").stdout) == STATS

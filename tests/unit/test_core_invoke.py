@@ -51,7 +51,7 @@ class Node:
             contracts=contracts,
             telemetry=self.notebook,
             clock=LoopClock(),
-            mint=lambda _: ("id", "secret", "token"),
+            mint=lambda *_: ("id", "secret", "token"),
             endpoint="http://here",
             tree_of=lambda code: code.sha256,
         )

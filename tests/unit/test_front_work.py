@@ -61,13 +61,14 @@ def test_a_functions_credentials_are_its_own():
             return type("Made", (), {"access_key_id": "i", "secret": "s", "session_token": "t"})
 
     minter = Minter()
-    assert minting(minter, VirtualClock())(target.revision) == ("i", "s", "t")
+    assert minting(minter, VirtualClock())(target.revision, "e" * 32) == ("i", "s", "t")
     who = minter.principal
-    assert (who.kind, who.name, who.role, who.account) == (
+    assert (who.kind, who.name, who.role, who.account, who.environment) == (
         Kind.FUNCTION,
         target.function.id,
         "the-role",
         target.function.account,
+        "e" * 32,
     )
     assert minter.now_s == VirtualClock().wall_s()
 

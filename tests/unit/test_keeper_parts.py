@@ -1,4 +1,4 @@
-"""The keeper's parts that need no rights: command line, line protocol, quotas, control group files, loop, ways for users."""
+"""The keeper's parts that need no rights: command line, line protocol, quotas, loop, ways for users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from ondol.keeper import __main__ as keeper
 from ondol.keeper import protocol, quota
-from ondol.keeper.cgroups import Cgroups, Hierarchy
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.node import unprivileged
 
@@ -136,38 +135,6 @@ def test_a_large_tree_is_walked_in_slices(tmp_path):
 
 def test_a_tree_that_is_gone_is_no_error(tmp_path):
     assert walked(tmp_path / "none", 1) == 0
-
-
-# Control groups ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("version", "limit", "peak", "kills", "kills_text"),
-    [
-        (
-            1,
-            "memory.limit_in_bytes",
-            "memory.max_usage_in_bytes",
-            "memory.oom_control",
-            "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
-        ),
-        (2, "memory.max", "memory.peak", "memory.events", "low 0\noom 5\noom_kill 2\n"),
-    ],
-)
-def test_limits_and_usage_in_both_versions(tmp_path, version, limit, peak, kills, kills_text):
-    groups = Cgroups([Hierarchy(version, ("memory", "pids"), str(tmp_path))])
-    (tmp_path / "shell").mkdir()
-    (tmp_path / "shell" / peak).write_text("4096\n")
-    (tmp_path / "shell" / kills).write_text(kills_text)
-    groups.limit("shell", 1 << 20)
-    assert (tmp_path / "shell" / limit).read_text() == str(1 << 20)
-    assert groups.usage("shell") == (4096, 2)
-
-
-def test_without_control_groups_nothing_is_limited_and_nothing_breaks():
-    groups = Cgroups()
-    groups.limit("shell", 1)
-    assert groups.make("shell") == []
-    assert groups.usage("shell") == (0, 0)
-    assert groups.remove("shell") and groups.remove_all()
 
 
 # The loop ---------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from ondol.pool.driver import Stats
 from ondol.queue import QueueSize
 
 NUMBERS = {
-    "starting": 1, "idle": 2, "busy": 3, "stopping": 0, "waiting": 4, "memory_mib": 640, "memory_mib_max": 1024,
+    "starting": 1, "idle": 2, "busy": 3, "stopping": 0, "frozen": 1, "waiting": 4,
+    "memory_mib": 640, "memory_mib_max": 1024,
     "cold_starts": 9, "failed_starts": 1,
 }  # fmt: skip
 
@@ -86,7 +87,7 @@ async def test_the_front_tells_its_pools_numbers():
     class Numbers:
         idle: int
 
-    told = looking.telling(lambda: Numbers(7))
+    told = looking.telling(lambda: Numbers(7), dict)
     assert await told[looking.STATS](None, None) == {"idle": 7}
 
 

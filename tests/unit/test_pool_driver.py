@@ -34,7 +34,7 @@ class Node:
             contracts={"plain": PlainContract(concurrency=concurrency)},
             telemetry=self.telemetry,
             clock=LoopClock(),
-            mint=lambda revision: (f"key-of-{revision.id}", "secret", "token"),
+            mint=lambda revision, _: (f"key-of-{revision.id}", "secret", "token"),
             endpoint="http://node",
             tree_of=lambda code: "/trees/" + code.sha256,
         )
@@ -395,3 +395,133 @@ async def test_a_thousand_functions_through_a_small_pool_leave_nothing_behind():
         assert not node.sandboxes.shells
         assert not node.pool._revisions
         assert not node.pool._failures
+
+
+@virtually
+async def test_an_environment_that_idles_is_frozen_until_it_is_called():
+    async with Node(freeze_s_min=5.0) as node:
+        await node.call(a_target())
+        (shell,) = node.sandboxes.shells.values()
+        await asyncio.sleep(4.0)
+        assert not shell.frozen
+        await asyncio.sleep(2.0)
+        assert shell.frozen and node.pool.stats().frozen == 1
+        node.takes(0.1)
+        ran = await node.call(a_target(), b'"again"')
+        assert ran.answer.body == b'"again"'
+        assert not shell.frozen and node.pool.stats().frozen == 0
+        await asyncio.sleep(6.0)
+        assert shell.frozen
+
+
+@virtually
+async def test_calls_that_follow_each_other_never_freeze_anything():
+    async with Node(freeze_s_min=5.0) as node:
+        for _ in range(10):
+            await node.call(a_target())
+            await asyncio.sleep(3.0)
+        assert "freeze" not in node.sandboxes.counts
+
+
+@virtually
+async def test_an_environment_that_cannot_be_frozen_is_left_alone():
+    async with Node(freeze_s_min=5.0) as node:
+        node.sandboxes.freezes = False
+        await node.call(a_target())
+        await asyncio.sleep(60.0)
+        assert "freeze" not in node.sandboxes.counts
+        await node.call(a_target())
+
+
+@virtually
+async def test_a_call_whose_environment_cannot_be_thawed_ends_and_the_environment_with_it():
+    async with Node(freeze_s_min=5.0) as node:
+        await node.call(a_target())
+        await asyncio.sleep(6.0)
+
+        async def frozen(worker, call, sink):
+            await asyncio.sleep(1e6)
+
+        node.runtime.script.handler = frozen
+        node.sandboxes.errors["thaw"] = StartFailed("the keeper is gone")
+        ran = await node.call(a_target())
+        assert ran.answer.ending is Ending.DEAD
+        await asyncio.sleep(1.0)
+        assert not node.sandboxes.shells
+
+
+# Environments that are kept up -------------------------------------------------------------------------------------------
+def pins(target, environments):
+    return {target.revision.id: (target.revision, environments)}
+
+
+@virtually
+async def test_pinned_environments_are_up_and_loaded_before_any_call_and_serve_first():
+    async with Node() as node:
+        target = a_target()
+        node.runtime.script.load_s = 2.0
+        node.pool.pin(pins(target, 2))
+        await asyncio.sleep(1.0)
+        assert node.pool.kept()[target.revision.id].up == 0
+        await asyncio.sleep(2.0)
+        assert node.pool.kept()[target.revision.id].up == 2
+        assert node.pool.stats().cold_starts == 0
+        ran = await node.call(target)
+        assert ran.report.pinned and ran.report.init_ms is None
+        assert ran.report.pins == (1, 2)
+
+
+@virtually
+async def test_calls_beyond_the_pins_spill_over():
+    async with Node() as node:
+        target = a_target()
+        node.takes(5.0)
+        node.pool.pin(pins(target, 1))
+        await asyncio.sleep(1.0)
+        first, second = await asyncio.gather(node.call(target), node.call(target))
+        assert sorted([first.report.pinned, second.report.pinned]) == [False, True]
+        assert (await node.call(target)).report.pinned
+
+
+@virtually
+async def test_pinned_environments_never_go_for_idling_and_are_replaced_when_they_die():
+    async with Node(idle_s_max=10, idle_unused_s_max=5) as node:
+        target = a_target()
+        node.pool.pin(pins(target, 2))
+        await asyncio.sleep(1000.0)
+        assert len(node.sandboxes.shells) == 2
+        node.runtime.workers[0].die(1)
+        await asyncio.sleep(1.0)
+        assert node.pool.kept()[target.revision.id].up == 2
+
+
+@virtually
+async def test_unpinning_lets_the_idle_go_and_pins_that_move_take_the_environments_along():
+    async with Node() as node:
+        old, new = a_target(revision="r1"), a_target(revision="r2")
+        node.pool.pin(pins(old, 3))
+        await asyncio.sleep(1.0)
+        node.pool.pin(pins(new, 2))
+        await asyncio.sleep(1.0)
+        assert {name: kept.up for name, kept in node.pool.kept().items()} == {"r2": 2}
+        assert len(node.sandboxes.shells) == 2
+        node.pool.pin({})
+        await asyncio.sleep(1.0)
+        assert not node.sandboxes.shells
+
+
+@virtually
+async def test_pins_of_what_does_not_load_say_why_and_its_callers_get_the_functions_own_error():
+    async with Node() as node:
+        target = a_target()
+        node.runtime.script.load_s = 1e6
+        node.pool.pin(pins(target, 1))
+        await asyncio.sleep(0.5)
+        node.runtime.workers[-1].die(1)
+        await asyncio.sleep(0.05)
+        assert "log says why" in node.pool.kept()[target.revision.id].why
+        node.runtime.script.load_s = 0.0
+        assert (await node.call(target)).answer.ending is Ending.OK
+        await asyncio.sleep(60.0)
+        kept = node.pool.kept()[target.revision.id]
+        assert (kept.up, kept.why) == (1, "")

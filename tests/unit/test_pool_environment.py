@@ -42,13 +42,15 @@ class Room:
             contracts={"plain": PlainContract(concurrency=concurrency)},
             telemetry=self.telemetry,
             clock=LoopClock(),
-            mint=lambda revision: ("key", "secret", "token"),
+            mint=lambda revision, _: ("key", "secret", "token"),
             endpoint="http://node",
             tree_of=lambda code: "/trees/" + code.sha256[:4],
             inherited_bytes=inherited_bytes,
             interpreter=lambda revision: "",
             substitute=lambda revision: None,
             new_id=lambda: "e" * 32,
+            answering=None,
+            network=lambda revision: "none",
         )
         self.environment = Environment(self.target.revision, makings, self.died)
 

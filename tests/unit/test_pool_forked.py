@@ -51,7 +51,7 @@ async def a_node(tree):
         contracts={"aws": AwsContract()},
         telemetry=notebook,
         clock=SystemClock(),
-        mint=lambda revision: ("key", "secret", "token"),
+        mint=lambda revision, _: ("key", "secret", "token"),
         endpoint="http://127.0.0.1:1",
         tree_of=lambda code: str(tree),
     )

@@ -1,6 +1,6 @@
 """The pool's rules, one at a time. All of them at once: tests/sim."""
 
-from ondol.pool.events import Done, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Tick, Wanted
+from ondol.pool.events import Done, Freeze, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import Machine
 from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
 
@@ -42,6 +42,26 @@ def test_the_slot_used_last_is_used_next():
     table = Table()
     _, _, last = table.warm(3)
     assert table.want(1) == [Run(last, 1)]
+
+
+def test_a_slot_that_idles_is_frozen_and_thawed_when_it_is_called():
+    table = Table(freeze_s_min=5.0)
+    table.want(1)
+    table.tell(Ready(1, freezes=True))
+    table.tell(Done(1, 1))
+    assert table.machine.next_tick_s(table.now_s) == table.now_s + 5.0
+    assert table.tell(Tick(), after_s=4.0) == []
+    assert table.tell(Tick(), after_s=1.0) == [Freeze(1)]
+    assert table.tell(Tick(), after_s=1.0) == []
+    assert table.want(2) == [Thaw(1), Run(1, 2)]
+    table.tell(Done(1, 2))
+    assert table.want(3) == [Run(1, 3)]
+
+
+def test_a_slot_that_cannot_be_frozen_never_is():
+    table = Table(freeze_s_min=5.0)
+    table.warm(1)
+    assert table.tell(Tick(), after_s=6.0) == []
 
 
 def test_who_waits_gets_what_comes_free_first():

@@ -6,7 +6,7 @@ import functools
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +28,20 @@ from ondol.core.outcomes import Outcomes
 from ondol.core.retry import PAUSE_S_MAX
 from ondol.core.totals import Totals
 from ondol.dialects.aws import decoding
+from ondol.dialects.aws.access import Access
+from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsDesk
 from ondol.dialects.aws.embedded import embedding
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
+from ondol.dialects.aws.iam import Iam
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.monitoring import Monitoring
+from ondol.dialects.aws.provisioned import Keeping
 from ondol.dialects.aws.records import record
+from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.sts import Sts
 from ondol.dialects.native import document
 from ondol.dialects.native.dialect import NativeDialect
@@ -56,7 +62,7 @@ from ondol.journals.segments import SegmentJournal
 from ondol.meters.sqlite import SqliteMeter
 from ondol.node import children, desk_work, looking, tailing
 from ondol.node.deferring import asking, naming, taking
-from ondol.node.doors import DeskDoor
+from ondol.node.doors import CALLER, DeskDoor
 from ondol.node.following import Followers
 from ondol.node.journaling import Journaling
 from ondol.node.keys import fresh_pair
@@ -92,6 +98,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     handlers |= {name: handler for room in shared for name, handler in room.handlers.items()}
     followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe, fronts=settings.fronts)
     followers.listeners += [measures.lost, *(room.lost for room in shared)]
+    keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
@@ -100,16 +107,12 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
-    verifier = verifier_of(orders, index, Credentials(orders.secret))
+    verifier = verifier_of(orders, index, Credentials(orders.secret), lambda request: request.header(CALLER))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    services = {
-        "lambda": control_plane(
-            deployments, spool=data.tmp, code_url=lambda code, context: downloads.link(code, context.endpoint)
-        ),
+    watching = {
         "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,
-        "sts": Sts(index).operations,
     }
     parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper)
     parts += [
@@ -124,7 +127,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     door = DeskDoor(
         table=TABLE,
         dialects={
-            "aws": AwsDesk(verifier=verifier, services=services, decode_large=decoding.decoding(helper.call)),
+            "aws": aws_desk(
+                deployments, verifier, watching, downloads=downloads, helper=helper, spool=data.tmp, keeping=keeping
+            ),
             "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
             "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },
@@ -177,6 +182,35 @@ def dispatching(
     )
     index.listeners.append(dispatcher.follow)
     return followers, dispatcher
+
+
+def aws_desk(
+    deployments: Deployments,
+    verifier: Verifier,
+    watching: Mapping[str, Operations],
+    *,
+    downloads: Downloads,
+    helper: Helper,
+    spool: Path,
+    keeping: Keeping,
+) -> AwsDesk:
+    """AWS's control planes: functions, roles, sessions, and what `watching` holds."""
+    index, clock = deployments.index, verifier.clock
+    grants = Grants(index, clock)
+    services = {
+        **watching,
+        "lambda": control_plane(
+            deployments,
+            spool=spool,
+            code_url=lambda code, context: downloads.link(code, context.endpoint),
+            grants=grants,
+            keeping=keeping,
+        ),
+        "sts": Sts(index, grants, verifier.credentials, clock).operations,
+        "iam": Iam(deployments.items, clock).operations(),
+    }
+    access = Access(index, grants)
+    return AwsDesk(verifier=verifier, services=services, access=access, decode_large=decoding.decoding(helper.call))
 
 
 def chores(

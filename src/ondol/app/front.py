@@ -8,6 +8,7 @@ import sys
 
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
+from ondol.config import Settings
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
@@ -17,17 +18,19 @@ from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.plain.dialect import PlainDialect
+from ondol.http.bells import Bells
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.unix import connect
 from ondol.node import children, front_work, looking, tailing
 from ondol.node.deferring import Deferring, Runs
-from ondol.node.doors import FrontDoor
+from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.leasing import Leasing
 from ondol.node.levels import LevelsHere
@@ -40,6 +43,7 @@ from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.telemetry import Telemetry
 
 
 async def front(orders: Orders, line: socket.socket) -> None:
@@ -52,8 +56,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     if several:
         await children.settled(keeper)  # what a front before this one ran counts no more
     sandboxes = KeptSandboxes(keeper, stock_shells=-(-settings.stock_shells // settings.fronts))
-    python = ForkedPython(sandboxes, choice)
     credentials = Credentials(orders.secret)
+    bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     shares = Shares(lambda key: admission.used(key))  # noqa: PLW0108  # made below
     admission = Admission(concurrency_max=settings.concurrency_max, leased=shares.usable if several else None)
     levels = LevelsHere(admission, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
@@ -61,23 +65,11 @@ async def front(orders: Orders, line: socket.socket) -> None:
     measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = Pool(
-        limits=PoolLimits(memory_mib_max=settings.memory_mib_max // settings.fronts, idle_s_max=settings.idle_s_max),
-        sandboxes=sandboxes,
-        runtimes=lambda _revision: python,
-        contracts=CONTRACTS,
-        telemetry=telemetry,
-        clock=clock,
-        mint=front_work.minting(credentials, clock),
-        endpoint=orders.endpoint,
-        tree_of=lambda code: str(data.code / code.sha256 / "tree"),
-        inherited_bytes=front_work.inherited(sandboxes, choice),
-        interpreter=front_work.interpreting(choice),
-        substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
-    )
+    pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, leasing.follow, front_work.retiring(pool), warmer.listen]
+    pinning = front_work.pinning(pool, index, settings.fronts)
+    index.listeners += [admission.follow, leasing.follow, pinning, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
         admission=admission,
@@ -89,24 +81,28 @@ async def front(orders: Orders, line: socket.socket) -> None:
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
         borrow=leasing.borrow if several else None,
+        grants=Grants(index, clock),
     )
     runs = Runs(invoker.invoke)
     following = Following(
         children.dialling(data.run / "link.sock"),
         index,
         runs.run,
-        {**looking.telling(pool.stats), **leasing.handlers, **levels.handlers},
+        {**looking.telling(pool.stats, pool.kept), **leasing.handlers, **levels.handlers},
         opened=leasing.opened if several else None,
         tries=runs.tries,
     )
+    passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(
         table=TABLE,
         dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials)),
-        passing=Passing(lambda: connect(data.run / "desk.sock")),
+        passing=passing,
         hosts=allowed(settings.host, settings.public_hosts),
         ready=warmer.ready,
     )
     server = Server(door)
+    known = verifier_of(orders, index, credentials, lambda request: request.peer)
+    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
     if several:
@@ -120,6 +116,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await server.drain(seconds)
         await pool.drain(max(end_s - clock.now_s(), 0.05))  # deferred calls
         await pool.close()
+        bells.close()
         logs.flush()
         measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
@@ -128,11 +125,51 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
 
 
+def pool_of(  # noqa: PLR0917
+    orders: Orders, sandboxes: KeptSandboxes, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+) -> Pool:
+    """Who runs where here."""
+    settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
+    python = ForkedPython(sandboxes, choice)
+    return Pool(
+        limits=limits_of(settings),
+        sandboxes=sandboxes,
+        runtimes=lambda _revision: python,
+        contracts=CONTRACTS,
+        telemetry=telemetry,
+        clock=clock,
+        mint=front_work.minting(credentials, clock),
+        endpoint=orders.endpoint,
+        tree_of=lambda each: str(code / each.sha256 / "tree"),
+        inherited_bytes=front_work.inherited(sandboxes, choice),
+        interpreter=front_work.interpreting(choice),
+        substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
+        answering=bells,
+    )
+
+
+def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
+    """What functions call their node by."""
+    server = Server(ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost")))
+    server.on_left = lambda connection: bells.left(connection.peer, connection)
+    return server
+
+
+def limits_of(settings: Settings) -> PoolLimits:
+    """The pool's share of the settings."""
+    return PoolLimits(
+        memory_mib_max=settings.memory_mib_max // settings.fronts,
+        idle_s_max=settings.idle_s_max,
+        freeze_s_min=settings.freeze_s_min,
+    )
+
+
 def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
     """What clients call functions by."""
+    grants = Grants(index, verifier.clock)
     gate = Gate(verifier, "ondol", SystemClock())
     return {
-        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker)),
+        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),
         "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }

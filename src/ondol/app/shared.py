@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ondol.clock import SystemClock
 from ondol.contracts.aws import AwsContract
 from ondol.contracts.aws_json import AwsJsonContract
@@ -13,6 +15,7 @@ from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.plain.dialect import PlainDialect
 from ondol.dialects.prometheus.dialect import PrometheusDialect
+from ondol.http.messages import Request
 from ondol.http.table import Table
 from ondol.node.serving import Orders
 
@@ -23,8 +26,12 @@ CONTRACTS = {
 }
 
 
-def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verifier:
-    """Both processes know everyone alike."""
+def _nobody(_: Request) -> str:
+    return ""
+
+
+def verifier_of(orders: Orders, index: Index, credentials: Credentials, caller: Callable[[Request], str] = _nobody) -> Verifier:
+    """Both processes know everyone alike. `caller` gives the environment that a request comes from."""
     settings = orders.settings
     return Verifier(
         keys=index.key,
@@ -33,4 +40,5 @@ def verifier_of(orders: Orders, index: Index, credentials: Credentials) -> Verif
         account=settings.account,
         region=settings.region,
         open=settings.open,
+        caller=caller,
     )

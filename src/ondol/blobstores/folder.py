@@ -6,7 +6,7 @@ worker.py, or anything with its `call`), so that the desk's loop never waits for
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,20 @@ from ondol.model.functions import Code
 #: What the helper must be able to do for a folder of blobs.
 JOBS: Final[Mapping[str, str]] = {
     "blobs.take": "ondol.blobstores.tree:take",
+    "blobs.merge": "ondol.blobstores.tree:merge",
     "blobs.sweep": "ondol.blobstores.tree:sweep",
 }
 #: A blob this young may belong to a deploy that is not in the catalog yet.
 UNNAMED_S_MAX: Final = 3600.0
+
+
+def merged(sha256: str, codes: Sequence[Code]) -> Code:
+    """What is known of a tree that was made of several."""
+    return Code(
+        sha256=sha256,
+        zipped_bytes=sum(code.zipped_bytes for code in codes),
+        unpacked_bytes=sum(code.unpacked_bytes for code in codes),
+    )
 
 
 class FolderBlobs:
@@ -34,6 +44,11 @@ class FolderBlobs:
     async def take(self, archive: Path) -> Code:
         places = {"archive": str(archive), "shelf": str(self._shelf), "scratch": str(self._scratch)}
         return Code(**await self._call("blobs.take", **places))
+
+    async def merge(self, codes: Sequence[Code]) -> Code:
+        places = {"shelf": str(self._shelf), "scratch": str(self._scratch)}
+        sha256: str = await self._call("blobs.merge", sha256s=[code.sha256 for code in codes], **places)
+        return merged(sha256, codes)
 
     def tree(self, code: Code) -> Path:
         return self._shelf / code.sha256 / "tree"

@@ -52,6 +52,54 @@ def take(
     return {"sha256": sha256, "zipped_bytes": len(data), "unpacked_bytes": plan.unpacked_bytes}
 
 
+def merge(*, sha256s: list[str], shelf: str, scratch: str) -> str:
+    """Makes one tree of those of several blobs, later ones over earlier ones; its name is that of this list of blobs.
+
+    Its files are the blobs' own, linked: it costs directories, and outlives the blobs.
+    """
+    place = Path(shelf)
+    sha256 = hashlib.sha256("\n".join(["merged", *sha256s]).encode()).hexdigest()
+    kept = place / sha256
+    with explained(place):
+        if kept.is_dir():
+            os.utime(kept)
+            return sha256
+        work = Path(scratch) / f"merge-{sha256}-{secrets.token_hex(4)}"
+        try:
+            _make(work)
+            _make(work / "tree")
+            for each in sha256s:
+                _overlay(place / each / "tree", work / "tree")
+            sync_filesystem(work)
+            with suppress(FileExistsError):
+                _rename(work, kept)
+            sync_directory(place)
+        finally:
+            if work.exists():
+                shutil.rmtree(work)
+    return sha256
+
+
+def _overlay(source: Path, target: Path) -> None:
+    """Puts a tree over another; what is in the way goes. Nothing is written through a link."""
+    left = [(source, target)]
+    while left:
+        above, below = left.pop()
+        with os.scandir(above) as found:
+            for entry in found:
+                goal = below / entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if goal.is_symlink() or not goal.is_dir():
+                        goal.unlink(missing_ok=True)
+                        _make(goal)
+                    left.append((Path(entry.path), goal))
+                    continue
+                if goal.is_dir() and not goal.is_symlink():
+                    shutil.rmtree(goal)
+                goal.unlink(missing_ok=True)
+                os.link(entry.path, goal, follow_symlinks=False)
+
+
 def sweep(*, shelf: str, scratch: str, keep: list[str], older_than_s: float) -> int:
     """Removes every blob that is not in `keep` and was last taken before `older_than_s`; how many went."""
     kept, gone = frozenset(keep), 0

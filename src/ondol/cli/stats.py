@@ -32,7 +32,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "functions", f"{found['functions']:,}"
     if pool:
         states = ("busy", "idle", "starting", "stopping")
-        yield "environments", ", ".join(f"{pool[state]:,} {state}" for state in states)
+        yield "environments", ", ".join(f"{pool[state]:,} {state}" for state in states) + f"; {pool['frozen']:,} frozen"
         yield "waiting calls", f"{pool['waiting']:,}"
         yield "memory", f"{pool['memory_mib']:,} of {pool['memory_mib_max']:,} MiB promised"
         yield "starts", f"{pool['cold_starts']:,} cold, {pool['failed_starts']:,} failed"

@@ -119,7 +119,7 @@ class AwsContract:
             "AWS_LAMBDA_FUNCTION_NAME": revision.name,
             "AWS_LAMBDA_FUNCTION_VERSION": version_label(place.version),
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mib),
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if place.pinned else "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": group,
             "AWS_LAMBDA_LOG_STREAM_NAME": stream,
             "AWS_LAMBDA_RUNTIME_API": _RUNTIME_API,

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from ondol.core.catalog import Index, alias_key, deferral_key, key_of, put
+from ondol.core.catalog import Index, alias_key, deferral_key, key_of, pin_key, put
 from ondol.core.commits import Commits, Operations
 from ondol.model.errors import AlreadyExists, InvalidSetting, NotFound, RevisionMismatch
 from ondol.model.functions import Alias
@@ -57,12 +57,12 @@ class Aliases:
         return made[0]
 
     async def delete(self, function: str, name: str) -> None:
-        """None of that name is no error. What was said about its deferred calls goes with it."""
+        """None of that name is no error. What was said about its deferred calls and its environments goes with it."""
 
         def build() -> Operations:
             if self._index.alias(function, name) is None:
                 return []
-            return [Delete(alias_key(function, name)), Delete(deferral_key(function, name))]
+            return [Delete(alias_key(function, name)), Delete(deferral_key(function, name)), Delete(pin_key(function, name))]
 
         await self._commits.everywhere(await self._commits.retrying(build))
 

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from ondol.model.deferrals import Deferral
-from ondol.model.functions import Alias, Function, Handle, Revision, Version
+from ondol.model.functions import Alias, Function, Handle, Pin, Revision, Version
+from ondol.model.items import Item
 from ondol.model.principals import AccessKey
 from ondol.store import Change, Delete, Document, Put
 
 Noun = TypeVar("Noun")
 #: What is written into the catalog.
-Written = Function | Revision | Version | Alias | Deferral | Handle | AccessKey
+Written = Function | Revision | Version | Alias | Pin | Deferral | Handle | AccessKey | Item
 
 
 def function_key(account: str, region: str, function: str) -> str:
@@ -38,6 +39,10 @@ def alias_key(function: str, name: str) -> str:
     return f"alias/{function}/{name}"
 
 
+def pin_key(function: str, qualifier: str | None) -> str:
+    return f"pin/{function}/{qualifier or '$latest'}"
+
+
 def deferral_key(function: str, qualifier: str | None) -> str:
     """No alias can be called "$latest"."""
     return f"deferral/{function}/{qualifier or '$latest'}"
@@ -49,6 +54,11 @@ def handle_key(dialect: str, account: str, region: str, name: str) -> str:
 
 def key_key(access_key_id: str) -> str:
     return f"key/{access_key_id}"
+
+
+def item_key(dialect: str, kind: str, account: str, region: str, name: str) -> str:
+    """No region can be called "-"."""
+    return f"item/{dialect}/{kind}/{account}/{region or '-'}/{name}"
 
 
 def put(noun: Written, if_revision: int | None = None) -> Put:
@@ -70,12 +80,16 @@ def key_of(noun: Written) -> str:  # noqa: PLR0911  one line per noun
             return version_key(noun.function, noun.number)
         case Alias():
             return alias_key(noun.function, noun.name)
+        case Pin():
+            return pin_key(noun.function, noun.qualifier)
         case Deferral():
             return deferral_key(noun.function, noun.qualifier)
         case Handle():
             return handle_key(noun.dialect, noun.account, noun.region, noun.name)
         case AccessKey():
             return key_key(noun.id)
+        case Item():
+            return item_key(noun.dialect, noun.kind, noun.account, noun.region, noun.name)
 
 
 def decode(value: dict[str, Any], noun: type[Noun]) -> Noun:
@@ -95,10 +109,13 @@ class Index:
         self._revisions: dict[tuple[str, str], Revision] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._aliases: dict[str, dict[str, Alias]] = {}
+        self._pins: dict[str, dict[str, Pin]] = {}
         self._deferrals: dict[str, dict[str, Deferral]] = {}
         self._handles: dict[tuple[str, str, str, str], str] = {}
         self._names: dict[tuple[str, str, str], list[str]] = {}
         self._keys: dict[str, AccessKey] = {}
+        #: (dialect, kind, account, region) -> name -> what is kept.
+        self._items: dict[tuple[str, str, str, str], dict[str, Item]] = {}
 
     def load(self, number: int, documents: Iterable[Document]) -> None:
         """Start from a snapshot."""
@@ -181,6 +198,15 @@ class Index:
         """By name."""
         return [a for _, a in sorted(self._aliases.get(function, {}).items())]
 
+    def pin(self, function: str, qualifier: str | None) -> Pin | None:
+        return self._pins.get(function, {}).get(qualifier or "$latest")
+
+    def pins(self, function: str | None = None) -> list[Pin]:
+        """All of them (of a function), by qualifier."""
+        if function is None:
+            return [pin for pins in self._pins.values() for pin in pins.values()]
+        return [p for _, p in sorted(self._pins.get(function, {}).items())]
+
     def deferral(self, function: str, qualifier: str | None) -> Deferral | None:
         """What is said about deferred calls that come with exactly this qualifier."""
         return self._deferrals.get(function, {}).get(qualifier or "$latest")
@@ -195,6 +221,22 @@ class Index:
     def keys(self) -> list[AccessKey]:
         return list(self._keys.values())
 
+    def item(self, dialect: str, kind: str, account: str, region: str, name: str) -> Item | None:
+        """What a dialect keeps for itself under a name."""
+        return self._items.get((dialect, kind, account, region), _NONE).get(name)
+
+    def items(self, dialect: str, kind: str, account: str, region: str) -> list[Item]:
+        """Everything of a kind, by name."""
+        return [item for _, item in sorted(self._items.get((dialect, kind, account, region), _NONE).items())]
+
+    def items_everywhere(self, dialect: str, kind: str) -> list[Item]:
+        """Everything of a kind, of all accounts and regions, in no order."""
+        return [i for (d, k, *_), items in self._items.items() if (d, k) == (dialect, kind) for i in items.values()]
+
+    def item_codes(self) -> set[str]:
+        """The code that items hold on to."""
+        return {code for items in self._items.values() for item in items.values() for code in item.codes}
+
     # What changes ----------------------------------------------------------------------------------------------------
     def _apply_function(self, parts: list[str], value: dict[str, Any] | None) -> Function | None:
         return _keep(self._functions, parts[2], value, Function)
@@ -208,11 +250,19 @@ class Index:
     def _apply_alias(self, parts: list[str], value: dict[str, Any] | None) -> Alias | None:
         return _keep_under(self._aliases, parts[0], parts[1], value, Alias)
 
+    def _apply_pin(self, parts: list[str], value: dict[str, Any] | None) -> Pin | None:
+        return _keep_under(self._pins, parts[0], parts[1], value, Pin)
+
     def _apply_deferral(self, parts: list[str], value: dict[str, Any] | None) -> Deferral | None:
         return _keep_under(self._deferrals, parts[0], parts[1], value, Deferral)
 
     def _apply_key(self, parts: list[str], value: dict[str, Any] | None) -> AccessKey | None:
         return _keep(self._keys, parts[0], value, AccessKey)
+
+    def _apply_item(self, parts: list[str], value: dict[str, Any] | None) -> Item | None:
+        dialect, kind, account, region = parts[:4]
+        table = self._items.setdefault((dialect, kind, account, "" if region == "-" else region), {})
+        return _keep(table, "/".join(parts[4:]), value, Item)
 
     def _apply_handle(self, parts: list[str], value: dict[str, Any] | None) -> Handle | None:
         dialect, account, region, name = parts[0], parts[1], parts[2], "/".join(parts[3:])
@@ -227,6 +277,10 @@ class Index:
             insort(names, name)
         self._handles[at] = handle.function
         return handle
+
+
+#: Nothing of a kind.
+_NONE: dict[str, Item] = {}
 
 
 def _keep(table: dict[Any, Noun], key: Any, value: dict[str, Any] | None, noun: type[Noun]) -> Noun | None:

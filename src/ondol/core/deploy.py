@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,17 +25,16 @@ from ondol.core.aliases import Aliases
 from ondol.core.catalog import Index, key_of, put, revision_key
 from ondol.core.commits import FRONTS_S_MAX, Commits, Operations
 from ondol.core.deferrals import Deferrals
+from ondol.core.items import Items
+from ondol.core.pins import CONCURRENCY_UNRESERVED_MIN, Pins, pinned, unreserved
 from ondol.core.settling import Settling
 from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
-from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
 from ondol.store import Delete, Put, Store
 
 #: A revision that was replaced or deleted may still run for as long as a call lasts; its code stays for this long.
 RETIRED_S: Final = 3600.0
 TAGS_MAX: Final = 50
-#: What reserving must leave to the functions that reserve nothing.
-CONCURRENCY_UNRESERVED_MIN: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,9 @@ class Deployments:
         self.settling = Settling(index, self._commits)
         self.aliases = Aliases(index, self._commits)
         self.deferrals = Deferrals(index, self._commits, clock)
+        self.items = Items(index, self._commits)
         self._reserving = asyncio.Lock()
+        self.pins = Pins(index, self._commits, clock, self._reserving)
         #: Code that nothing names any more, or not yet, and when that began (monotonic).
         self._retired: dict[str, float] = {}
 
@@ -118,6 +119,10 @@ class Deployments:
                 f"the change is saved, but not in force after {FRONTS_S_MAX:.0f} s; it will be when all fronts are back"
             ) from None
 
+    def wall_s(self) -> float:
+        """The time that is written down: seconds since the epoch."""
+        return self._clock.wall_s()
+
     # Looking -------------------------------------------------------------------------------------------------------
     def latest(self, function: Function) -> Deployed:
         """What an unqualified call runs."""
@@ -138,6 +143,14 @@ class Deployments:
     async def take(self, archive: Path) -> Code:
         """Check, unpack and keep an archive. What is not deployed within `RETIRED_S` goes again."""
         code = await self._blobs.take(archive)
+        self._retired[code.sha256] = self._clock.now_s()
+        return code
+
+    async def merge(self, codes: Sequence[Code]) -> Code | None:
+        """What is shown beside a function's code, made of several archives; None for none. Kept as `take` keeps."""
+        if not codes:
+            return None
+        code = codes[0] if len(codes) == 1 else await self._blobs.merge(codes)
         self._retired[code.sha256] = self._clock.now_s()
         return code
 
@@ -200,7 +213,7 @@ class Deployments:
             put(revision, 0), *operations, put(deployed.function, number), Delete(revision_key(base.id, old.id)),
         ]  # fmt: skip
         await self._write(base, writes)
-        self._retire(old.code.sha256)
+        self._retire(*old.codes)
         self.settling.start(base.id)
         return deployed
 
@@ -232,6 +245,26 @@ class Deployments:
 
         await self._commits.retrying(build)
 
+    async def annotate(
+        self, function: str, dialect: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Replace what a dialect keeps about a function by what `change` makes of it; in force at every front on return.
+
+        Raises NotFound, and what `change` raises.
+        """
+        made: list[Mapping[str, Any]] = []
+
+        def build() -> Operations:
+            current = self._there(function)
+            before = current.annotations.get(dialect, {})
+            made[:] = [change(before)]
+            if made[0] == before:
+                return []
+            return [self._put(current, annotations={**current.annotations, dialect: dict(made[0])})]
+
+        await self._commits.everywhere(await self._commits.retrying(build))
+        return made[0]
+
     async def reserve(self, function: str, executions: int | None) -> None:
         """Set aside (None: give back) concurrency of the account for one function. Raises InvalidSetting."""
         async with self._reserving:  # the sum goes over other functions' documents, so one at a time
@@ -243,18 +276,20 @@ class Deployments:
                     f"{executions} reserved would leave {max(free - executions, 0)} to the account's other functions; "
                     f"at least {CONCURRENCY_UNRESERVED_MIN} must stay",
                 )
+            kept = pinned(self.index, function)
+            if executions is not None and executions < kept:
+                raise InvalidSetting("pins", f"{executions} reserved are fewer than the {kept} environments that are pinned")
             number = await self._commits.retrying(lambda: [self._put(self._there(function), concurrency_reserved=executions)])
         await self._commits.everywhere(number)
 
     def unreserved(self, account: str, region: str, but: str = "") -> int:
         """Concurrency of the account that no function (but the one named) has set aside."""
-        functions = (f for f in self.index.functions() if (f.account, f.region) == (account, region) and f.id != but)
-        return CONCURRENCY_PER_ACCOUNT - sum(f.concurrency_reserved or 0 for f in functions)
+        return unreserved(self.index, account, region, but)
 
     # Removing ------------------------------------------------------------------------------------------------------
     async def delete(self, function: str) -> None:
         """The function with its handles, aliases, versions and revisions. Raises NotFound."""
-        codes = [revision.code.sha256 for revision in self.index.revisions(function)]
+        codes = [code for revision in self.index.revisions(function) for code in revision.codes]
         number = await self._commits.retrying(lambda: removal.of_function(self.index, self._there(function)))
         self._retire(*codes)
         await self._commits.everywhere(number)
@@ -265,14 +300,14 @@ class Deployments:
         revision = self.index.revision(function, found.revision) if found else None
         await self._commits.retrying(lambda: removal.of_version(self.index, self._there(function), number))
         if revision:
-            self._retire(revision.code.sha256)
+            self._retire(*revision.codes)
 
     async def collect_code(self) -> int:
         """Remove blobs that nothing names and nothing has used for `RETIRED_S`; how many went. Call it now and then."""
         now_s = self._clock.now_s()
         self._retired = {sha256: at_s for sha256, at_s in self._retired.items() if now_s - at_s < RETIRED_S}
-        named = {revision.code.sha256 for revision in self.index.revisions()}
-        return await self._blobs.keep_only(frozenset(named | self._retired.keys()))
+        named = {code for revision in self.index.revisions() for code in revision.codes}
+        return await self._blobs.keep_only(frozenset(named | self.index.item_codes() | self._retired.keys()))
 
     # Within --------------------------------------------------------------------------------------------------------
     def _published(self, latest: Deployed, publish: bool, description: str | None) -> tuple[Deployed, Operations]:

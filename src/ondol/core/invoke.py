@@ -22,7 +22,7 @@ from ondol.clock import Clock
 from ondol.contract import Contract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index
-from ondol.core.permit import permit
+from ondol.core.permit import Grants, owns, permit
 from ondol.core.resolve import resolve
 from ondol.model.errors import NotFound, Throttled
 from ondol.model.functions import Function, Target
@@ -52,6 +52,8 @@ class Invoker:
     #: Enters a function that was refused, with room that other fronts do not use; raises Throttled when there is none. None:
     #: there are no others.
     borrow: Callable[[Function], Awaitable[None]] | None = None
+    #: What callers other than the account's owner may.
+    grants: Grants | None = None
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Run it and wait for its outcome."""
@@ -89,7 +91,16 @@ class Invoker:
         function = self.index.function(invocation.function)
         if function is None:
             raise NotFound("function", invocation.function)
-        permit(invocation.principal, "function:invoke", function.account, function.name)
+        if not owns(invocation.principal, function.account):
+            conditions = {"function": function.id, "qualifier": invocation.qualifier or ""}
+            permit(
+                invocation.principal,
+                "function:invoke",
+                function.account,
+                function.name,
+                conditions=conditions,
+                grants=self.grants,
+            )
         return function
 
     async def _admit_late(self, function: Function, refused: Throttled) -> None:

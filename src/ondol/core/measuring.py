@@ -23,6 +23,12 @@ DURATION: Final = "duration"
 CONCURRENCY: Final = "concurrency"
 UNRESERVED: Final = "concurrency_unreserved"
 COLD_STARTS: Final = "cold_starts"
+#: Calls in environments that are kept up, and calls of such revisions that had to run elsewhere.
+PINNED: Final = "pinned_invocations"
+SPILLED: Final = "pinned_spillovers"
+#: Environments that are kept up: how many are at work, and their share of all that there are (0..1).
+PINNED_AT_WORK: Final = "pinned_concurrency"
+PINNED_SHARE: Final = "pinned_utilization"
 #: What other rooms observe (`Measures.observe`): of deferred calls and their destinations.
 DEFERRED_RECEIVED: Final = "deferred_received"
 DEFERRED_AGE: Final = "deferred_age_ms"
@@ -42,6 +48,10 @@ UNITS: Final[Mapping[str, str]] = {
     CONCURRENCY: COUNT,
     UNRESERVED: COUNT,
     COLD_STARTS: COUNT,
+    PINNED: COUNT,
+    SPILLED: COUNT,
+    PINNED_AT_WORK: COUNT,
+    PINNED_SHARE: COUNT,
     DEFERRED_RECEIVED: COUNT,
     DEFERRED_AGE: MILLISECONDS,
     DEFERRED_DROPPED: COUNT,
@@ -104,6 +114,10 @@ class Sum:
     cold_starts: int = 0
     cold_ms: float = 0.0
     throttles: int = 0
+    pinned: int = 0
+    spilled: int = 0
+    pinned_at_work: Range = field(default_factory=Range)
+    pinned_share: Range = field(default_factory=Range)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,6 +169,12 @@ class Tally:
         if report.init_ms is not None:
             found.cold_starts += 1
             found.cold_ms += report.init_ms
+        if report.pins is not None:
+            at_work, up = report.pins
+            found.pinned += report.pinned
+            found.spilled += not report.pinned
+            found.pinned_at_work.add(at_work)
+            found.pinned_share.add(at_work / up if up else 0.0)
         where = (function.account, function.region, minute_s)
         level = self._levels.get(where)
         if level is None:
@@ -262,6 +282,11 @@ def _summaries(taken: Sum, calls: int) -> Iterator[tuple[str, Summary]]:
     yield CONCURRENCY, taken.running.summary()
     if taken.cold_starts:
         yield COLD_STARTS, ones(taken.cold_starts)
+    if taken.pinned_at_work.count:
+        yield PINNED, ones(taken.pinned, taken.pinned + taken.spilled)
+        yield SPILLED, ones(taken.spilled, taken.pinned + taken.spilled)
+        yield PINNED_AT_WORK, taken.pinned_at_work.summary()
+        yield PINNED_SHARE, taken.pinned_share.summary()
 
 
 def _point(where: tuple[str, str], name: str, dimensions: Dimensions, at_s: float, summary: Summary) -> Point:

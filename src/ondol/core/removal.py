@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ondol.core.catalog import Index, alias_key, deferral_key, delete, key_of, put, version_key
+from ondol.core.catalog import Index, alias_key, deferral_key, delete, key_of, pin_key, put, version_key
 from ondol.core.commits import Operations
 from ondol.core.versions import keys, named_by
 from ondol.model.errors import InUse
@@ -16,6 +16,7 @@ def of_function(index: Index, function: Function) -> Operations:
         *(delete(handle) for handle in index.handles(function.id)),
         Delete(key_of(function), if_revision=index.revision_of(key_of(function))),
         *(Delete(alias_key(function.id, alias.name)) for alias in index.aliases(function.id)),
+        *(delete(pin) for pin in index.pins(function.id)),
         *(delete(deferral) for deferral in index.deferrals(function.id)),
         *(Delete(version_key(function.id, version.number)) for version in index.versions(function.id)),
         *(delete(revision) for revision in index.revisions(function.id)),
@@ -31,4 +32,9 @@ def of_version(index: Index, function: Function, number: int) -> Operations:
     if version is None:
         return []
     guard = put(function, index.revision_of(key_of(function)))
-    return [guard, Delete(deferral_key(function.id, str(number))), *(Delete(key) for key in keys(version))]
+    return [
+        guard,
+        Delete(deferral_key(function.id, str(number))),
+        Delete(pin_key(function.id, str(number))),
+        *(Delete(key) for key in keys(version)),
+    ]

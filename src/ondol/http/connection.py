@@ -35,13 +35,14 @@ _JOINED_BYTES_MAX = 64 * 1024
 class Connection(asyncio.Protocol):
     """See the module."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, peer: str = "") -> None:
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._peer = ""
+        #: Who the requests are from: what was given, else the client's address.
+        self.peer = peer
         self._url = b""
         self._headers: Headers = []
         self._in_head = False
@@ -69,13 +70,18 @@ class Connection(asyncio.Protocol):
         self._since_s = server.now_s
         self._unsent_bytes = 0
 
+    @property
+    def open(self) -> bool:
+        """Whether there is a client."""
+        return self._transport is not None
+
     # --- what the transport says -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        if not self.peer and isinstance(peer, tuple):
+            self.peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
         crowded = len(self._server.connections) >= self._limits.connections_max
         self._server.connections.add(self)
         if crowded:
@@ -167,7 +173,7 @@ class Connection(asyncio.Protocol):
             raise Refused(431, f"a request has at most {limits.headers_max} headers, this one has {len(headers)}")
         if self._fed_bytes > limits.head_bytes_max:  # else it cannot be too long, and nothing needs to be added up
             check_size(self._url, headers, limits)
-        exchange = read_head(parser.get_method().decode("ascii"), parser.get_http_version(), self._url, headers, self._peer)
+        exchange = read_head(parser.get_method().decode("ascii"), parser.get_http_version(), self._url, headers, self.peer)
         exchange.keep_alive = parser.should_keep_alive()
         if exchange.upgrade:
             check_upgrade(exchange, offered=parser.should_upgrade())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 
 from ondol.http.connection import Connection
@@ -35,6 +36,8 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._quiet: asyncio.Future[None] | None = None
+        #: Told of every connection that is over.
+        self.on_left: Callable[[Connection], None] = _nothing
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket, TCP or unix. May be called for several."""
@@ -46,6 +49,14 @@ class Server:
         else:
             listener = await loop.create_server(lambda: Connection(self), sock=sock)
         self._listeners.append(listener)
+
+    async def take(self, sock: socket.socket, peer: str) -> Connection:
+        """Serve a connection that somebody else accepted; its requests come from `peer`."""
+        if self._sweep is None:
+            self._tick()
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.connect_accepted_socket(lambda: Connection(self, peer), sock)
+        return connection
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, close what is idle, let requests finish for `seconds`, then cut off the rest."""
@@ -72,6 +83,7 @@ class Server:
     def leave(self, connection: Connection) -> None:
         """A connection is over."""
         self.connections.discard(connection)
+        self.on_left(connection)
         self._tell_quiet()
 
     def _orphan_done(self, task: asyncio.Task[None]) -> None:
@@ -96,3 +108,6 @@ class Server:
         for connection in list(self.connections):
             connection.sweep(self.now_s)
         self._sweep = asyncio.get_running_loop().call_later(self.limits.sweep_s, self._tick)
+
+
+def _nothing(_: Connection) -> None: ...

@@ -30,7 +30,7 @@ import resource
 import select
 import signal
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ondol import syscalls
 from ondol.keeper import cleaning
@@ -40,8 +40,10 @@ from ondol.keeper.disks import Disks
 from ondol.keeper.loop import Loop
 from ondol.keeper.server import Keeper, Places, log
 from ondol.keeper.view import View
+from ondol.walls import findings
+from ondol.walls.built import NoWalls, Walls, build
 
-EXIT_USAGE, EXIT_NO_NAMESPACES = 64, 69
+EXIT_USAGE, EXIT_CANNOT = 64, 69
 _GUEST = "ondol_guest"
 
 
@@ -113,16 +115,17 @@ def main(argv: list[str]) -> int:
         os.setsid()  # an interrupt at the terminal is the supervisor's business
     rootless = not syscalls.may_mount()
     try:
+        walls = _walls()
         if rootless:
             _enter_user_namespace()
         shells = cleaning.open_shells(f"{options.data}/shells")
         cleaning.clean(Cgroups.find(options.node_id), shells)
         cgroups = Cgroups.find(options.node_id)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        pid, alive = _start_inner(options, cgroups, shells, rootless=rootless)
-    except OSError as error:
+        pid, alive = _start_inner(options, cgroups, walls, shells, rootless=rootless)
+    except (OSError, NoWalls) as error:
         log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
-        return EXIT_NO_NAMESPACES
+        return EXIT_CANNOT
     os.close(options.supervisor_fd)
     status = _watch(pid, supervisor)
     os.close(alive)
@@ -133,7 +136,19 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _start_inner(options: Options, cgroups: Cgroups, shells: int, *, rootless: bool) -> tuple[int, int]:
+def _walls() -> Walls:
+    """What is put up around zygotes, environments and inits. Raises NoWalls: no environment runs without a filter."""
+    walls = build()
+    filtered, files = findings.seccomp(walls), findings.landlocked(walls)
+    if not filtered.ok:
+        raise NoWalls(f"no filter of system calls (seccomp) can be put up: {filtered.detail}")
+    if not files.ok:
+        log(f"functions are without Landlock, the second wall around files: {files.detail}")
+        walls = replace(walls, environment=None, init=None)
+    return walls
+
+
+def _start_inner(options: Options, cgroups: Cgroups, walls: Walls, shells: int, *, rootless: bool) -> tuple[int, int]:
     """(pid, a descriptor that tells the inner half that we live). A process in between enters the pid namespace and leaves:
     who entered it could itself fork no more once the namespace is dead.
     """
@@ -148,7 +163,7 @@ def _start_inner(options: Options, cgroups: Cgroups, shells: int, *, rootless: b
             if pid:
                 os.write(tell, str(pid).encode())
             else:
-                _inner(options, cgroups, (shells, alive_inside), rootless=rootless)
+                _inner(options, cgroups, walls, (shells, alive_inside), rootless=rootless)
         except BaseException as error:
             log(f"{type(error).__name__}: {error}")
             os._exit(1)
@@ -190,7 +205,7 @@ def _watch(inner: int, supervisor: int) -> int:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
 
 
-def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless: bool) -> None:
+def _inner(options: Options, cgroups: Cgroups, walls: Walls, fds: tuple[int, int], *, rootless: bool) -> None:
     """PID 1 of the keeper's pid namespace."""
     shells, alive = fds
     if options.lock_fd >= 0:
@@ -226,6 +241,7 @@ def _inner(options: Options, cgroups: Cgroups, fds: tuple[int, int], *, rootless
         tmp=None if rootless else _disks(where),
         places=Places(where, f"{options.data}/code", own_mnt),
         interpreters=frozenset(options.interpreters),
+        walls=walls,
     )
     supervisor = socket.socket(fileno=options.supervisor_fd)
     os.set_inheritable(supervisor.fileno(), False)

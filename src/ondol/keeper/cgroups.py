@@ -1,26 +1,31 @@
 """Control groups: one directory per shell and hierarchy, below one parent per node.
 
-Version 1 (memory and pids hierarchies), version 2, or none: `Cgroups.find` takes what it can write to. Directories are made
-when a shell is prepared, never on a request's way (making one takes up to 20 ms). Knows nothing of shells but their names.
+Version 1 (a hierarchy per controller), version 2, or both on hybrid hosts: `Cgroups.find` takes what it can write to
+(`cgroup_places.py` says where that is). Directories are made when a shell is prepared, never on a request's way (making one
+takes up to 20 ms). Knows nothing of shells but their names.
+
+CPU time is by weight: a function weighs as much as its memory, and all functions of a node together as much as an ordinary
+group (version 1: as one ordinary process on each CPU), so that however many they are, they do not starve who serves them.
+Nobody is held back while there is time left.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import dataclass, field
 
+from ondol.keeper import cgroup_places
+from ondol.keeper.cgroup_places import Hierarchy, read, try_write, write
+
 PIDS_MAX = 1024
-_V2_CONTROLLERS = ("memory", "pids")
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """One tree with what it controls here. `parent` is this node's directory in it."""
-
-    version: int
-    controllers: tuple[str, ...]
-    parent: str
+#: The memory with which a function weighs as much as an ordinary group of the machine's: one CPU's worth at Lambda.
+WEIGHT_BYTES = 1769 << 20
+#: The most a group may weigh, in ordinary groups: the kernel's bound in version 2.
+WEIGHT_TIMES_MAX = 100
+#: An ordinary group's weight, as the versions count.
+_WEIGHT_V2, _SHARES_V1 = 100, 1024
 
 
 @dataclass
@@ -34,20 +39,31 @@ class Cgroups:
     @classmethod
     def find(cls, node: str) -> Cgroups:
         """Make (or take over) the node's parents."""
-        found = cls()
-        name = f"ondol-{node}"
-        for mounted in _mounted():
-            if mounted.version == 1:
-                found._take_v1(mounted, name)
-        have = {c for h in found.hierarchies for c in h.controllers}
-        for mounted in _mounted():
-            if mounted.version == 2 and not have:
-                found._take_v2(mounted, name)
-        have = {c for h in found.hierarchies for c in h.controllers}
-        lacking = [c for c in _V2_CONTROLLERS if c not in have]
-        if lacking:
-            found.missing = f"no writable cgroup for {' and '.join(lacking)}"
-        return found
+        found, reasons = cgroup_places.take(f"ondol-{node}")
+        for hierarchy in found:
+            if hierarchy.version == 1:
+                try_write(f"{hierarchy.parent}/cpu.shares", str(_SHARES_V1 * (os.cpu_count() or 1)))
+            else:
+                try_write(f"{hierarchy.parent}/cpu.weight", str(_WEIGHT_V2))
+        return cls(found, cgroup_places.lacking(found, reasons))
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """What is controlled, of "memory", "pids" and "cpu"."""
+        return frozenset(c for hierarchy in self.hierarchies for c in hierarchy.controllers)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether a shell's processes can be kept from running. Version 2 only: version 1 lets no frozen process die."""
+        return any(hierarchy.version == 2 for hierarchy in self.hierarchies)
+
+    def freeze(self, name: str, *, on: bool) -> None:
+        """Let none of this shell's processes run, or let them again. Raises OSError where that cannot be, ENOENT at the end."""
+        for hierarchy in self.hierarchies:
+            if hierarchy.version == 2:
+                write(f"{hierarchy.parent}/{name}/cgroup.freeze", "1" if on else "0")
+                return
+        raise OSError(errno.ENOTSUP, "no control group of version 2 to freeze with")
 
     def make(self, name: str) -> list[int]:
         """This shell's groups; descriptors of their cgroup.procs."""
@@ -57,7 +73,7 @@ class Cgroups:
                 path = f"{hierarchy.parent}/{name}"
                 os.mkdir(path, 0o755)
                 if "pids" in hierarchy.controllers:
-                    _write(f"{path}/pids.max", str(PIDS_MAX))
+                    write(f"{path}/pids.max", str(PIDS_MAX))
                 descriptors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             for fd in descriptors:
@@ -68,32 +84,46 @@ class Cgroups:
 
     def memory_peak(self, name: str) -> list[int]:
         """A descriptor of the file that says the most memory this shell used; none where there is no such file."""
-        for hierarchy in self.hierarchies:
-            if "memory" in hierarchy.controllers:
-                file = "memory.max_usage_in_bytes" if hierarchy.version == 1 else "memory.peak"
-                try:
-                    return [os.open(f"{hierarchy.parent}/{name}/{file}", os.O_RDONLY | os.O_CLOEXEC)]
-                except OSError:  # memory.peak came with Linux 5.19
-                    return []
+        for hierarchy in self._with("memory"):
+            file = "memory.max_usage_in_bytes" if hierarchy.version == 1 else "memory.peak"
+            try:
+                return [os.open(f"{hierarchy.parent}/{name}/{file}", os.O_RDONLY | os.O_CLOEXEC)]
+            except OSError:  # memory.peak came with Linux 5.19
+                return []
         return []
 
     def limit(self, name: str, memory_bytes: int) -> None:
-        for hierarchy in self.hierarchies:
-            if "memory" not in hierarchy.controllers:
-                continue
+        """No more memory than that, no swap, and CPU time in proportion.
+
+        The kernel ends the largest process of a group that wants more, not all of them (`memory.oom.group` stays 0): a function
+        whose child was too large can still say so, as at Lambda.
+        """
+        for hierarchy in self._with("memory"):
             path = f"{hierarchy.parent}/{name}"
             if hierarchy.version == 1:
-                _write(f"{path}/memory.limit_in_bytes", str(memory_bytes))
-                _try_write(f"{path}/memory.memsw.limit_in_bytes", str(memory_bytes))
+                write(f"{path}/memory.limit_in_bytes", str(memory_bytes))
+                try_write(f"{path}/memory.memsw.limit_in_bytes", str(memory_bytes))
             else:
-                _write(f"{path}/memory.max", str(memory_bytes))
-                _try_write(f"{path}/memory.swap.max", "0")
+                write(f"{path}/memory.max", str(memory_bytes))
+                try_write(f"{path}/memory.swap.max", "0")
+        self.weigh(name, memory_bytes)
+
+    def weigh(self, name: str, memory_bytes: int) -> None:
+        """CPU time in proportion to this memory."""
+        for hierarchy in self._with("cpu"):
+            path = f"{hierarchy.parent}/{name}"
+            if hierarchy.version == 1:
+                try_write(f"{path}/cpu.shares", str(weight(memory_bytes, _SHARES_V1, 2)))
+            else:
+                try_write(f"{path}/cpu.weight", str(weight(memory_bytes, _WEIGHT_V2, 1)))
+
+    def hurry(self, name: str) -> None:
+        """All the weight there is, for those who die: a process ends on its own group's time."""
+        self.weigh(name, WEIGHT_BYTES * WEIGHT_TIMES_MAX)
 
     def usage(self, name: str) -> tuple[int, int]:
         """(peak bytes, processes ended for want of memory)."""
-        for hierarchy in self.hierarchies:
-            if "memory" not in hierarchy.controllers:
-                continue
+        for hierarchy in self._with("memory"):
             path = f"{hierarchy.parent}/{name}"
             if hierarchy.version == 1:
                 peak, kills = f"{path}/memory.max_usage_in_bytes", f"{path}/memory.oom_control"
@@ -118,6 +148,8 @@ class Cgroups:
         """Kill what is left in any of this node's groups and remove them, and the parents. Whether all is gone."""
         gone = True
         for hierarchy in self.hierarchies:
+            try_write(f"{hierarchy.parent}/cgroup.kill", "1")  # all below it at once, also who forks; Linux 5.14, version 2
+        for hierarchy in self.hierarchies:
             for path, _, _ in os.walk(hierarchy.parent, topdown=False):
                 _kill_all(path)
                 try:
@@ -128,85 +160,18 @@ class Cgroups:
                     gone = False
         return gone
 
-    def _take_v1(self, mounted: _Mounted, name: str) -> None:
-        wanted = tuple(c for c in mounted.controllers if c in _V2_CONTROLLERS)
-        if not wanted or any(c in h.controllers for c in wanted for h in self.hierarchies):
-            return
-        for directory in (mounted.own, mounted.top):
-            try:
-                os.makedirs(f"{directory}/{name}", exist_ok=True)
-                if "memory" in wanted:
-                    _try_write(f"{directory}/{name}/memory.use_hierarchy", "1")
-                if os.access(f"{directory}/{name}/cgroup.procs", os.W_OK):
-                    self.hierarchies.append(Hierarchy(1, wanted, f"{directory}/{name}"))
-                    return
-            except OSError:
-                continue
-
-    def _take_v2(self, mounted: _Mounted, name: str) -> None:
-        """The nearest ancestor that lets us make a group with controllers: our own has processes, so it rarely can."""
-        directory = mounted.own
-        while directory.startswith(mounted.top):
-            path = f"{directory}/{name}"
-            for controller in _V2_CONTROLLERS:
-                _try_write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-            try:
-                os.makedirs(path, exist_ok=True)
-                for controller in _V2_CONTROLLERS:
-                    _try_write(f"{path}/cgroup.subtree_control", f"+{controller}")
-                have = tuple(c for c in _V2_CONTROLLERS if c in _read(f"{path}/cgroup.subtree_control").split())
-                if have and os.access(f"{path}/cgroup.procs", os.W_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK):
-                    self.hierarchies.append(Hierarchy(2, have, path))
-                    return
-                os.rmdir(path)
-            except OSError:
-                pass  # not ours to write: the next one up may be
-            directory = os.path.dirname(directory)
+    def _with(self, controller: str) -> list[Hierarchy]:
+        """The hierarchy that controls it, if any."""
+        return [hierarchy for hierarchy in self.hierarchies if controller in hierarchy.controllers][:1]
 
 
-@dataclass(frozen=True)
-class _Mounted:
-    """A mounted hierarchy: its top, and the group this process is in, as paths."""
-
-    version: int
-    controllers: tuple[str, ...]
-    top: str
-    own: str
-
-
-def _mounted() -> list[_Mounted]:
-    own: dict[str, str] = {}
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            own[controller] = path
-    found = []
-    for line in _read("/proc/self/mountinfo").splitlines():
-        left, _, right = line.partition(" - ")
-        root, top = left.split(" ")[3:5]
-        kind, _, options = right.split(" ", 2)
-        if kind == "cgroup":
-            here = tuple(c for c in options.split(",") if c in own)
-        elif kind == "cgroup2":
-            here = ("",)
-        else:
-            continue
-        if here:
-            found.append(_Mounted(2 if kind == "cgroup2" else 1, here, top, _below(top, root, own.get(here[0], "/"))))
-    return found
-
-
-def _below(top: str, root: str, path: str) -> str:
-    """Where the group `path` is seen under `top`, which shows the hierarchy from `root` on."""
-    if root != "/" and path.startswith(root):
-        path = path[len(root) :]
-    seen = top + path.rstrip("/")
-    return seen if os.path.isdir(seen) and "/.." not in seen else top
+def weight(memory_bytes: int, ordinary: int, least: int) -> int:
+    """A function's weight where an ordinary group has `ordinary`."""
+    return min(max(memory_bytes * ordinary // WEIGHT_BYTES, least), WEIGHT_TIMES_MAX * ordinary)
 
 
 def _kill_all(path: str) -> None:
-    _try_write(f"{path}/cgroup.kill", "1")
-    for pid in _read(f"{path}/cgroup.procs").split():
+    for pid in read(f"{path}/cgroup.procs").split():
         if pid != "0":
             try:
                 os.kill(int(pid), signal.SIGKILL)
@@ -214,33 +179,13 @@ def _kill_all(path: str) -> None:
                 continue
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _try_write(path: str, text: str) -> None:
-    try:
-        _write(path, text)
-    except OSError:
-        return  # an older kernel, or not ours: who needs it looks whether it took
-
-
 def _number(path: str) -> int:
-    text = _read(path).strip()
+    text = read(path).strip()
     return int(text) if text.isdigit() else 0
 
 
 def _field(path: str, name: str) -> int:
-    for line in _read(path).splitlines():
+    for line in read(path).splitlines():
         key, _, value = line.partition(" ")
         if key == name:
             return int(value)

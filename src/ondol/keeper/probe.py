@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ondol import syscalls
 from ondol.keeper.cgroups import Cgroups
+from ondol.walls import findings as walls
 
 _ALL = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 _SYSCTLS = (
@@ -35,7 +36,8 @@ class Finding:
 
 def probe() -> list[Finding]:
     """All findings, the needed ones first."""
-    findings = [_user_namespaces(), _namespaces(), _view(), _proc(), _programs(), _memory_and_pids()]
+    findings = [_user_namespaces(), _namespaces(), _view(), _proc(), _programs(), _memory_and_pids(), _freezing()]
+    findings += [Finding(*wall) for wall in walls.found()]
     return sorted(findings, key=lambda finding: not finding.needed)
 
 
@@ -125,6 +127,19 @@ def _memory_and_pids() -> Finding:
         "Without them memory is not limited, and processes only by RLIMIT_NPROC"
     )
     return Finding(what, ok=False, needed=False, detail="; ".join(filter(None, (versions, cgroups.missing))), mend=mend)
+
+
+def _freezing() -> Finding:
+    cgroups = Cgroups.find(f"probe{os.getpid()}")
+    cgroups.remove_all()
+    what = "freezing of idle environments"
+    if cgroups.freezes:
+        return Finding(what, ok=True, needed=False, detail="control groups of version 2 can be made")
+    mend = (
+        "run as root with cgroup2 mounted, or have systemd delegate: systemd-run --user --scope -p Delegate=yes ondol up. "
+        "Without it what a function leaves running goes on using the processor while nothing is called"
+    )
+    return Finding(what, ok=False, needed=False, detail="no writable control group of version 2", mend=mend)
 
 
 def _enter(flags: int) -> None:

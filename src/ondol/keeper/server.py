@@ -17,13 +17,14 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ondol.keeper import cleaning, disks, quota, shells, zygotes
+from ondol.keeper import cleaning, disks, networks, quota, shells, zygotes
 from ondol.keeper.accounts import Account, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
 from ondol.keeper.shells import Shell
 from ondol.keeper.view import View
+from ondol.walls.built import Walls
 
 PREPARE_S_MAX = 5.0
 DISCARD_S_MAX = 5.0
@@ -77,6 +78,7 @@ class Keeper:
         tmp: disks.Disks | None,
         places: Places,
         interpreters: frozenset[str],
+        walls: Walls,
     ) -> None:
         self._loop = loop
         self._view = view
@@ -85,6 +87,7 @@ class Keeper:
         self._disks = tmp
         self._places = places
         self._interpreters = interpreters
+        self._walls = walls
         self._fronts: list[Front] = []
         self._shells: dict[str, Shell] = {}
         self._by_pid: dict[int, Callable[[int], object]] = {}
@@ -179,33 +182,41 @@ class Keeper:
             raise Refused("exists", f"shell {shell_id} is there already")
         if len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"more than {SHELLS_MAX} shells on one node")
-        shell = self._begin(shell_id, self._accounts.get(account))
+        network = message.get("network")
+        if network not in networks.KINDS:
+            raise Refused("invalid", f"network {network!r} is none of {', '.join(networks.KINDS)}")
+        shell = self._begin(shell_id, self._accounts.get(account), network)
         self._shells[shell_id] = front.shells[shell_id] = shell
-        namespaces: list[int] = []
+        namespaces: dict[str, int] = {}
         cgroups: list[int] = []
-        peak: list[int] = []
+        files: dict[str, int] = {}
         try:
-            namespaces = yield from self._until_prepared(shell)
+            namespaces, files = yield from self._until_prepared(shell)
             cgroups = self._cgroups.make(shell_id)
-            peak = self._cgroups.memory_peak(shell_id)
+            files |= zip(("memory_peak",), self._cgroups.memory_peak(shell_id), strict=False)
             if cgroups:
                 self._join(shell, cgroups)
+            if not front.open:  # it left while we were at it
+                raise Refused("failed", "the front is gone")
         except (OSError, Refused):
-            close_all([*namespaces, *cgroups, *peak])
+            close_all([*namespaces.values(), *cgroups, *files.values()])
             yield from self._discard_shell(front, shell)
             raise
-        if not front.open:  # it left while we were at it
-            close_all([*namespaces, *cgroups, *peak])
-            yield from self._discard_shell(front, shell)
-            raise Refused("failed", "the front is gone")
-        return {"cgroups": len(cgroups)}, [*namespaces, *cgroups, *peak]
+        said = {
+            "namespaces": list(namespaces),
+            "cgroups": len(cgroups),
+            "files": list(files),
+            "freezes": self._cgroups.freezes,
+        }
+        return said, [*namespaces.values(), *cgroups, *files.values()]
 
-    def _begin(self, shell_id: str, account: Account) -> Shell:
+    def _begin(self, shell_id: str, account: Account, network: str) -> Shell:
         directory = f"{self._places.shells}/{shell_id}"
         os.mkdir(directory, 0o711)
         try:
             tmp = self._tmp(directory, account, disks.TMP_MIB_DEFAULT)
-            return shells.begin(shell_id, account, self._view, directory, tmp)
+            making = shells.Making(account.userns, self._view, tmp, network, self._walls)
+            return shells.begin(shell_id, account, directory, making)
         except OSError:
             cleaning.remove_own(directory)
             raise
@@ -216,13 +227,13 @@ class Keeper:
             return shells.tmp_directory(directory, account)
         return self._disks.make(f"{directory}/tmp-{mib}.img", mib, account.uid, account.gid)  # noqa: S108
 
-    def _until_prepared(self, shell: Shell) -> Generator[Sleep | Readable, bool, list[int]]:
-        """The namespaces' descriptors, once the init runs."""
-        namespaces: list[int] = []
+    def _until_prepared(self, shell: Shell) -> Generator[Sleep | Readable, bool, tuple[dict[str, int], dict[str, int]]]:
+        """The descriptors of namespaces and of sockets inside, by name, once the init runs."""
+        came: list[int] = []
         control = Line(shell.control)
         while True:
             if not (yield Readable(control.fileno(), PREPARE_S_MAX)):
-                close_all(namespaces)
+                close_all(came)
                 raise Refused("failed", "the shell did not come up in time")
             try:
                 received = control.receive()
@@ -231,7 +242,7 @@ class Keeper:
             if received is None:
                 continue
             message, fds = received
-            namespaces += fds
+            came += fds
             if "pid" in message:
                 try:
                     shell.pidfd = os.pidfd_open(message["pid"])
@@ -240,14 +251,16 @@ class Keeper:
                 shell.pid = message["pid"]
                 self._by_pid[shell.pid] = lambda _: self._shell_ended(shell)
             if "error" in message:
-                close_all(namespaces)
+                close_all(came)
                 raise Refused("failed", f"no shell could be made: {message['error']}")
-        if len(namespaces) != len(shells.NAMESPACES) or not shell.pid:
-            close_all(namespaces)
+        names, sockets = shells.names_of(shell.network), networks.sockets_of(shell.network)
+        if len(came) != len(names) + len(sockets) or not shell.pid:
+            close_all(came)
             raise Refused("failed", "the shell's first process died")
-        shell.mnt = os.dup(namespaces[0])
-        shell.pid_namespace = os.dup(namespaces[1])
-        return namespaces
+        namespaces = dict(zip(names, came, strict=False))
+        shell.mnt = os.dup(namespaces["mnt"])
+        shell.pid_namespace = os.dup(namespaces["pid"])
+        return namespaces, dict(zip(sockets, came[len(names) :], strict=True))
 
     def _join(self, shell: Shell, cgroups: list[int]) -> None:
         """The init goes into the shell's own groups: what it costs is the shell's."""
@@ -262,18 +275,24 @@ class Keeper:
         if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
             raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
         self._cgroups.limit(shell.id, memory)
-        tree = self._open_code(str(message["tree"]))
-        try:
-            shells.show_code(shell, tree, self._places.own_mnt)
-        finally:
-            os.close(tree)
+        shell.memory_bytes = memory
+        for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
+            if key == "tree" or key in message:
+                self._show(shell, str(message[key]), target)
         if self._disks is None:
             shell.tmp_bytes_max = tmp_mib << 20
         elif tmp_mib != disks.TMP_MIB_DEFAULT:
             self._another_tmp(shell, tmp_mib)
         shell.attached = True
-        return {}, []
+        return {"another_tmp": self._disks is not None and tmp_mib != disks.TMP_MIB_DEFAULT}, []
         yield  # a generator with nothing to wait for
+
+    def _show(self, shell: Shell, path: str, target: str) -> None:
+        tree = self._open_code(path)
+        try:
+            shells.show_code(shell, tree, target, self._places.own_mnt)
+        finally:
+            os.close(tree)
 
     def _another_tmp(self, shell: Shell, mib: int) -> None:
         """A disk of another size over the one that every shell is prepared with."""
@@ -303,7 +322,14 @@ class Keeper:
         return {}, []
 
     def _scour_shell(self, shell: Shell) -> Generator[Sleep | Readable, bool, None]:
-        if not shell.gone and (yield from self._status_of(shells.begin_scour(shell))) != 0 and not shell.gone:
+        self._thaw(shell)
+        if shell.gone:
+            return
+        self._cgroups.hurry(shell.id)
+        status = yield from self._status_of(shells.begin_scour(shell))
+        if shell.memory_bytes:
+            self._cgroups.weigh(shell.id, shell.memory_bytes)
+        if status != 0 and not shell.gone:
             raise Refused("failed", f"shell {shell.id} could not be scoured")
 
     def _status_of(self, pid: int) -> Generator[Sleep | Readable, bool, int]:
@@ -313,6 +339,23 @@ class Keeper:
         while not ended:
             yield Sleep(0.0005)
         return ended[0]
+
+    def _freeze(self, front: Front, message: Message) -> Operation:
+        shell, on = _shell(front, message), bool(message["on"])
+        if shell.frozen != on:
+            self._cgroups.freeze(shell.id, on=on)
+            shell.frozen = on
+        return {}, []
+        yield  # a generator with nothing to wait for
+
+    def _thaw(self, shell: Shell) -> None:
+        """Before anything is ended: a frozen process dies all the same, but what it holds should not depend on that."""
+        if shell.frozen:
+            shell.frozen = False
+            try:
+                self._cgroups.freeze(shell.id, on=False)
+            except OSError as error:
+                log(f"shell {shell.id} could not be thawed: {error}")
 
     def _discard(self, front: Front, message: Message) -> Operation:
         shell_id = _name(message, "shell")
@@ -336,6 +379,8 @@ class Keeper:
             return
         shell.discarding = True
         self._walks.pop(shell.id, None)
+        self._thaw(shell)
+        self._cgroups.hurry(shell.id)
         shell.kill()
         removed = False
         while waited < DISCARD_S_MAX:
@@ -368,7 +413,7 @@ class Keeper:
             raise Refused("failed", f"{interpreter} is not one of the interpreters this node started with")
         if sum(len(f.zygotes) for f in self._fronts) >= ZYGOTES_MAX:
             raise Refused("failed", f"more than {ZYGOTES_MAX} zygotes on one node")
-        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter)
+        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls)
         front.zygotes[zygote.pid] = zygote
         self._by_pid[zygote.pid] = lambda _: self._zygote_ended(front, zygote)
         line = Line(zygote.socket)
@@ -459,6 +504,7 @@ class Keeper:
 _OPERATIONS: dict[str, Callable[[Keeper, Front, Message], Operation]] = {
     "prepare": Keeper._prepare,  # noqa: SLF001
     "attach": Keeper._attach,  # noqa: SLF001
+    "freeze": Keeper._freeze,  # noqa: SLF001
     "scour": Keeper._scour,  # noqa: SLF001
     "discard": Keeper._discard,  # noqa: SLF001
     "usage": Keeper._usage,  # noqa: SLF001

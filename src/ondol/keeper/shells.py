@@ -1,14 +1,14 @@
 """Shells: how one is made, shown its code, scoured. The child's half of making one stands here, in the order that works.
 
-    fork -> the account's user namespace -> new mount, pid, ipc, uts namespaces -> fork = PID 1
-      -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right -> exec the init
+    fork -> the account's user namespace -> new mount, pid, ipc, uts and network namespaces -> fork = PID 1
+      -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right, Landlock, seccomp -> exec the init
 
 The init is a copy of the machine's own `cat`, reading from a socket on which nothing ever comes: the smallest program that
 every system has and that only waits. It ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL
 from the keeper, ends it and with it everything in the namespace. Its file is unreadable: a process of the same user can
 neither trace it nor look at its /proc entries; and no signal from inside a pid namespace reaches a PID 1 that has no handler.
 
-Knows nothing of lines or requests. `LOCKS` is the list of further restrictions applied to the init, in order.
+Knows nothing of lines or requests. `LOCKS` is the list of restrictions that the init is put under, in order.
 """
 
 from __future__ import annotations
@@ -23,16 +23,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ondol import syscalls
+from ondol.keeper import networks
 from ondol.keeper.accounts import Account
 from ondol.keeper.view import GID, UID, View
+from ondol.walls.built import Walls, confine
 
 NAMESPACES = ("mnt", "pid", "ipc", "uts")
+_UNSHARED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 SHM_MIB_MAX = 64
 SCOUR_S_MAX = 2.0
 #: The stacked place of the new root: exists everywhere, and is hidden in the new namespace only.
 _STAGE = "/tmp"  # noqa: S108
 
-LOCKS: tuple[Callable[[], None], ...] = (syscalls.give_up_everything,)
+LOCKS: tuple[Callable[[Walls], None], ...] = (
+    lambda _: syscalls.give_up_everything(),
+    lambda walls: confine(walls.init),
+    lambda walls: syscalls.install_filter(walls.filters.init),
+)
 
 
 @dataclass
@@ -44,6 +51,8 @@ class Shell:
     directory: str
     control: socket.socket
     init: socket.socket
+    #: One of `networks.KINDS`.
+    network: str
     #: The process that makes the shell, and leaves.
     first_pid: int = 0
     #: The init.
@@ -54,6 +63,10 @@ class Shell:
     gone: bool = False
     attached: bool = False
     discarding: bool = False
+    #: What it may use; 0 before it is attached.
+    memory_bytes: int = 0
+    #: None of its processes runs.
+    frozen: bool = False
     #: What `quota.py` watches; 0 when /tmp is a disk of its own.
     tmp_bytes_max: int = 0
 
@@ -84,25 +97,42 @@ class Shell:
                 return
 
 
-def begin(shell_id: str, account: Account, view: View, directory: str, tmp: int) -> Shell:
-    """Fork the shell's first process; what it reports comes on `control`. `tmp` is a detached mount, taken over."""
+@dataclass(frozen=True)
+class Making:
+    """What a shell is made of."""
+
+    userns: int
+    view: View
+    #: /tmp as a detached mount, taken over.
+    tmp: int
+    network: str
+    walls: Walls
+
+
+def begin(shell_id: str, account: Account, directory: str, making: Making) -> Shell:
+    """Fork the shell's first process; what it reports comes on `control`."""
     root = -1
     try:
-        root = view.copy()
+        root = making.view.copy()
         control, control_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         init, init_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         first_pid = os.fork()
         if first_pid == 0:
-            _first_process(control_inside, init_inside, account.userns, root, tmp, view.init_program)
+            _first_process(control_inside, init_inside, making, root)
         control_inside.close()
         init_inside.close()
     finally:
-        os.close(tmp)
+        os.close(making.tmp)
         if root >= 0:
             os.close(root)
     control.setblocking(False)
     init.setblocking(False)
-    return Shell(shell_id, account, directory, control, init, first_pid)
+    return Shell(shell_id, account, directory, control, init, making.network, first_pid)
+
+
+def names_of(network: str) -> tuple[str, ...]:
+    """The namespaces that a shell with this network has of its own."""
+    return NAMESPACES if network == networks.HOST else (*NAMESPACES, networks.NAMESPACE)
 
 
 def tmp_directory(directory: str, account: Account) -> int:
@@ -116,12 +146,12 @@ def tmp_directory(directory: str, account: Account) -> int:
     return mounted
 
 
-def show_code(shell: Shell, tree: int, own_mnt: int) -> None:
-    """Mount the directory `tree` is open on at /var/task, from outside."""
+def show_code(shell: Shell, tree: int, target: str, own_mnt: int) -> None:
+    """Mount the directory `tree` is open on at `target`, read-only, from outside."""
     mounted = syscalls.open_tree_at(tree)
     try:
         syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-        put(shell, mounted, "/var/task", own_mnt)
+        put(shell, mounted, target, own_mnt)
     finally:
         os.close(mounted)
 
@@ -167,18 +197,18 @@ def _kill_all() -> int:
     return 1
 
 
-def _first_process(control: socket.socket, init: socket.socket, userns: int, root: int, tmp: int, program: str) -> None:  # noqa: PLR0917
+def _first_process(control: socket.socket, init: socket.socket, making: Making, root: int) -> None:
     """Never returns. Its child is the shell's PID 1, and the keeper's child once this one has left."""
     try:
         quiet_signals()
-        syscalls.close_all_but([control.fileno(), init.fileno(), userns, root, tmp])
-        syscalls.setns(userns, syscalls.CLONE_NEWUSER)
-        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+        syscalls.close_all_but([control.fileno(), init.fileno(), making.userns, root, making.tmp])
+        syscalls.setns(making.userns, syscalls.CLONE_NEWUSER)
+        syscalls.unshare(_UNSHARED | (0 if making.network == networks.HOST else syscalls.CLONE_NEWNET))
         pid = os.fork()
         if pid:
             control.send(json.dumps({"pid": pid}).encode())
         else:
-            _become_init(control, init, root, tmp, program)
+            _become_init(control, init, making, root)
     except BaseException as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
@@ -186,19 +216,20 @@ def _first_process(control: socket.socket, init: socket.socket, userns: int, roo
         os._exit(0)
 
 
-def _become_init(control: socket.socket, init: socket.socket, root: int, tmp: int, program: str) -> None:
-    _enter_root(root, tmp)
+def _become_init(control: socket.socket, init: socket.socket, making: Making, root: int) -> None:
+    sockets = [each.detach() for each in networks.open_inside(making.network)]
+    _enter_root(root, making.tmp)
     become_function_user()
-    namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
-    socket.send_fds(control, [b'{"ready":true}'], namespaces)
+    namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names_of(making.network)]
+    socket.send_fds(control, [b'{"ready":true}'], [*namespaces, *sockets])
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for source, target in ((init.fileno(), 0), (null, 1), (null, 2)):
         os.dup2(source, target)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for lock in LOCKS:
-        lock()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.execve(program, ["cat"], {})  # noqa: S606
+    for lock in LOCKS:
+        lock(making.walls)
+    os.execve(making.view.init_program, ["cat"], {})  # noqa: S606
 
 
 def _enter_root(root: int, tmp: int) -> None:

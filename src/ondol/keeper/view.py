@@ -25,7 +25,10 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 #: Copied: small, and replaced on the host by rename, which a bind would not follow.
 _COPIED = ("localtime", "ld.so.cache", "resolv.conf", "services", "protocols", "mime.types", "os-release", "timezone")
 _BOUND = ("ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls", "pki/ca-trust", "alternatives", "fonts")
-_EMPTY = ("proc", "tmp", "dev/shm", "var/task", "var/runtime", "opt", "home/sbx_user1051", "run", "var/tmp")
+#: The two named lib are there for the linker: it never looks again for a directory that was not there once.
+_EMPTY = (
+    "proc", "tmp", "dev/shm", "var/task/lib", "var/runtime", "opt/lib", "home/sbx_user1051", "run", "var/tmp",
+)  # fmt: skip
 _COPY_BYTES_MAX = 1 << 20
 
 #: The init's program: executable and not readable, so that the kernel lets nobody of the same user look into it.

@@ -1,12 +1,15 @@
 """Zygotes: how the keeper starts one. What a zygote then does is `ondol_guest/zygote.py`.
 
 A zygote is the function's user in the account's user namespace, in a copy of the golden view, with three capabilities that are
-worth something in that namespace only (entering shells, giving capabilities up). It never runs user code.
+worth something in that namespace only (entering shells, giving capabilities up). It never runs user code, and it is under the
+filter of system calls before its program is read; the first message on its line says what its children put up besides.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import socket
 import sys
 from dataclasses import dataclass
@@ -15,10 +18,13 @@ from ondol import syscalls
 from ondol.keeper.accounts import Account
 from ondol.keeper.shells import become_function_user, leave_old_root, quiet_signals
 from ondol.keeper.view import View
+from ondol.walls.built import Walls
 
 PROGRAM = "/var/runtime/ondol_guest/zygote.py"
 _KEEP = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT, syscalls.CAP_SETPCAP)
 _STAGE = "/tmp"  # noqa: S108
+#: As functions expect it. An unlimited one would also lay out addresses in a way that can be guessed.
+STACK_BYTES = 8 << 20
 
 
 @dataclass
@@ -30,22 +36,23 @@ class Zygote:
     socket: socket.socket
 
 
-def begin(account: Account, view: View, interpreter: str) -> Zygote:
+def begin(account: Account, view: View, interpreter: str, walls: Walls) -> Zygote:
     """Start one; its first message says that it is ready."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = view.copy()
     try:
         pid = os.fork()
         if pid == 0:
-            _become_zygote(theirs, account.userns, root, interpreter)
+            _become_zygote(theirs, account.userns, root, interpreter, walls.filters.zygote)
     finally:
         os.close(root)
     theirs.close()
     ours.setblocking(False)
+    ours.send(json.dumps({"walls": walls.message()}).encode(), socket.MSG_NOSIGNAL)
     return Zygote(pid, os.pidfd_open(pid), ours)
 
 
-def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str) -> None:
+def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str, program: bytes) -> None:
     """Never returns."""
     try:
         quiet_signals()
@@ -62,8 +69,10 @@ def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str
         leave_old_root()
         become_function_user()
         _keep_three()
+        _usual_addresses()
         os.set_inheritable(line.fileno(), True)
         path = os.path.realpath(interpreter)
+        syscalls.install_filter(program)
         os.execve(path, [path, "-I", "-S", PROGRAM, str(line.fileno())], _ENVIRONMENT)  # noqa: S606
     except BaseException as error:
         print(f"keeper: zygote of {interpreter}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
@@ -71,7 +80,11 @@ def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str
         os._exit(1)
 
 
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}  # noqa: S108
+#: LD_LIBRARY_PATH is read at exec alone, and whoever is forked loads libraries that its function or layers brought.
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp",  # noqa: S108
+    "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib",
+}  # fmt: skip
 
 
 def _keep_three() -> None:
@@ -80,3 +93,11 @@ def _keep_three() -> None:
     syscalls.set_capabilities(mask, inheritable=mask)
     syscalls.raise_ambient(_KEEP)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _usual_addresses() -> None:
+    """Addresses at random, whatever the node was started with: a debugger, for one, switches that off for all it starts."""
+    syscalls.usual_personality()
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    bounded = hard != resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_STACK, (min(STACK_BYTES, hard) if bounded else STACK_BYTES, hard))

@@ -45,6 +45,8 @@ class Configuration:
     memory_mib: int = 128
     timeout_s: int = 3
     tmp_mib: int = 512
+    #: What is shown beside the code, at /opt: one tree, made of one or more archives.
+    opt: Code | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -64,6 +66,12 @@ class Revision:
     created_s: float
     #: The number it was published under; None for what an unqualified call runs.
     version: int | None = None
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The SHA-256 of all that it needs to run."""
+        opt = self.configuration.opt
+        return (self.code.sha256, opt.sha256) if opt else (self.code.sha256,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +118,18 @@ class Alias:
     second_weight: float = 0.0
     description: str = ""
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """So many environments are to be up and loaded, called or not, for calls that come with exactly this qualifier."""
+
+    function: str
+    #: Version number or alias; None: calls that name neither.
+    qualifier: str | None
+    environments: int
+    #: Wall time of the last change.
+    updated_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,11 @@ class Report(Struct, frozen=True, kw_only=True):
     trace: str | None = None
     #: Wall time at which it was over.
     ended_s: float = 0.0
+    #: It ran in an environment that is kept up.
+    pinned: bool = False
+    #: Of the revision's environments that are kept up: how many were at work when the call began, and how many there were.
+    #: None: none are wanted.
+    pins: tuple[int, int] | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

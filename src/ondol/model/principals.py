@@ -12,6 +12,7 @@ class Kind(Enum):
     OWNER = "owner"  #: holds an access key of the account: may do all in it
     READER = "reader"  #: holds a read-only key of the account: may look at all in it, and neither change nor call
     FUNCTION = "function"  #: a running function with its scoped session token: may what its role says
+    SESSION = "session"  #: whoever took on a role for a while: may what the role says
     NODE = "node"  #: the platform itself (queues, triggers)
     ANONYMOUS = "anonymous"  #: nobody known: may nothing
 
@@ -23,10 +24,12 @@ class Principal:
     kind: Kind
     account: str
     region: str
-    #: Access key id, or the function's id.
+    #: Access key id, the function's id, or the session's name.
     name: str
     #: What the principal acts as (a role's name), shown back by identity calls.
     role: str = ""
+    #: The environment that it runs in; "" when it is none's.
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ JSON = (("content-type", "application/json"),)
 STARTING: Final = Response(503, JSON, b'{"status":"starting","message":"the catalog is being read"}')
 #: How long a request waits for the catalog.
 READY_S_MAX: Final = 10.0
+#: Names the environment from which a request came to the front, for the desk. Nobody outside can set it.
+CALLER: Final = "x-ondol-caller"
 
 
 class FrontDoor:
@@ -78,6 +80,29 @@ def _own_headers(request: Request) -> list[tuple[str, str]]:
     return [("x-ondol-peer", request.peer), *([("x-ondol-key", key)] if key else [])]
 
 
+class ShellDoor:
+    """What functions reach, each by the socket of its own environment, whose name is the request's peer: calls of the dialects
+    given, which look at who calls; nothing that administers the node, and nothing that anybody may have unasked.
+    """
+
+    def __init__(self, *, table: Table, dialects: Mapping[str, Dialect], passing: Passing, hosts: Allowed) -> None:
+        self._table = table
+        self._dialects = dialects
+        self._passing = passing
+        self._hosts = hosts
+
+    async def __call__(self, request: Request) -> Response:
+        refused = refusal(request, self._hosts)
+        if refused is not None:
+            return refused
+        route = self._table.match(request)
+        if route is None or route.dialect not in self._dialects:
+            return nothing_for_functions(request)
+        if route.plane is Plane.CONTROL:
+            return await self._passing.pass_on(request, [(CALLER, request.peer)])
+        return await self._dialects[route.dialect].serve(request, route)
+
+
 class DeskDoor:
     """What the desk's local socket serves."""
 
@@ -97,5 +122,14 @@ def nothing_here(request: Request) -> Response:
     message = (
         f"nothing answers {request.method} {request.path} here; the AWS API answers signed requests (try `ondol env`), "
         "web functions are at /fn/NAME, the native API is at /ondol/v1"
+    )
+    return Response(404, JSON, msgspec.json.encode({"error": "NotFound", "message": message}))
+
+
+def nothing_for_functions(request: Request) -> Response:
+    """What a function may not reach."""
+    message = (
+        f"nothing answers {request.method} {request.path} to a function; what it reaches here is the AWS API, with signed "
+        "requests, as the SDKs send them by themselves"
     )
     return Response(404, JSON, msgspec.json.encode({"error": "NotFound", "message": message}))

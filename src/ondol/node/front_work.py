@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from ondol.clock import Clock
+from ondol.core.catalog import Index
+from ondol.core.pins import wanted
 from ondol.model.errors import OndolError
 from ondol.model.functions import Function, Revision
 from ondol.model.principals import Kind, Principal
@@ -21,6 +23,9 @@ FLUSH_S_MAX: Final = 0.5
 
 #: How long the node says that it is starting while what functions need comes up.
 WARM_S_MAX: Final = 5.0
+
+#: Kinds of documents that say what is to be kept up.
+_PINNING: Final = frozenset({"pin", "function", "version", "alias", "revision"})
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +51,18 @@ class Choosing(Protocol):
     def newest(self) -> Interpreting | None: ...
 
 
-def minting(credentials: Minter, clock: Clock) -> Callable[[Revision], tuple[str, str, str]]:
-    """Scoped session credentials for the functions of a revision: (id, secret, token)."""
+def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tuple[str, str, str]]:
+    """Scoped session credentials for one environment of a revision: (id, secret, token)."""
 
-    def mint(revision: Revision) -> tuple[str, str, str]:
+    def mint(revision: Revision, environment: str) -> tuple[str, str, str]:
         role = next((str(a["Role"]) for a in revision.configuration.annotations.values() if a.get("Role")), "")
         principal = Principal(
-            kind=Kind.FUNCTION, account=revision.account, region=revision.region, name=revision.function, role=role
+            kind=Kind.FUNCTION,
+            account=revision.account,
+            region=revision.region,
+            name=revision.function,
+            role=role,
+            environment=environment,
         )
         made = credentials.mint(principal, now_s=clock.wall_s())
         return made.access_key_id, made.secret, made.session_token
@@ -88,11 +98,31 @@ def gauges(pool: Pool) -> dict[str, float]:
         "idle": stats.idle,
         "busy": stats.busy,
         "stopping": stats.stopping,
+        "frozen": stats.frozen,
         "waiting": stats.waiting,
         "memory_mib": stats.memory_mib,
         "memory_mib_max": stats.memory_mib_max,
         "failed_starts": stats.failed_starts,
     }
+
+
+def pinning(pool: Pool, index: Index, fronts: int) -> Callable[[str, Any], None]:
+    """A listener of the catalog: what is to be kept up follows pins, and what their qualifiers mean.
+
+    Each front keeps its part, rounded up: with none at a front, calls that come to it would be cold.
+    """
+    due: list[asyncio.Handle] = []
+
+    def listen(key: str, _noun: Any) -> None:
+        kind = key.partition("/")[0]
+        if kind in _PINNING and not due and (kind == "pin" or index.pins()):
+            due.append(asyncio.get_running_loop().call_soon(follow))  # once for many changes
+
+    def follow() -> None:
+        due.clear()
+        pool.pin({revision: (noun, -(-count // fronts)) for revision, (noun, count) in wanted(index).items()})
+
+    return listen
 
 
 def retiring(pool: Pool) -> Callable[[str, Any], None]:

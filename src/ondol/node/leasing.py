@@ -40,6 +40,12 @@ WAITING_MAX: Final = 2000
 log = logging.getLogger(__name__)
 
 
+def changed(key: str) -> str:
+    """The function that may have another limit, now that this document of the catalog has changed; "": none."""
+    kind, *parts = key.split("/")
+    return parts[-1] if kind == "function" else parts[0] if kind == "pin" else ""
+
+
 def plain_of(counts: dict[Key, int]) -> list[list[Any]]:
     """As the line holds it."""
     return [[key, count] for key, count in counts.items()]
@@ -61,10 +67,11 @@ class _Waiting:
     asked: bool = False
 
     @property
-    def key(self) -> Key:
+    def keys(self) -> tuple[Key, ...]:
+        """What would let it in."""
         if self.function.concurrency_reserved is None:
-            return (self.function.account, self.function.region)
-        return self.function.id
+            return self.function.id, (self.function.account, self.function.region)
+        return (self.function.id,)
 
 
 class Leasing:
@@ -81,11 +88,11 @@ class Leasing:
         self._asking: asyncio.Task[None] | None = None
         self.handlers: dict[str, Handler] = {GRANT: self._granted, LEND: self._lend, OWE: self._owe}
 
-    def follow(self, key: str, noun: Any) -> None:
-        """A listener for the catalog's index: what is not limited any more is not held any more."""
-        kind, _, rest = key.partition("/")
-        if kind == "function" and not (isinstance(noun, Function) and noun.concurrency_reserved):
-            self._shares.forget(rest.rpartition("/")[2])
+    def follow(self, key: str, _noun: Any) -> None:
+        """A listener for the catalog's index, behind the admission's: what nobody sets aside any more is not held any more."""
+        function = changed(key)
+        if function and not self._admission.set_aside(function):
+            self._shares.forget(function)
 
     async def opened(self, link: Link) -> None:
         """On each new line to the desk: say what is held. Raises Unavailable when it closes meanwhile."""
@@ -131,7 +138,7 @@ class Leasing:
         link = self._link
         if link is None or not link.open:
             return False
-        wants = Counter(waiting.key for waiting in self._waiting)
+        wants = Counter(key for waiting in self._waiting for key in waiting.keys if self._is_limited(key))
         for waiting in self._waiting:
             waiting.asked = True
         try:
@@ -150,6 +157,9 @@ class Leasing:
             for waiting in self._waiting:
                 waiting.asked = False
         return final
+
+    def _is_limited(self, key: Key) -> bool:
+        return isinstance(key, tuple) or self._admission.set_aside(key) > 0
 
     def _let_in(self) -> None:
         """Whoever finds room now; who was asked for and finds none, or waited too long, is refused."""

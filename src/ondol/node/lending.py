@@ -20,7 +20,7 @@ from ondol.core.admit import Admission
 from ondol.core.leases import Key, Ledger
 from ondol.model.errors import Unavailable
 from ondol.model.functions import Function
-from ondol.node.leasing import ASK, DECLARE, GRANT, LEND, OWE, counts_of
+from ondol.node.leasing import ASK, DECLARE, GRANT, LEND, OWE, changed, counts_of
 from ondol.node.link import Handler, Link
 
 LEND_S_MAX: Final = 0.25
@@ -80,16 +80,15 @@ class Lending:
     # Limits ------------------------------------------------------------------------------------------------------------
     def follow(self, key: str, noun: Any) -> None:
         """A listener for the catalog's index. What fronts get for a function goes out before the function itself does."""
-        kind, *parts = key.split("/")
-        if kind != "function":
+        function = changed(key)
+        if not function:
             return
         self._admission.follow(key, noun)
-        function = noun if isinstance(noun, Function) else None
-        if function is not None:
-            self._regions.add((function.account, function.region))
+        if isinstance(noun, Function):
+            self._regions.add((noun.account, noun.region))
         for region in self._regions:
             self._limit(region, self._admission.shared(*region))
-        self._limit(parts[-1], (function.concurrency_reserved or None) if function is not None else None)
+        self._limit(function, self._admission.set_aside(function) or None)
 
     def _limit(self, key: Key, total: int | None) -> None:
         if not self._ledger.limit(key, total) or total is None:

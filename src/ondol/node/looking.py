@@ -22,6 +22,8 @@ from ondol.queue import QueueSize
 
 #: The front's numbers, on the line between front and desk.
 STATS: Final = "stats"
+#: What has become of the environments that are to be kept up, on the same line.
+KEPT: Final = "kept"
 #: A front that does not say its numbers within this is left out.
 FRONT_S_MAX: Final = 2.0
 
@@ -31,13 +33,30 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-def telling(stats: Callable[[], Any]) -> dict[str, Handler]:
-    """The front's answer to "stats": its pool's numbers."""
+def telling(stats: Callable[[], Any], kept: Callable[[], Mapping[str, Any]]) -> dict[str, Handler]:
+    """The front's answers to "stats", its pool's numbers, and to "kept", what its pool keeps up of each revision."""
 
     async def tell(_link: Link, _value: Any) -> dict[str, Any]:
         return asdict(stats())
 
-    return {STATS: tell}
+    async def tell_kept(_link: Link, _value: Any) -> dict[str, tuple[int, str]]:
+        return {revision: (each.up, each.why) for revision, each in kept().items()}
+
+    return {STATS: tell, KEPT: tell_kept}
+
+
+def keeping(followers: Followers) -> Callable[[], Awaitable[dict[str, tuple[int, str]]]]:
+    """Of each revision, how many environments all fronts keep up together, and why there are not more, if one knows."""
+
+    async def look() -> dict[str, tuple[int, str]]:
+        found: dict[str, tuple[int, str]] = {}
+        for front in await followers.ask(KEPT, None, FRONT_S_MAX):
+            for revision, (up, why) in front.items():
+                before = found.get(revision, (0, ""))
+                found[revision] = (before[0] + up, before[1] or why)
+        return found
+
+    return look
 
 
 def stats(

@@ -21,13 +21,32 @@ from ondol.contract import Contract
 from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttled, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation
-from ondol.pool.environment import Environment, Makings
-from ondol.pool.events import Action, Done, Event, GaveUp, Gone, Ready, Refuse, Retired, Run, SlotId, Start, Stop, Tick, Wanted
-from ondol.pool.machine import Machine, State
+from ondol.pool.crew import State
+from ondol.pool.environment import Answering, Environment, Makings
+from ondol.pool.events import (
+    Action,
+    Done,
+    Event,
+    Freeze,
+    GaveUp,
+    Gone,
+    Pinned,
+    Ready,
+    Refuse,
+    Retired,
+    Run,
+    SlotId,
+    Start,
+    Stop,
+    Thaw,
+    Tick,
+    Wanted,
+)
+from ondol.pool.machine import Machine
 from ondol.pool.policy import PoolLimits
 from ondol.pool.run import Ran
 from ondol.runtime import Call, Runtime
-from ondol.sandbox import Sandboxes
+from ondol.sandbox import NETWORK_NONE, Sandboxes
 from ondol.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -44,12 +63,22 @@ class Stats:
     idle: int
     busy: int
     stopping: int
+    #: Idle ones that are frozen.
+    frozen: int
     waiting: int
     memory_mib: int
     memory_mib_max: int
     #: Since the node came up.
     cold_starts: int
     failed_starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Of one revision: how many environments are up because they are to be, and why there are not more, if that is known."""
+
+    up: int
+    why: str = ""
 
 
 class Lease:
@@ -60,7 +89,7 @@ class Lease:
     def __init__(self, pool: Pool, slot: SlotId, invocation: int, environment: Environment) -> None:
         self.environment = environment
         #: The environment has not served a call yet.
-        self.cold = not environment.calls
+        self.cold = not environment.calls and not environment.place.pinned
         self._pool = pool
         self._slot = slot
         self._invocation = invocation
@@ -73,7 +102,8 @@ class Lease:
         """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
         if self.waited_s:
             self._pool.makings.telemetry.waited(invocation.id, self.waited_s)
-        ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail)
+        pins = self._pool.pins_at_work(target.revision.id)
+        ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail, pins=pins)
         self._streaming = ran.streaming
         return ran
 
@@ -100,13 +130,15 @@ class Pool:
         contracts: Mapping[str, Contract],
         telemetry: Telemetry,
         clock: Clock,
-        mint: Callable[[Revision], tuple[str, str, str]],
+        mint: Callable[[Revision, str], tuple[str, str, str]],
         endpoint: str,
         tree_of: Callable[[Code], str],
         inherited_bytes: Callable[[Revision], Awaitable[int]] | None = None,
         interpreter: Callable[[Revision], str] | None = None,
         substitute: Callable[[Revision], str | None] | None = None,
         new_id: Callable[[], str] | None = None,
+        answering: Answering | None = None,
+        network: Callable[[Revision], str] | None = None,
     ) -> None:
         self.makings = Makings(
             sandboxes=sandboxes,
@@ -121,6 +153,8 @@ class Pool:
             interpreter=interpreter or _whichever,
             substitute=substitute or _as_asked,
             new_id=new_id or _random_id,
+            answering=answering,
+            network=network or _none,
         )
         self.limits = limits
         self._machine = Machine(limits)
@@ -131,6 +165,9 @@ class Pool:
         self._waiters: dict[int, tuple[Revision, asyncio.Future[Lease]]] = {}
         #: Revisions that the machine may ask a start for.
         self._revisions: dict[str, Revision] = {}
+        #: Revisions of which so many environments are to be kept up; and why the last of them did not load.
+        self._pins: dict[str, tuple[Revision, int]] = {}
+        self._unloaded: dict[str, str] = {}
         #: Why the last start of a revision failed.
         self._failures: dict[str, OndolError] = {}
         self._invocations = 0
@@ -170,6 +207,45 @@ class Pool:
         """Nothing points to this revision any more: let its environments go, the idle ones now."""
         self._tell(Retired(revision))
 
+    def pin(self, wanted: Mapping[str, tuple[Revision, int]]) -> None:
+        """Keep so many environments of each revision up and loaded; of those not named, as many as calls need."""
+        if self._closing:
+            return
+        for revision, _ in [pin for pin in self._pins.values() if pin[0].id not in wanted]:
+            del self._pins[revision.id]
+            self._unloaded.pop(revision.id, None)
+            self._keep(revision, 0)
+        for revision, slots in wanted.values():
+            if self._pins.get(revision.id, (revision, 0))[1] != slots:
+                self._pins[revision.id] = (revision, slots)
+                self._unloaded.pop(revision.id, None)
+                self._keep(revision, slots)
+
+    def _keep(self, revision: Revision, slots: int) -> None:
+        configuration = revision.configuration
+        self._revisions[revision.id] = revision
+        concurrency = self.makings.contracts[configuration.contract].concurrency
+        self._tell(Pinned(revision.id, configuration.memory_mib, concurrency, slots))
+
+    def kept(self) -> dict[str, Kept]:
+        """By revision: what has become of the environments that are to be kept up."""
+        found = {}
+        for revision, _ in self._pins.values():
+            crew = self._machine.crews.get(revision.id)
+            failure = self._failures.get(revision.id)
+            why = self._unloaded.get(revision.id) or (str(failure) if failure else "")
+            up = sum(slot.state in (State.IDLE, State.BUSY) for slot in crew.kept.values()) if crew else 0
+            found[revision.id] = Kept(up, why if crew else self._too_large(revision))
+        return found
+
+    def pins_at_work(self, revision: str) -> tuple[int, int] | None:
+        """Of the environments kept up for this revision: how many run something, of how many. None: none are wanted."""
+        if revision not in self._pins:
+            return None
+        crew = self._machine.crews.get(revision)
+        slots = [slot.state for slot in crew.kept.values()] if crew else []
+        return slots.count(State.BUSY), len(slots) - slots.count(State.STARTING)
+
     def stats(self) -> Stats:
         states = [slot.state for slot in self._machine.slots.values()]
         return Stats(
@@ -177,6 +253,7 @@ class Pool:
             idle=states.count(State.IDLE),
             busy=states.count(State.BUSY),
             stopping=states.count(State.STOPPING),
+            frozen=sum(slot.frozen for slot in self._machine.slots.values()),
             waiting=len(self._machine.waiting),
             memory_mib=self._machine.used_mib,
             memory_mib_max=self.limits.memory_mib_max,
@@ -261,7 +338,13 @@ class Pool:
                     lease = Lease(self, action.slot, action.invocation, self._environments[action.slot])
                     self._answer(action.invocation, lease)
                 case Start():
-                    self._starts[action.slot] = self._task(self._start(action.slot, self._revisions[action.revision]))
+                    self._starts[action.slot] = self._task(
+                        self._start(action.slot, self._revisions[action.revision], pinned=action.pinned)
+                    )
+                case Freeze() | Thaw():
+                    environment = self._environments.get(action.slot)
+                    if environment is not None:
+                        environment.freeze(on=isinstance(action, Freeze))
                 case Stop():
                     self._stops[action.slot] = self._task(self._stop(action.slot))
                 case Refuse():
@@ -278,10 +361,11 @@ class Pool:
         if environment.broken:
             self._lose(slot)
             return
-        actions = self._machine.handle(Done(slot, invocation), self._now_s())
+        now_s = self._now_s()
+        actions = self._machine.handle(Done(slot, invocation), now_s)
         if actions:
             self._do(actions)
-        elif self._timer is None:
+        elif self._timer is None or self._timer_at_s > now_s + self.limits.freeze_s_min:
             self._set_timer()
         if self._quiet is not None:
             self._look_quiet()
@@ -294,7 +378,7 @@ class Pool:
         self._tell(Gone(slot))
 
     def _died(self, slot: SlotId) -> None:
-        if not self._closing:
+        if not self._closing and slot not in self._starts:  # one that is to load first is told of by its start
             self._lose(slot)
 
     def _why(self, refusal: Refuse) -> OndolError:
@@ -304,33 +388,46 @@ class Pool:
             case "start":
                 return self._failures.get(revision.id) or StartFailed(f"no environment of {revision.name} could be started")
             case "memory":
-                return StartFailed(
-                    f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and this node's functions share "
-                    f"{self.limits.memory_mib_max} MiB: give the function less, or the node more"
-                )
+                return StartFailed(self._too_large(revision))
             case _:
                 return Throttled("line")
 
+    def _too_large(self, revision: Revision) -> str:
+        return (
+            f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and this node's functions share "
+            f"{self.limits.memory_mib_max} MiB: give the function less, or the node more"
+        )
+
     # Starting and stopping ---------------------------------------------------------------------------------------------
-    async def _start(self, slot: SlotId, revision: Revision) -> None:
+    async def _start(self, slot: SlotId, revision: Revision, *, pinned: bool) -> None:
         environment: Environment | None = None
+        loading = False
         try:
-            environment = Environment(revision, self.makings, lambda: self._died(slot))
+            environment = Environment(revision, self.makings, lambda: self._died(slot), pinned=pinned)
             async with asyncio.timeout(self.limits.start_s_max):
                 await environment.start()
+            if pinned:
+                loading = True
+                async with asyncio.timeout(self.limits.load_s_max):
+                    await environment.loaded()
         except Exception as error:
             self._failed_starts += 1
-            self._failures[revision.id] = _as_ondol_error(revision, error, self.limits.start_s_max)
+            if loading:
+                self._unloaded[revision.id] = str(error) or f"{revision.name} did not load in {self.limits.load_s_max:g} s"
+            else:
+                self._failures[revision.id] = _as_ondol_error(revision, error, self.limits.start_s_max)
             self._starts.pop(slot)
-            self._tell(Gone(slot))
+            self._tell(Gone(slot, loading))
             if environment is not None:
                 await self._end(environment)
             return
-        self._cold_starts += 1
+        self._cold_starts += not pinned
         self._failures.pop(revision.id, None)
+        if pinned:
+            self._unloaded.pop(revision.id, None)
         self._environments[slot] = environment
         self._starts.pop(slot)
-        self._tell(Ready(slot))
+        self._tell(Ready(slot, environment.freezes))
 
     async def _stop(self, slot: SlotId) -> None:
         start = self._starts.get(slot)
@@ -399,6 +496,10 @@ async def _inherits_nothing(_: Revision) -> int:
 
 def _whichever(_: Revision) -> str:
     return ""
+
+
+def _none(_: Revision) -> str:
+    return NETWORK_NONE
 
 
 def _as_asked(_: Revision) -> str | None:

@@ -18,10 +18,12 @@ Invariants: a shell is discarded exactly once, by `close`; a call always returns
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -34,7 +36,7 @@ from ondol.model.limits import INIT_S_MAX, MIB
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
 from ondol.runtime import Answer, Call, Ending, Launch, Runtime, Worker
-from ondol.sandbox import Sandboxes, Shell
+from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell
 from ondol.telemetry import LogPlace, Telemetry
 
 T = TypeVar("T")
@@ -60,6 +62,18 @@ _STATUS: Final[Mapping[Ending, Status]] = {
 }
 
 
+class Answering(Protocol):
+    """Answers at the listening sockets of shells."""
+
+    def hang(self, listener: int, name: str) -> None:
+        """Take over the descriptor; what comes by it comes from `name`."""
+        ...
+
+    def take_down(self, name: str) -> None:
+        """No more of that. Idempotent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Makings:
     """What all environments of a node are made with."""
@@ -69,10 +83,14 @@ class Makings:
     contracts: Mapping[str, Contract]
     telemetry: Telemetry
     clock: Clock
-    #: (access key id, secret, session token) for the functions of this revision.
-    mint: Callable[[Revision], tuple[str, str, str]]
-    #: The node's address as functions reach it.
+    #: (access key id, secret, session token) for one environment of this revision.
+    mint: Callable[[Revision, str], tuple[str, str, str]]
+    #: The node's address as functions reach it that have the machine's network.
     endpoint: str
+    #: What answers the others.
+    answering: Answering | None
+    #: What a revision's environments can reach, one of `ondol.sandbox`'s.
+    network: Callable[[Revision], str]
     #: Where a code's unpacked tree is.
     tree_of: Callable[[Code], str]
     #: Bytes of memory that a worker of this revision shares with what it was forked from.
@@ -88,13 +106,14 @@ class Makings:
 class Environment:
     """See the module. `start` once, `call` as often as the contract's concurrency allows, `close` in any case."""
 
-    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None]) -> None:
+    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None], *, pinned: bool = False) -> None:
         self.revision = revision
         self.makings = makings
         self.contract = makings.contracts[revision.configuration.contract].of(revision)
-        key_id, secret, token = makings.mint(revision)
+        environment = makings.new_id()
+        key_id, secret, token = makings.mint(revision, environment)
         self.place = Place(
-            environment=makings.new_id(),
+            environment=environment,
             started_s=makings.clock.wall_s(),
             version=revision.version,
             endpoint=makings.endpoint,
@@ -102,6 +121,7 @@ class Environment:
             secret=secret,
             session_token=token,
             substitute=makings.substitute(revision),
+            pinned=pinned,
         )
         self.calls = 0
         #: It cannot run anything any more: close it.
@@ -126,18 +146,73 @@ class Environment:
         revision, makings = self.revision, self.makings
         configuration = revision.configuration
         self._shell = self._memory.shell = shell = await makings.sandboxes.prepare(
-            revision.account, makings.interpreter(revision)
+            revision.account, makings.interpreter(revision), makings.network(revision)
         )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
         await makings.sandboxes.attach(
             shell,
             tree=makings.tree_of(revision.code),
+            opt_tree=self._opt_tree(),
             memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
             tmp_mib=configuration.tmp_mib,
         )
+        self._answer_inside(shell)
         for line in self.contract.opening(revision, self.place):
             self.log(line)
         await self._place_worker()
+
+    def _answer_inside(self, shell: Shell) -> None:
+        """From a network of its own it reaches the node by the socket that the shell was made with."""
+        answering = self.makings.answering
+        if answering is None or self._closed or NODE_SOCKET not in shell.files:
+            return
+        answering.hang(shell.files.pop(NODE_SOCKET), self._caller)
+        self.place = dataclasses.replace(self.place, endpoint=NODE_URL)
+
+    @property
+    def _caller(self) -> str:
+        return f"{self.revision.account}/{self.place.environment}"
+
+    @property
+    def freezes(self) -> bool:
+        """Whether it can be frozen while it is idle."""
+        return self._shell is not None and self._shell.freezes
+
+    def freeze(self, *, on: bool) -> None:
+        """Let it use no processor, or let it go on: asked at once, done soon. A call need not wait: its message does."""
+        if not self.broken:
+            self._spawn(self._freeze(on=on))
+
+    async def _freeze(self, *, on: bool) -> None:
+        assert self._shell is not None
+        try:
+            await self.makings.sandboxes.freeze(self._shell, on=on)
+        except OndolError as error:
+            if not on and self._worker is not None and not self.broken:
+                _log.warning("environment %s could not be thawed: %s", self.place.environment, error)
+                self.broken = True
+                await self._bury(self._worker)  # a call that it was given ends, and goes elsewhere if it can
+
+    async def loaded(self) -> None:
+        """Return when the function has been loaded. Raises StartFailed when that fails."""
+        worker = self._worker
+        assert worker is not None
+        while worker.init_ms is None and worker.alive:  # noqa: ASYNC110  (the port has no event for it)
+            await asyncio.sleep(LOADING_POLL_S)
+        if not worker.alive or self.broken:
+            raise StartFailed(f"{self.revision.name} could not be loaded; its log says why")
+
+    def _opt_tree(self) -> str:
+        """What is shown at /opt, or "". Raises StartFailed where the interpreter itself is there and would be covered."""
+        opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
+        if opt is None:
+            return ""
+        if os.path.realpath(interpreter).startswith("/opt/"):
+            raise StartFailed(
+                f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
+                "install that elsewhere, below /usr for example"
+            )
+        return self.makings.tree_of(opt)
 
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
@@ -147,6 +222,8 @@ class Environment:
         for task in tuple(self._tasks):
             task.cancel()
         self._let_go()
+        if self.makings.answering is not None:
+            self.makings.answering.take_down(self._caller)
         if self._shell is not None:
             await self.makings.sandboxes.discard(self._shell)
 
@@ -230,7 +307,16 @@ class Environment:
         return task
 
     # A call ------------------------------------------------------------------------------------------------------------
-    async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
+    async def call(
+        self,
+        call: Call,
+        *,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        tail: bool = False,
+        pins: tuple[int, int] | None = None,
+    ) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
         run = Run(
             invocation,
@@ -238,10 +324,11 @@ class Environment:
             timeout_s=timeout_s,
             lines=self.contract.started(invocation, target),
             tail=tail,
-            cold=not self.calls,
+            cold=not self.calls and not self.place.pinned,
             clock=self.makings.clock,
             log=self._write,
         )
+        run.pinned, run.pins = self.place.pinned, pins
         self._running += 1
         try:
             answer = await self._run(run, call)

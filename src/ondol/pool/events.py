@@ -25,6 +25,8 @@ class Ready(Struct, frozen=True, gc=False):
     """A slot came up."""
 
     slot: SlotId
+    #: It can be frozen.
+    freezes: bool = False
 
 
 class Done(Struct, frozen=True, gc=False):
@@ -38,6 +40,17 @@ class Gone(Struct, frozen=True, gc=False):
     """A slot is no more: it failed to start, died (what it ran is answered elsewhere), or was stopped."""
 
     slot: SlotId
+    #: It came up, and what it was to be kept up with did not load: the function's own failure, of which callers are not told.
+    unloaded: bool = False
+
+
+class Pinned(Struct, frozen=True, gc=False):
+    """So many slots of a revision are to be up at any time, called or not; 0: as many as calls need."""
+
+    revision: str
+    memory_mib: int
+    concurrency: int
+    slots: int
 
 
 class Retired(Struct, frozen=True, gc=False):
@@ -62,6 +75,8 @@ class Start(Struct, frozen=True, gc=False):
 
     slot: SlotId
     revision: str
+    #: It is to be kept up: ready when it has loaded.
+    pinned: bool = False
 
 
 class Run(Struct, frozen=True, gc=False):
@@ -71,8 +86,20 @@ class Run(Struct, frozen=True, gc=False):
     invocation: Invocation
 
 
+class Freeze(Struct, frozen=True, gc=False):
+    """Let an idle slot use no processor until it is thawed."""
+
+    slot: SlotId
+
+
+class Thaw(Struct, frozen=True, gc=False):
+    """Let a frozen slot run again; a Run of it follows."""
+
+    slot: SlotId
+
+
 class Stop(Struct, frozen=True, gc=False):
-    """End a slot, even one that is coming up; answered by Gone."""
+    """End a slot, even one that is coming up, or frozen; answered by Gone."""
 
     slot: SlotId
 
@@ -88,5 +115,5 @@ class Refuse(Struct, frozen=True, gc=False):
     why: str
 
 
-Event = Wanted | Ready | Done | Gone | Retired | GaveUp | Tick
-Action = Start | Run | Stop | Refuse
+Event = Wanted | Ready | Done | Gone | Pinned | Retired | GaveUp | Tick
+Action = Start | Run | Freeze | Thaw | Stop | Refuse

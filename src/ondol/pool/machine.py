@@ -4,17 +4,20 @@
 not know asyncio, clocks, processes or what a revision is: the driver (`pool/driver.py`) turns actions into environments and
 their news into events, and the simulator (`tests/sim`) replays a week in a second.
 
-A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is the slots and the waiting line of one revision.
+A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is the slots and the waiting line of one revision
+(`crew.py`).
 
     warm first     the slot used last gets the next invocation, so that the others grow cold and can go
+    pins           so many slots of a crew are kept up and loaded, called or not: they are given work before the others, never
+                   make room for anybody, and take room from idle ones that nobody pinned
     one line       who waits gets whatever comes free first: a slot that was started for another, or one that finished
     one start      per waiting invocation that no coming slot covers; revisions take turns; at most `starts_max` at a time
     room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
                    than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
+    freezing       a slot that has idled for `freeze_s_min` is frozen, and thawed when it is given something to run
     failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
                    a row its waiters are told, and newcomers too until the pause is over
 
-Slots are changed in place, not replaced: a warm invocation costs a few microseconds, and ten thousand a second pass here.
 Every handler asserts what it touches; `check()` asserts everything and is for tests, because it looks at every slot.
 
 Invariants: memory and slots stay in bounds; a slot runs at most its concurrency and one revision; nobody waits while a slot
@@ -23,18 +26,20 @@ of its revision has room; nobody waits without a start on its way unless starts,
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import assert_never
 
+from ondol.pool.crew import Crew, Slot, State
 from ondol.pool.events import (
     Action,
     Done,
     Event,
+    Freeze,
     GaveUp,
     Gone,
     Invocation,
+    Pinned,
     Ready,
     Refuse,
     Retired,
@@ -42,6 +47,7 @@ from ondol.pool.events import (
     SlotId,
     Start,
     Stop,
+    Thaw,
     Tick,
     Wanted,
 )
@@ -49,61 +55,6 @@ from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
 
 #: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
 LOOK_AHEAD = 8
-
-
-class State(Enum):
-    """What a slot is doing."""
-
-    STARTING = "starting"  #: asked for, not yet up
-    IDLE = "idle"  #: up and running nothing
-    BUSY = "busy"  #: running at least one invocation
-    STOPPING = "stopping"  #: being ended: its memory counts as free, nothing is given to it
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """One environment."""
-
-    id: SlotId
-    crew: Crew
-    used_s: float
-    state: State = State.STARTING
-    running: set[Invocation] = field(default_factory=set)
-    calls: int = 0
-    #: Given up for others: takes nothing more and stops after what it runs.
-    leaving: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Crew:
-    """The slots and the waiting line of one revision."""
-
-    revision: str
-    memory_mib: int
-    concurrency: int
-    #: Up and with room, the one used last at the end.
-    free: dict[SlotId, Slot] = field(default_factory=dict)
-    coming: dict[SlotId, Slot] = field(default_factory=dict)
-    #: Everything but what is stopping.
-    slots: int = 0
-    #: Who waits, since when, the first at the front.
-    line: OrderedDict[Invocation, float] = field(default_factory=OrderedDict)
-    #: Failed starts in a row, and until when there is none.
-    failures: int = 0
-    retry_at_s: float = 0.0
-    #: When somebody of the line was last given a slot.
-    served_s: float = 0.0
-    retired: bool = False
-
-    def uncovered(self) -> int:
-        """How many wait that no coming slot will take."""
-        return len(self.line) - len(self.coming) * self.concurrency
-
-    def hungry(self, now_s: float) -> bool:
-        """Whether one more start is due, as far as the crew itself is concerned."""
-        if self.uncovered() <= 0:
-            return False
-        return not self.failures or (not self.coming and self.retry_at_s <= now_s)
 
 
 class Machine:
@@ -115,11 +66,15 @@ class Machine:
         self.crews: dict[str, Crew] = {}
         #: Who waits, and where.
         self.waiting: dict[Invocation, Crew] = {}
-        #: Idle slots of all crews, the coldest first.
+        #: Idle slots of all crews that may go, the coldest first: not those that are kept up.
         self.idle: dict[SlotId, Slot] = {}
+        #: Idle slots that are to be frozen, the coldest first.
+        self.awake: dict[SlotId, Slot] = {}
         #: Crews to start a slot for, in turn; and those with failed starts.
         self.hungry: OrderedDict[str, Crew] = OrderedDict()
         self.failing: dict[str, Crew] = {}
+        #: Crews with slots to be kept up that did not load.
+        self.unloaded: dict[str, Crew] = {}
         #: Sums over slots that are not stopping; over idle ones; over leaving ones.
         self.used_mib = self.idle_mib = self.leaving_mib = 0
         self.live = self.leaving = self.starting = 0
@@ -138,6 +93,8 @@ class Machine:
                 actions = self._gone(event, now_s)
             case GaveUp():
                 actions = self._gave_up(event, now_s)
+            case Pinned():
+                actions = self._pinned(event, now_s)
             case Retired():
                 actions = self._retired(event, now_s)
             case Tick():
@@ -149,27 +106,33 @@ class Machine:
     def is_warm(self, revision: str) -> bool:
         """Whether an invocation of this revision would find a place at once."""
         crew = self.crews.get(revision)
-        return crew is not None and bool(crew.free)
+        return crew is not None and bool(crew.spare or crew.free)
 
     def next_tick_s(self, now_s: float) -> float | None:
         """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
-        times = [crew.retry_at_s if crew.line else self._forgiven_at_s(crew) for crew in self.failing.values()]
+        times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
+        times += [crew.pin_at_s for crew in self.unloaded.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
-        times = [at_s for at_s in times if at_s > now_s]
+        times = [at_s for at_s in times if now_s < at_s < math.inf]
         if self.idle:
             coldest = next(iter(self.idle.values()))
             goes_s = coldest.used_s + keep_s(History(calls=coldest.calls), self.limits)
             # Warmer ones may have to go earlier; looking that often is often enough.
             times.append(max(now_s, min(goes_s, now_s + self._shortest_idle_s())))
+        if self.awake:
+            times.append(max(now_s, next(iter(self.awake.values())).used_s + self.limits.freeze_s_min))
         return min(times, default=None)
 
     # What happened -----------------------------------------------------------------------------------------------------
     def _wanted(self, want: Wanted, now_s: float) -> list[Action]:
         crew = self.crews.get(want.revision)
-        if crew is not None and crew.free:
-            slot = next(reversed(crew.free.values()))
+        if crew is not None and (crew.spare or crew.free):
+            slot = next(reversed((crew.spare or crew.free).values()))
             self._occupy(slot, want.invocation)
+            if slot.frozen:
+                slot.frozen = False
+                return [Thaw(slot.id), Run(slot.id, want.invocation)]
             return [Run(slot.id, want.invocation)]
         if crew is None:
             if want.memory_mib > self.limits.memory_mib_max:
@@ -209,8 +172,12 @@ class Machine:
         self.starting -= 1
         crew.failures = 0
         self.failing.pop(crew.revision, None)
+        if slot.pinned:
+            crew.pin_failures = 0
+            self.unloaded.pop(crew.revision, None)
         slot.state = State.BUSY  # for a moment: `_hand_on` lets it rest when nobody waits
         slot.used_s = now_s
+        slot.freezes = ready.freezes
         actions = self._hand_on(slot, now_s)
         self._queue_up(crew, now_s)
         return actions + self._grow(now_s)
@@ -222,7 +189,13 @@ class Machine:
         crew = slot.crew
         failed_to_start = slot.state is State.STARTING
         self._strike(slot)
-        actions = self._start_failed(crew, now_s) if failed_to_start else []
+        actions: list[Action] = []
+        if gone.unloaded:
+            crew.pin_failures += 1
+            crew.pin_at_s = now_s + backoff_s(crew.pin_failures, self.limits)
+            self.unloaded[crew.revision] = crew
+        elif failed_to_start:
+            actions = self._start_failed(crew, now_s)
         self._queue_up(crew, now_s)
         self._forget(crew, now_s)
         return actions + self._grow(now_s)
@@ -236,15 +209,48 @@ class Machine:
         self._forget(crew, now_s)
         return [Refuse(event.invocation, "wait"), *self._grow(now_s)]
 
+    def _pinned(self, event: Pinned, now_s: float) -> list[Action]:
+        crew = self.crews.get(event.revision)
+        if crew is None:
+            if not event.slots or event.memory_mib > self.limits.memory_mib_max:
+                return []
+            crew = self.crews[event.revision] = Crew(event.revision, event.memory_mib, event.concurrency)
+        if event.slots:
+            crew.retired = False
+        crew.pins = event.slots
+        crew.pin_failures, crew.pin_at_s = 0, 0.0
+        self.unloaded.pop(crew.revision, None)
+        actions: list[Action] = []
+        idle_first = sorted(crew.kept.values(), key=lambda slot: slot.state is not State.IDLE)
+        for slot in idle_first[: max(len(crew.kept) - crew.pins, 0)]:
+            if slot.running:
+                self._unpin(slot)
+            else:
+                actions.append(self._stop(slot, now_s))
+        self._queue_up(crew, now_s)
+        self._forget(crew, now_s)
+        return actions + self._grow(now_s)
+
+    def _unpin(self, slot: Slot) -> None:
+        """One that runs something becomes like any other."""
+        crew = slot.crew
+        del crew.kept[slot.id]
+        slot.pinned = False
+        if crew.spare.pop(slot.id, None) is not None:
+            crew.free[slot.id] = slot
+
     def _retired(self, event: Retired, now_s: float) -> list[Action]:
         crew = self.crews.get(event.revision)
         if crew is None:
             return []
+        actions = self._pinned(Pinned(crew.revision, crew.memory_mib, crew.concurrency, 0), now_s) if crew.pins else []
+        if event.revision not in self.crews:
+            return actions
         crew.retired = True
-        going = [slot for slot in crew.free.values() if slot.state is State.IDLE]
+        going = [slot for slot in (*crew.spare.values(), *crew.free.values()) if slot.state is State.IDLE]
         if not crew.line:
             going += crew.coming.values()
-        actions = [self._stop(slot, now_s) for slot in going]
+        actions += [self._stop(slot, now_s) for slot in going]
         self._forget(crew, now_s)
         return actions + self._grow(now_s)
 
@@ -256,21 +262,35 @@ class Machine:
                 break  # the rest is warmer
             if now_s >= slot.used_s + keep_s(History(calls=slot.calls), self.limits):
                 actions.append(self._stop(slot, now_s))
-        for crew in list(self.failing.values()):
+        actions += self._freeze(now_s)
+        for crew in [*self.failing.values(), *self.unloaded.values()]:
             self._queue_up(crew, now_s)
             self._forget(crew, now_s)
         return actions + self._grow(now_s)
+
+    def _freeze(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        while self.awake:
+            slot = next(iter(self.awake.values()))
+            if now_s < slot.used_s + self.limits.freeze_s_min:
+                break  # the rest is warmer
+            del self.awake[slot.id]
+            slot.frozen = True
+            actions.append(Freeze(slot.id))
+        return actions
 
     # One slot ----------------------------------------------------------------------------------------------------------
     def _occupy(self, slot: Slot, invocation: Invocation) -> None:
         """A free slot takes an invocation."""
         if slot.state is State.IDLE:
             slot.state = State.BUSY
-            del self.idle[slot.id]
-            self.idle_mib -= slot.crew.memory_mib
+            self.awake.pop(slot.id, None)
+            if not slot.pinned:
+                del self.idle[slot.id]
+                self.idle_mib -= slot.crew.memory_mib
         slot.running.add(invocation)
         if len(slot.running) >= slot.crew.concurrency:
-            del slot.crew.free[slot.id]
+            del slot.crew.roomy(slot)[slot.id]
 
     def _hand_on(self, slot: Slot, now_s: float) -> list[Action]:
         """A slot that is up has room: for those who wait, else it rests, or leaves."""
@@ -287,14 +307,18 @@ class Machine:
             crew.served_s = now_s
             self._queue_up(crew, now_s)
         if len(slot.running) < crew.concurrency:
-            crew.free.pop(slot.id, None)
-            crew.free[slot.id] = slot  # to the warm end
+            roomy = crew.roomy(slot)
+            roomy.pop(slot.id, None)
+            roomy[slot.id] = slot  # to the warm end
             if not slot.running:
                 if crew.retired:
                     return [self._stop(slot, now_s)]
                 slot.state = State.IDLE
-                self.idle[slot.id] = slot
-                self.idle_mib += crew.memory_mib
+                if slot.freezes:
+                    self.awake[slot.id] = slot
+                if not slot.pinned:
+                    self.idle[slot.id] = slot
+                    self.idle_mib += crew.memory_mib
         return actions
 
     def _stop(self, slot: Slot, now_s: float) -> Stop:
@@ -311,9 +335,12 @@ class Machine:
             del crew.coming[slot.id]
             self.starting -= 1
         elif slot.state is State.IDLE:
-            del self.idle[slot.id]
-            self.idle_mib -= crew.memory_mib
-        crew.free.pop(slot.id, None)
+            self.awake.pop(slot.id, None)
+            if not slot.pinned:
+                del self.idle[slot.id]
+                self.idle_mib -= crew.memory_mib
+        crew.roomy(slot).pop(slot.id, None)
+        crew.kept.pop(slot.id, None)
         if slot.leaving:
             self.leaving -= 1
             self.leaving_mib -= crew.memory_mib
@@ -352,12 +379,13 @@ class Machine:
 
     def _forget(self, crew: Crew, now_s: float) -> None:
         """Drop a crew that is nothing any more. Failures are remembered for the longest pause after they are forgiven."""
-        if crew.slots or crew.line:
+        if crew.slots or crew.line or crew.pins:
             return
         if crew.failures and now_s < self._forgiven_at_s(crew):
             return
         self.crews.pop(crew.revision, None)
         self.failing.pop(crew.revision, None)
+        self.unloaded.pop(crew.revision, None)
 
     def _forgiven_at_s(self, crew: Crew) -> float:
         return crew.retry_at_s + self.limits.backoff_s_max
@@ -408,11 +436,15 @@ class Machine:
 
     def _starving_at_s(self, crew: Crew) -> float:
         """Nobody in a line moves: neither its first nor anybody before it was served for so long."""
+        if not crew.line:
+            return math.inf
         first_since_s = next(iter(crew.line.values()))
         return max(first_since_s, crew.served_s) + self.limits.patience_s_max
 
     def _start(self, crew: Crew, now_s: float) -> Start:
-        slot = Slot(self._next_slot, crew, now_s)
+        slot = Slot(self._next_slot, crew, now_s, pinned=crew.uncovered() <= 0)
+        if slot.pinned:
+            crew.kept[slot.id] = slot
         self._next_slot += 1
         self.slots[slot.id] = slot
         crew.coming[slot.id] = slot
@@ -423,7 +455,7 @@ class Machine:
         self._queue_up(crew, now_s)
         if crew.revision in self.hungry:
             self.hungry.move_to_end(crew.revision)
-        return Start(slot.id, crew.revision)
+        return Start(slot.id, crew.revision, slot.pinned)
 
     def _press(self, crew: Crew, now_s: float) -> None:
         """Give up busy slots of others, the oldest first, for a crew that starves for want of room."""
@@ -432,7 +464,7 @@ class Machine:
         for slot in self.slots.values():
             if self._fits(crew, self.idle_mib + self.leaving_mib, len(self.idle) + self.leaving):
                 return
-            if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving:
+            if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving and not slot.pinned:
                 slot.leaving = True
                 slot.crew.free.pop(slot.id, None)
                 self.leaving += 1
@@ -446,12 +478,15 @@ class Machine:
         leaving = [slot for slot in alive if slot.leaving]
         assert self.live == len(alive) <= self.limits.slots_max
         assert self.used_mib == sum(slot.crew.memory_mib for slot in alive) <= self.limits.memory_mib_max
-        assert self.idle == {slot.id: slot for slot in idle}
-        assert self.idle_mib == sum(slot.crew.memory_mib for slot in idle)
+        assert self.idle == {slot.id: slot for slot in idle if not slot.pinned}
+        assert self.idle_mib == sum(slot.crew.memory_mib for slot in self.idle.values())
         assert (self.leaving, self.leaving_mib) == (len(leaving), sum(slot.crew.memory_mib for slot in leaving))
         assert self.starting == sum(len(crew.coming) for crew in self.crews.values()) <= self.limits.starts_max
         used_s = [slot.used_s for slot in self.idle.values()]
         assert used_s == sorted(used_s), "the coldest is not at the front"
+        assert self.awake == {slot.id: slot for slot in idle if slot.freezes and not slot.frozen}
+        used_s = [slot.used_s for slot in self.awake.values()]
+        assert used_s == sorted(used_s), "the one to freeze next is not at the front"
         for slot in alive:
             self._check_slot(slot)
         for crew in self.crews.values():
@@ -468,15 +503,19 @@ class Machine:
         assert bool(slot.running) == (slot.state is State.BUSY)
         assert (slot.id in crew.coming) == (slot.state is State.STARTING)
         has_room = slot.state in (State.IDLE, State.BUSY) and len(slot.running) < crew.concurrency
-        assert (slot.id in crew.free) == (has_room and not slot.leaving)
+        assert (slot.id in crew.roomy(slot)) == (has_room and not slot.leaving)
+        assert (slot.id in crew.kept) == slot.pinned
+        assert not slot.frozen or slot.state is State.IDLE, "a frozen slot is given work"
         assert not (crew.retired and slot.state is State.IDLE), "a retired slot that idles"
 
     def _check_crew(self, crew: Crew, now_s: float) -> None:
         assert crew.slots == sum(s.crew is crew for s in self.slots.values() if s.state is not State.STOPPING)
-        assert not (crew.free and crew.line), "somebody waits while a slot has room"
+        assert not ((crew.spare or crew.free) and crew.line), "somebody waits while a slot has room"
         assert len(crew.line) <= self.limits.line_revision_max
         assert all(self.waiting.get(invocation) is crew for invocation in crew.line)
-        assert crew.slots or crew.line or crew.failures, "an empty crew that is not forgotten"
+        assert len(crew.kept) <= crew.pins
+        assert crew.slots or crew.line or crew.failures or crew.pins, "an empty crew that is not forgotten"
         assert (crew.revision in self.failing) == bool(crew.failures)
-        if crew.revision in self.hungry or not crew.failures:
+        assert not crew.pin_failures or crew.revision in self.unloaded
+        if crew.revision in self.hungry or not (crew.failures or crew.pin_failures):
             assert (crew.revision in self.hungry) == crew.hungry(now_s), "its turn is not as its need"

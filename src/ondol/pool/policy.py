@@ -25,6 +25,8 @@ class PoolLimits:
     #: How long an idle environment is kept, and one that never served anything.
     idle_s_max: float = 600.0
     idle_unused_s_max: float = 60.0
+    #: After how long an idle environment is frozen, where that can be done: never on the way of calls that follow each other.
+    freeze_s_min: float = 5.0
     #: Failed starts in a row after which those who wait are told.
     start_failures_max: int = 3
     #: Pause after the first failed start; doubles with each further one up to the second.
@@ -35,6 +37,8 @@ class PoolLimits:
     #: How long one start, and one stop, may take.
     start_s_max: float = 30.0
     stop_s_max: float = 30.0
+    #: How long an environment that is to be kept up may take to load.
+    load_s_max: float = 130.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,8 @@ class Run:
     """One call. `lines` are what its contract writes in front of it."""
 
     __slots__ = (
-        "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "ended_s", "fresh", "invocation", "killing", "stream",
-        "tail", "target", "timed_out", "timeout_s", "timer", "worker",
+        "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "ended_s", "fresh", "invocation", "killing", "pinned",
+        "pins", "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,9 @@ class Run:
         self.worker: Worker | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.stream: Stream | None = None
+        #: As in `Report`.
+        self.pinned = False
+        self.pins: tuple[int, int] | None = None
         self.killing: asyncio.Task[None] | None = None
 
     def stop_clock(self) -> float:
@@ -126,6 +129,8 @@ class Run:
             exit_status=exit_status,
             trace=self.invocation.trace,
             ended_s=self.begun_wall_s + ended_s - self.begun_s,
+            pinned=self.pinned,
+            pins=self.pins,
         )
 
 

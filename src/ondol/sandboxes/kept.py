@@ -1,8 +1,8 @@
 """Sandboxes made by the keeper: the asyncio end of its line, and of the zygotes' lines.
 
 Knows the two lines' protocols (docs/explain/architecture.md) and nothing of functions. Keeps a small stock of prepared shells
-per account and interpreter, each with a child of the zygote waiting in it, refilled in the background: making a shell takes
-milliseconds and joining its cgroup may take twenty, which are nobody's request's.
+per account, interpreter and network, each with a child of the zygote waiting in it, refilled in the background: making a shell
+takes milliseconds and joining its cgroup may take twenty, which are nobody's request's.
 
 Invariants: a descriptor is in one hand, and closed once, also when who asked for it no longer waits; every wait is bounded;
 what belonged to a line that ended is treated as gone, because the keeper ends it.
@@ -11,30 +11,27 @@ what belonged to a line that ended is treated as gone, because the keeper ends i
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import secrets
 import signal
 import socket
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ondol.model.errors import OutOfSpace, StartFailed, Unavailable
-from ondol.sandbox import Shell, Usage
+from ondol.model.errors import StartFailed, Unavailable
+from ondol.sandbox import NETWORK_NONE, Shell, Usage
+from ondol.sandboxes.line import Line, Message, close_all
 
 PREPARE_S_MAX = 10.0
 ATTACH_S_MAX = 5.0
+FREEZE_S_MAX = 5.0
 SCOUR_S_MAX = 5.0
 DISCARD_S_MAX = 30.0
 USAGE_S_MAX = 5.0
 ZYGOTE_S_MAX = 45.0
 FORK_S_MAX = 5.0
-#: Requests under way on one line; more wait their turn.
-REQUESTS_MAX = 64
-MESSAGE_BYTES_MAX = 65536
-DESCRIPTORS_MAX = 16
 #: How long after something was taken from the stock it is filled again.
 REFILL_AFTER_S = 0.03
 #: How often one who waits for the first shell looks.
@@ -44,102 +41,8 @@ STOCK_PAUSE_S = 0.5
 
 _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")
-_Message = dict[str, Any]
-_Reply = tuple[_Message, list[int]]
-#: Account and interpreter ("" for shells that nobody waits in).
-_Kind = tuple[str, str]
-
-
-class _Line:
-    """Requests with numbers and their replies, on one SOCK_SEQPACKET socket."""
-
-    def __init__(self, sock: socket.socket, who: str, news: Callable[[_Message], None], ended: Callable[[], None]) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._who = who
-        self._news = news
-        self._ended = ended
-        self._pending: dict[int, asyncio.Future[_Reply]] = {}
-        self._number = 0
-        self._turns = asyncio.Semaphore(REQUESTS_MAX)
-        self._loop = asyncio.get_running_loop()
-        self.open = True
-        self._loop.add_reader(sock.fileno(), self._read)
-
-    async def request(self, timeout_s: float, fds: Sequence[int] = (), **message: Any) -> _Reply:
-        """The reply and its descriptors, which are the caller's. Raises StartFailed, OutOfSpace."""
-        try:
-            async with asyncio.timeout(timeout_s), self._turns:
-                return await self._ask(fds, message)
-        except TimeoutError as error:
-            raise StartFailed(f"{self._who} did not answer {message['op']!r} within {timeout_s:g} s") from error
-
-    async def _ask(self, fds: Sequence[int], message: _Message) -> _Reply:
-        if not self.open:
-            raise StartFailed(f"{self._who} is gone")
-        self._number += 1
-        number = self._number
-        reply = self._pending[number] = self._loop.create_future()
-        try:
-            self._send({"n": number, **message}, fds)
-            return await asyncio.shield(reply)
-        except asyncio.CancelledError:
-            if reply.done() and not reply.cancelled() and reply.exception() is None:
-                _close(reply.result()[1])
-            raise
-        finally:
-            self._pending.pop(number, None)
-
-    def _send(self, message: _Message, fds: Sequence[int]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode()
-        try:
-            if fds:
-                socket.send_fds(self._sock, [data], list(fds), socket.MSG_NOSIGNAL)
-            else:
-                self._sock.send(data, socket.MSG_NOSIGNAL)
-        except OSError as error:
-            raise StartFailed(f"{self._who} cannot be reached: {error}") from error
-
-    def _read(self) -> None:
-        for _ in range(REQUESTS_MAX):  # then it is somebody else's turn
-            try:
-                data, fds, _, _ = socket.recv_fds(self._sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                data, fds = b"", []
-            if not data:
-                self.close()
-                return
-            self._take(json.loads(data), list(fds))
-
-    def _take(self, message: _Message, fds: list[int]) -> None:
-        number = message.get("n")
-        if number is None:
-            _close(fds)
-            self._news(message)
-            return
-        reply = self._pending.get(number)
-        if reply is None or reply.done():  # nobody waits any more
-            _close(fds)
-        elif "error" in message:
-            _close(fds)
-            reply.set_exception(_error(message))
-        else:
-            reply.set_result((message, fds))
-
-    def close(self) -> None:
-        """Also called when the peer is gone."""
-        if not self.open:
-            return
-        self.open = False
-        self._loop.remove_reader(self._sock.fileno())
-        self._sock.close()
-        for reply in self._pending.values():
-            if not reply.done():
-                reply.set_exception(StartFailed(f"{self._who} is gone"))
-                reply.exception()  # looked at: who asked may have left
-        self._ended()
+#: Account, interpreter ("" for shells that nobody waits in) and network.
+_Kind = tuple[str, str, str]
 
 
 class KeptChild:
@@ -157,7 +60,7 @@ class KeptChild:
 
     def close(self) -> None:
         """Nobody will talk to it."""
-        _close([self.wire, self.log])
+        close_all([self.wire, self.log])
 
     async def wait(self) -> int:
         """How it ended; -9 also when its zygote died, who alone could say."""
@@ -177,7 +80,7 @@ class KeptZygote:
         self._children: dict[int, KeptChild] = {}
         #: Forked ahead of need: they have entered their shell, and wait there to be told what they are. By shell.
         self._waiting: dict[str, KeptChild] = {}
-        self._line = _Line(sock, "the zygote", self._news, self._gone)
+        self._line = Line(sock, "the zygote", self._news, self._gone)
 
     @property
     def alive(self) -> bool:
@@ -209,8 +112,8 @@ class KeptZygote:
     async def _fork(self, shell: Shell) -> KeptChild:
         if not shell.namespaces:
             raise StartFailed(f"shell {shell.id} was discarded")
-        namespaces = [shell.namespaces[name] for name in ("pid", "mnt", "ipc", "uts")]
-        message, fds = await self._line.request(FORK_S_MAX, [*namespaces, *shell.cgroups], op="fork")
+        fds = [*shell.namespaces.values(), *shell.cgroups]
+        message, fds = await self._line.request(FORK_S_MAX, fds, op="fork", namespaces=list(shell.namespaces))
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
@@ -220,7 +123,7 @@ class KeptZygote:
         self._children[child.pid] = child
         return child
 
-    def _news(self, message: _Message) -> None:
+    def _news(self, message: Message) -> None:
         child = self._children.pop(message.get("exit", 0), None)
         if child is not None:
             child.ended(message["status"])
@@ -250,18 +153,18 @@ class KeptSandboxes:
         self._held: set[str] = set()
         self._open: dict[str, Shell] = {}
         self._closed = False
-        self._line = _Line(line, "the keeper", self._news, self._line_ended)
+        self._line = Line(line, "the keeper", self._news, self._line_ended)
 
     def use(self, line: socket.socket) -> None:
         """A new line, after the keeper was started again; whatever came by the old one is gone."""
         kinds = list(self._stock)
         self._line.close()
-        self._line = _Line(line, "the keeper", self._news, self._line_ended)
+        self._line = Line(line, "the keeper", self._news, self._line_ended)
         for kind in kinds:
             self._refill(kind)
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
-        kind = account, interpreter
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+        kind = account, interpreter, network
         stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
@@ -270,20 +173,27 @@ class KeptSandboxes:
                 return shell
             self._keep(self._discard_quietly(shell))
         self._refill(kind)
-        return await self._unless_cancelled(self._prepare(account), self._stock[account, ""].append)
+        return await self._unless_cancelled(self._prepare(account, network), self._stock[account, "", network].append)
 
-    async def stock(self, account: str, interpreter: str) -> None:
+    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
         await self.zygote(account, interpreter)
-        kind = account, interpreter
+        kind = account, interpreter, network
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
             await asyncio.sleep(GLANCE_S)
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        await self._line.request(
-            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        beside: dict[str, Any] = {"opt_tree": opt_tree} if opt_tree else {}
+        message, _ = await self._line.request(
+            ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib, **beside
         )
+        if message["ok"]["another_tmp"]:  # whoever waits there put up its walls around the one that it saw
+            for zygote in self._living():
+                zygote.forget(shell)
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        await self._line.request(FREEZE_S_MAX, op="freeze", shell=shell.id, on=on)
 
     async def scour(self, shell: Shell) -> None:
         await self._line.request(SCOUR_S_MAX, op="scour", shell=shell.id)
@@ -323,22 +233,16 @@ class KeptSandboxes:
             zygote.close()
         self._line.close()
 
-    async def _prepare(self, account: str) -> Shell:
+    async def _prepare(self, account: str, network: str) -> Shell:
         shell_id = secrets.token_hex(8)
         line = self._line
         try:
-            message, fds = await line.request(PREPARE_S_MAX, op="prepare", account=account, shell=shell_id)
+            message, fds = await line.request(PREPARE_S_MAX, op="prepare", account=account, shell=shell_id, network=network)
         except (StartFailed, asyncio.CancelledError):
             if line.open:  # it may come into being all the same
                 self._keep(self._discard_unheard(line, shell_id))
             raise
-        shell = Shell(
-            id=shell_id,
-            account=account,
-            namespaces=dict(zip(("mnt", "pid", "ipc", "uts"), fds, strict=False)),
-            cgroups=tuple(fds[4 : 4 + message["ok"]["cgroups"]]),
-            files=dict(zip(("memory_peak",), fds[4 + message["ok"]["cgroups"] :], strict=False)),
-        )
+        shell = _shell(shell_id, account, network, message["ok"], fds)
         self._open[shell_id] = shell
         self._held.add(shell_id)
         if not line.open:
@@ -347,7 +251,7 @@ class KeptSandboxes:
             raise StartFailed("the keeper is gone")
         return shell
 
-    async def _discard_unheard(self, line: _Line, shell_id: str) -> None:
+    async def _discard_unheard(self, line: Line, shell_id: str) -> None:
         try:
             await line.request(DISCARD_S_MAX, op="discard", shell=shell_id)
         except Unavailable as error:
@@ -385,12 +289,12 @@ class KeptSandboxes:
             task.add_done_callback(lambda _: self._filling.pop(kind, None))
 
     async def _fill(self, kind: _Kind, after_s: float) -> None:
-        account, _interpreter = kind
+        account, _interpreter, network = kind
         # Whoever took the last one is still being served by the keeper, who does one thing at a time.
         await asyncio.sleep(after_s)
         while self._line.open and len(self._stock[kind]) < self._stock_shells:
             try:
-                shell = await self._prepare(account)
+                shell = await self._prepare(account, network)
                 await self._stow(kind, shell)
             except Unavailable as error:
                 _log.warning("no shell could be prepared ahead: %s", error)
@@ -399,7 +303,7 @@ class KeptSandboxes:
 
     async def _stow(self, kind: _Kind, shell: Shell) -> None:
         """Into the stock, with somebody waiting in it; or it is discarded."""
-        account, interpreter = kind
+        account, interpreter, _network = kind
         try:
             if interpreter:
                 await (await self.zygote(account, interpreter)).fork_ahead(shell)
@@ -413,11 +317,11 @@ class KeptSandboxes:
     def _let_go(self, shell: Shell) -> None:
         """Close the shell's descriptors, once."""
         if self._open.pop(shell.id, None) is not None:
-            _close([*shell.namespaces.values(), *shell.cgroups, *shell.files.values()])
+            close_all([*shell.namespaces.values(), *shell.cgroups, *shell.files.values()])
             shell.namespaces.clear()
             shell.files.clear()
 
-    def _news(self, message: _Message) -> None:
+    def _news(self, message: Message) -> None:
         if "gone" in message:
             _log.warning("shell %s ended by itself", message["gone"])
             self._clear_away(message["gone"])
@@ -446,11 +350,15 @@ class KeptSandboxes:
         return task
 
 
-def _error(message: _Message) -> Unavailable:
-    text = str(message.get("message", message["error"]))
-    return OutOfSpace(text) if message["error"] == "space" else StartFailed(text)
-
-
-def _close(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[int]) -> Shell:
+    """From the keeper's answer: what its descriptors are, in their order."""
+    rest = iter(fds)
+    return Shell(
+        id=shell_id,
+        account=account,
+        network=network,
+        namespaces={name: next(rest) for name in said["namespaces"]},
+        cgroups=tuple(next(rest) for _ in range(said["cgroups"])),
+        files={name: next(rest) for name in said["files"]},
+        freezes=said["freezes"],
+    )

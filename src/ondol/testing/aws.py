@@ -15,9 +15,11 @@ from typing import Any
 
 from ondol.clock import Clock, SystemClock
 from ondol.core.catalog import Index, put
+from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import ROUTES, AwsDesk, AwsFront
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import DIALECT, Invoke
 from ondol.dialects.aws.service import Operations
 from ondol.http.messages import Request, Response
@@ -105,9 +107,15 @@ class AwsApplication:
             region=REGION,
             open=open,
         )
-        self.front = AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker))
-        self.desk = AwsDesk(verifier=verifier, services=services)
+        self.grants = Grants(index, clock or SystemClock())
+        self.front = AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=self.grants))
+        self._services = dict(services)
+        self.desk = AwsDesk(verifier=verifier, services=self._services, access=Access(index, self.grants))
         self._table = Table(ROUTES)
+
+    def serve(self, service: str, operations: Operations) -> None:
+        """One more service: one whose handlers need what was made here."""
+        self._services[service] = operations
 
     async def __call__(self, request: Request) -> Response:
         route = self._table.match(request)

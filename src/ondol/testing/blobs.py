@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from ondol.blobstores.folder import merged
 from ondol.model.errors import InvalidCode, TooLarge
 from ondol.model.functions import Code
 from ondol.model.limits import CODE_UNPACKED_BYTES_MAX, CODE_ZIPPED_BYTES_MAX
@@ -45,6 +47,12 @@ class DirectoryBlobs:
             raise InvalidCode("the upload is not a zip file") from error
         (self._root / code / "archive.zip").write_bytes(data)
         return Code(sha256=code, zipped_bytes=len(data), unpacked_bytes=unpacked_bytes)
+
+    async def merge(self, codes: Sequence[Code]) -> Code:
+        sha256 = hashlib.sha256("\n".join(code.sha256 for code in codes).encode()).hexdigest()
+        for code in codes:
+            shutil.copytree(self.tree(code), self._root / sha256 / "tree", dirs_exist_ok=True)
+        return merged(sha256, codes)
 
     def tree(self, code: Code) -> Path:
         return self._root / code.sha256 / "tree"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 
 from ondol.dialects.aws import codec, errors
+from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.http.messages import Response
 from ondol.model.errors import OndolError
@@ -35,10 +37,12 @@ def context(principal: Principal = OWNER) -> Context:
     )  # fmt: skip
 
 
-def client(name: str, operations: Operations, principal: Principal = OWNER, *, service: str = "") -> Any:
+def client(
+    name: str, operations: Operations, principal: Principal = OWNER, *, service: str = "", access: Access | None = None
+) -> Any:
     """A boto3 client whose requests go to `operations` on the running loop.
 
-    `service`: what its signatures are scoped to, where boto3 calls it otherwise.
+    `service`: what its signatures are scoped to, where boto3 calls it otherwise. `access`: who may is asked of it, too.
     """
     loop = asyncio.get_running_loop()
     service = service or name
@@ -52,7 +56,7 @@ def client(name: str, operations: Operations, principal: Principal = OWNER, *, s
     )
 
     def send(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        answering = asyncio.run_coroutine_threadsafe(_answer(service, operations, context(principal), request), loop)
+        answering = asyncio.run_coroutine_threadsafe(_answer(service, operations, principal, request, access), loop)
         response = answering.result(timeout=60)
         assert isinstance(response.body, bytes)
         return AWSResponse(request.url, response.status, dict(response.headers), _Raw(response.body))
@@ -66,7 +70,10 @@ async def blocking(call: Callable[..., Made], *args: Any, **kwargs: Any) -> Made
     return await asyncio.to_thread(call, *args, **kwargs)
 
 
-async def _answer(service: str, operations: Operations, told: Context, request: AWSPreparedRequest) -> Response:
+async def _answer(
+    service: str, operations: Operations, principal: Principal, request: AWSPreparedRequest, access: Access | None
+) -> Response:
+    told = context(principal)
     parts = urlsplit(request.url)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     headers = [(name.lower(), _text(value)) for name, value in request.headers.items()]
@@ -76,6 +83,9 @@ async def _answer(service: str, operations: Operations, told: Context, request: 
         call = codec.decode(service, request.method, target, headers, body.encode() if isinstance(body, str) else body)
         if call.operation not in operations:
             raise codec.not_built(service, call.operation)
+        if access is not None:
+            acting = access.acting(principal, service, call.operation, call.params)
+            told = replace(told, principal=acting, caller=principal)
         result = await operations[call.operation](told, call.params)
         return codec.encode(call, result, told.request_id)
     except ServiceError as error:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ondol.dialects.aws.control import control_plane
+from ondol.dialects.aws.access import Access
+from ondol.dialects.aws.control import control_plane, no_front
+from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.grants import Grants
+from ondol.dialects.aws.iam import Iam
+from ondol.dialects.aws.provisioned import Keeping
 from ondol.dialects.aws.service import Operations
+from ondol.dialects.aws.sts import Sts
 from ondol.model.principals import Principal
 from ondol.testing import boto
 from ondol.testing.desk import Desk, desk
@@ -34,6 +40,10 @@ class Control:
 
     desk: Desk
     operations: Operations
+    #: IAM's and STS's, by the service's name.
+    others: Mapping[str, Operations]
+    access: Access
+    credentials: Credentials
 
     async def __call__(self, operation: str, principal: Principal = boto.OWNER, **params: Any) -> dict[str, Any]:
         """Call a handler directly: `await control("GetFunction", FunctionName="f")`."""
@@ -56,16 +66,32 @@ class Control:
         await self.desk.settled()
         return answer
 
-    def client(self, principal: Principal = boto.OWNER) -> Any:
+    def client(self, principal: Principal = boto.OWNER, service: str = "lambda") -> Any:
         """boto3's client of the service; call it with `blocking`."""
-        return boto.client("lambda", self.operations, principal)
+        operations = self.operations if service == "lambda" else self.others[service]
+        return boto.client(service, operations, principal, access=self.access)
+
+    def holder(self, given: Mapping[str, Any]) -> Principal:
+        """Who holds the credentials that AssumeRole answered."""
+        found = self.credentials.lookup(given["AccessKeyId"], given["SessionToken"], now_s=self.desk.clock.wall_s())
+        assert found is not None
+        return found[1]
 
 
 @contextlib.asynccontextmanager
-async def control(path: Path) -> AsyncIterator[Control]:
-    """A control plane with its files below `path`."""
+async def control(path: Path, keeping: Keeping = no_front) -> AsyncIterator[Control]:
+    """A control plane with its files below `path`. `keeping`: what the pools would say that they keep up."""
     async with desk(path / "code") as made:
+        grants, credentials = Grants(made.index, made.clock), Credentials(bytes(32))
         operations = control_plane(
-            made.deployments, spool=path, code_url=lambda code, told: f"{told.endpoint}/code/{code.sha256}"
+            made.deployments,
+            spool=path,
+            code_url=lambda code, told: f"{told.endpoint}/code/{code.sha256}",
+            grants=grants,
+            keeping=keeping,
         )
-        yield Control(made, operations)
+        others = {
+            "iam": Iam(made.deployments.items, made.clock).operations(),
+            "sts": Sts(made.index, grants, credentials, made.clock).operations,
+        }
+        yield Control(made, operations, others, Access(made.index, grants), credentials)

@@ -28,11 +28,12 @@ from ondol.keeper import probe
 from ondol.node import unprivileged
 from ondol.sandbox import Child, Shell
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.testing.patience import PATIENCE
 
 ACCOUNT: Final = "000000000000"
 INTERPRETER: Final = os.path.realpath(sys.executable)
 USER: Final = 12345
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 30.0 * PATIENCE
 _SOURCE: Final = Path(ondol_guest.__file__).resolve().parent
 
 #: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace.
@@ -153,10 +154,16 @@ class Kept:
         return str(tree)
 
     async def inside(
-        self, *, memory_bytes: int = 256 << 20, tmp_mib: int = 512, tree: str | None = None, account: str = ACCOUNT
+        self,
+        *,
+        memory_bytes: int = 256 << 20,
+        tmp_mib: int = 512,
+        tree: str | None = None,
+        account: str = ACCOUNT,
+        network: str = "none",
     ) -> Inside:
         """A process in a new, attached shell."""
-        shell = await self.sandboxes.prepare(account)
+        shell = await self.sandboxes.prepare(account, network=network)
         await self.sandboxes.attach(shell, tree=tree or self.code(), memory_bytes=memory_bytes, tmp_mib=tmp_mib)
         return await self.fork_into(shell)
 
@@ -292,6 +299,15 @@ def leftovers(kept: Kept) -> list[str]:
         with contextlib.suppress(OSError):  # it goes while we look
             if str(kept.data) in (text := backing.read_text()):
                 found.append(text)
+    return found
+
+
+def groups_of(kept: Kept) -> list[Path]:
+    """The directories in which the keeper makes its shells' control groups, one in each hierarchy it uses."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if line.partition(" - ")[2].split()[0] in ("cgroup", "cgroup2"):
+            found += [Path(group) for group, _, _ in os.walk(line.split()[4]) if group.endswith(f"/ondol-{kept.node}")]
     return found
 
 

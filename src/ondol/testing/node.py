@@ -29,11 +29,12 @@ import urllib3
 from ondol.keeper import probe
 from ondol.node import unprivileged
 from ondol.node.children import node_id
+from ondol.testing.patience import PATIENCE
 
-START_S_MAX: Final = 60.0
+START_S_MAX: Final = 60.0 * PATIENCE
 #: Ctrl-C ends everything within this; a test says so, this helper only waits longer before it gives up.
-STOP_S_MAX: Final = 15.0
-COMMAND_S_MAX: Final = 60.0
+STOP_S_MAX: Final = 15.0 * PATIENCE
+COMMAND_S_MAX: Final = 60.0 * PATIENCE
 #: As much of a node's messages as a failure shows.
 SAID_CHARS_MAX: Final = 4000
 _GLANCE_S: Final = 0.02

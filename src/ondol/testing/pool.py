@@ -21,7 +21,7 @@ from ondol.model.functions import Code, Configuration, Function, Revision, Targe
 from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
 from ondol.runtime import Answer, Call, Ending, Launch, LogSink
-from ondol.sandbox import Shell, Usage, Zygote
+from ondol.sandbox import NETWORK_NONE, Shell, Usage, Zygote
 from ondol.telemetry import LogPlace
 
 T = TypeVar("T")
@@ -190,9 +190,11 @@ class ScriptedShell:
 
     account: str
     tree: str | None = None
+    opt_tree: str = ""
     memory_bytes: int = 0
     tmp_mib: int = 0
     scoured: int = 0
+    frozen: bool = False
     usage: Usage = field(default_factory=lambda: Usage(memory_peak_bytes=0, oom_kills=0))
     workers: list[ScriptedWorker] = field(default_factory=list)
 
@@ -206,6 +208,7 @@ class ScriptedSandboxes:
         self.errors: dict[str, OndolError] = {}
         self.delays: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.freezes = True
         self._next = 0
 
     async def _enter(self, method: str) -> None:
@@ -220,23 +223,30 @@ class ScriptedSandboxes:
             raise StartFailed(f"there is no shell {shell.id}")
         return self.shells[shell.id]
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         await self._enter("prepare")
         self._next += 1
-        shell = Shell(id=f"shell-{self._next}", account=account, namespaces={}, cgroups=())
+        shell = Shell(
+            id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), network=network, freezes=self.freezes
+        )
         self.shells[shell.id] = ScriptedShell(account)
         return shell
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
         await self._enter("attach")
         known = self.known(shell)
         assert known.tree is None, "a shell is attached once"
-        known.tree, known.memory_bytes, known.tmp_mib = tree, memory_bytes, tmp_mib
+        known.tree, known.memory_bytes, known.tmp_mib, known.opt_tree = tree, memory_bytes, tmp_mib, opt_tree
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        await self._enter("freeze" if on else "thaw")
+        self.known(shell).frozen = on
 
     async def scour(self, shell: Shell) -> None:
         await self._enter("scour")
         known = self.known(shell)
         known.scoured += 1
+        known.frozen = False
         for worker in known.workers:
             worker.die(-9)
 

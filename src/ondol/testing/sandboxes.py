@@ -18,7 +18,7 @@ from typing import Final
 
 import ondol_guest
 from ondol.model.errors import StartFailed
-from ondol.sandbox import Child, Shell, Usage, Zygote
+from ondol.sandbox import NETWORK_NONE, Child, Shell, Usage, Zygote
 
 #: What a zygote's child does, with the code's directory put in place of /var/task.
 _CHILD: Final = """
@@ -111,15 +111,18 @@ class LocalSandboxes:
     zygotes: dict[tuple[str, str], LocalZygote] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
-    async def prepare(self, account: str, interpreter: str = "") -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         del interpreter  # none waits here
-        shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=())
+        shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=(), network=network)
         self.shells.add(shell.id)
         return shell
 
-    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int) -> None:
-        del memory_bytes, tmp_mib
+    async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        del memory_bytes, tmp_mib, opt_tree
         self.trees[shell.id] = tree
+
+    async def freeze(self, shell: Shell, *, on: bool) -> None:
+        raise StartFailed(f"shell {shell.id} is nothing that could be frozen: {on}")
 
     async def scour(self, shell: Shell) -> None:
         for process in self.processes.pop(shell.id, []):

@@ -16,6 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from ondol.clock import SystemClock
 from ondol.dialects.aws import codec
 from ondol.dialects.aws.dialect import LAMBDA_PATHS, ROUTES, new_request_id
 from ondol.dialects.aws.service import ServiceError
@@ -59,7 +60,9 @@ def application(functions):
         "TagResource": functions.nothing,
     }
     index = index_with("hello")
-    return AwsApplication(services={"lambda": operations, "sts": Sts(index).operations}, invoker=EchoInvoker(), index=index)
+    application = AwsApplication(services={"lambda": operations}, invoker=EchoInvoker(), index=index)
+    application.serve("sts", Sts(index, application.grants, application.credentials, SystemClock()).operations)
+    return application
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
@@ -296,8 +297,8 @@ REFUSED = [
     ({"PackageType": "Image", "Code": {"ImageUri": "i"}}, "Ondol does not do container images yet. Deploy the code as a zip "
      "archive (PackageType Zip)."),
     ({"Layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:l:{n}" for n in range(6)]}, "Cannot reference more than 5 layers."),
-    ({"Layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:l:1"]}, "Ondol does not do layers yet. Put what the layers hold into "
-     "the function's own archive, and deploy without Layers."),
+    ({"Layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:l:1"]},
+     f"Layer version arn:aws:lambda:{REGION}:{ACCOUNT}:layer:l:1 does not exist."),
     ({"Tags": {f"t{n}": "" for n in range(51)}}, "Number of tags exceeds resource tag limit."),
     ({"MemorySize": 10241}, "'MemorySize' value failed to satisfy constraint: Member must have value less than or equal to 10240"),
     ({"Runtime": "nodejs22.x", "SnapStart": {"ApplyOn": "PublishedVersions"}}, "nodejs22.x is not supported for SnapStart "
@@ -351,9 +352,9 @@ async def test_uploads_leave_nothing_in_the_spool(control, tmp_path):
 
 async def test_an_upload_that_cannot_be_spooled_says_how_to_mend_it(tmp_path):
     async with control_over(tmp_path) as made:
-        operations = control_plane(made.desk.deployments, spool=tmp_path / "gone", code_url=lambda code, told: "")
+        operations = control_plane(made.desk.deployments, spool=tmp_path / "gone", code_url=lambda code, told: "", grants=None)
         with pytest.raises(Unavailable, match="gone"):
-            await Control(made.desk, operations).create()
+            await replace(made, operations=operations).create()
         assert made.desk.index.functions() == []
 
 
@@ -484,6 +485,7 @@ async def test_who_owns_no_key_may_nothing(control, kind):
         "TagResource": {"Resource": f"{ARN}hello", "Tags": {"a": "b"}},
         "UntagResource": {"Resource": f"{ARN}hello", "TagKeys": ["a"]},
         "ListTags": {"Resource": f"{ARN}hello"},
+        **{f"{verb}ResourcePolicy": {"ResourceArn": f"{ARN}hello"} for verb in ("Put", "Get", "Delete")},
         "CreateAlias": {**base, "Name": "a", "FunctionVersion": "1"},
         **{operation: {**base, "Name": "a"} for operation in ("GetAlias", "UpdateAlias", "DeleteAlias")},
         "PutFunctionConcurrency": {**base, "ReservedConcurrentExecutions": 1},

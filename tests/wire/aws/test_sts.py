@@ -7,6 +7,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from ondol.clock import SystemClock
 from ondol.dialects.aws.names import caller_arn
 from ondol.dialects.aws.sts import Sts
 from ondol.model.principals import Kind, Principal
@@ -16,7 +17,9 @@ from ondol.testing.aws import ACCOUNT, KEY, REGION, AwsApplication, EchoInvoker,
 @pytest.fixture
 def application():
     index = index_with("hello")
-    return AwsApplication(services={"sts": Sts(index).operations}, invoker=EchoInvoker(), index=index)
+    application = AwsApplication(services={}, invoker=EchoInvoker(), index=index)
+    application.serve("sts", Sts(index, application.grants, application.credentials, SystemClock()).operations)
+    return application
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def test_errors_have_the_names_that_query_services_use(url):
     assert caught.value.response["Error"]["Type"] == "Sender"
 
 
-def test_making_sessions_is_refused_in_words(url):
+def test_sessions_for_users_are_refused_in_words(url):
     with pytest.raises(ClientError) as caught:
-        client(url).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/worker", RoleSessionName="session")
+        client(url).get_session_token()
     assert "temporary credentials" in caught.value.response["Error"]["Message"]

@@ -13,11 +13,13 @@ from botocore.credentials import Credentials as Signer
 from ondol.clock import SystemClock
 from ondol.core.catalog import put
 from ondol.core.keys import KEYS_MAX
+from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsDesk
 from ondol.dialects.aws.gate import Gate
+from ondol.dialects.aws.grants import Grants
 from ondol.http.bodies import Whole
 from ondol.http.messages import Request
 
@@ -35,8 +37,11 @@ async def node(api, home):
         region=home.region,
     )
     api.use(Gate(verifier, "ondol", SystemClock()))
-    operations = control_plane(api.desk.deployments, spool=api.path, code_url=lambda code, told: "http://127.0.0.1/code")
-    api.aws = AwsDesk(verifier=verifier, services={"lambda": operations})
+    grants = Grants(api.desk.index, api.desk.clock)
+    operations = control_plane(
+        api.desk.deployments, spool=api.path, code_url=lambda code, told: "http://127.0.0.1/code", grants=grants
+    )
+    api.aws = AwsDesk(verifier=verifier, services={"lambda": operations}, access=Access(api.desk.index, grants))
     await api.keys._commits.commit([put(api.first)])
     return api
 

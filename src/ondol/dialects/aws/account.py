@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ondol.core.deploy import CONCURRENCY_UNRESERVED_MIN, Deployments
+from ondol.core.deploy import Deployments
 from ondol.core.permit import permit
+from ondol.core.pins import CONCURRENCY_UNRESERVED_MIN, pinned
 from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
@@ -61,6 +62,13 @@ class Account:
             with self._lookup.changing(function):
                 await self._deployments.reserve(function.id, executions)
         except InvalidSetting as error:
+            if error.field == "pins":
+                total = pinned(self._deployments.index, function.id)
+                raise refusals.invalid(
+                    f" ReservedConcurrentExecutions  {executions} should not be lower than function's total "
+                    f"provisioned concurrency [{total}].",
+                    typed=False,
+                ) from error
             text = (
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
                 f"below its minimum value of [{CONCURRENCY_UNRESERVED_MIN}]."

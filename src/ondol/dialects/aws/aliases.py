@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ondol.core.deploy import Deployments
-from ondol.dialects.aws import names, refusals
+from ondol.dialects.aws import belongings, names, refusals
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.paging import page
@@ -97,6 +97,7 @@ class Aliases:
     async def delete(self, context: Context, params: Params) -> Params:
         function = self._function(context, "DeleteAlias", params)
         await self._deployments.aliases.delete(function.id, params["Name"])
+        await belongings.forget(self._deployments, function.id, params["Name"])
         return {}
 
     def _function(self, context: Context, operation: str, params: Params, missing: str | None = None) -> Function:

@@ -48,11 +48,14 @@ class Verifier:
     account: str
     region: str
     open: bool = False
+    #: The environment that a request comes from ("ACCOUNT/ID"), or "" when it comes from anywhere else.
+    caller: Callable[[Request], str] = lambda _request: ""
 
     def claim(self, request: Request, service: str) -> Claimed:
         """The claim of a request to `service`. Raises ServiceError; cheap, and needs no body."""
         now_s = self.clock.wall_s()
-        if self.open:
+        caller = self.caller(request)
+        if self.open and not caller:  # an environment is known by its socket, and is no stranger who may be taken for the owner
             return self._anybody(request)
         claim = sigv4.read(request.method, request.target, request.headers, now_s)
         if claim is None:
@@ -61,6 +64,8 @@ class Verifier:
             message = f"Credential should be scoped to correct service: '{service}'. "
             raise ServiceError("InvalidSignatureException", message, status=403)
         secret, principal = self._holder(claim, now_s)
+        if caller and not _may_come_from(caller, principal):
+            raise sigv4.unknown_key()
         return Claimed(principal, claim, secret)
 
     def _holder(self, claim: sigv4.Claim, now_s: float) -> tuple[str, Principal]:
@@ -80,6 +85,14 @@ class Verifier:
     def _anybody(self, request: Request) -> Claimed:
         region = sigv4.region_of(request.target, request.headers) or self.region
         return Claimed(owner(self.account, region, "open"), None, "")
+
+
+def _may_come_from(caller: str, principal: Principal) -> bool:
+    """An environment's socket takes its own session, and keys of its account that its code was given; no other's."""
+    account, _, environment = caller.partition("/")
+    if principal.account != account:
+        return False
+    return principal.kind is not Kind.FUNCTION or principal.environment == environment
 
 
 @lru_cache(maxsize=1024)

@@ -7,14 +7,14 @@ What every system knows (handler, memory, variables …) goes into the neutral f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from ondol.dialects.aws import runtimes
 from ondol.dialects.aws.refusals import invalid, not_built, out_of_range
 from ondol.dialects.aws.service import ServiceError
-from ondol.model.functions import Configuration
+from ondol.model.functions import Code, Configuration
 from ondol.model.limits import ENVIRONMENT_BYTES_MAX, MEMORY_MIB_MAX, TIMEOUT_S_MAX, TMP_MIB_MAX
 
 DIALECT: Final = "aws"
@@ -85,6 +85,11 @@ def updated(old: Configuration, params: Mapping[str, Any]) -> Configuration:
     return _with(old, params)
 
 
+def with_layers(old: Configuration, layers: Sequence[Mapping[str, Any]], opt: Code | None) -> Configuration:
+    """`old` with these layers and the one tree that was made of them."""
+    return replace(_kept(old, {"Layers": [dict(layer) for layer in layers]}), opt=opt)
+
+
 def with_architectures(old: Configuration, architectures: list[str] | None) -> Configuration:
     """What UpdateFunctionCode may change of a configuration."""
     return _kept(old, {"Architectures": architectures}) if architectures else old
@@ -92,10 +97,8 @@ def with_architectures(old: Configuration, architectures: list[str] | None) -> C
 
 def refuse_unbuilt(params: Mapping[str, Any]) -> None:
     """Raise for what would have to be acted on."""
-    if len(layers := params.get("Layers") or []) > LAYERS_MAX:
+    if len(params.get("Layers") or []) > LAYERS_MAX:
         raise invalid("Cannot reference more than 5 layers.")
-    if layers:
-        raise not_built("layers", "Put what the layers hold into the function's own archive, and deploy without Layers.")
     for member, (what, instead) in _REFUSED.items():
         if params.get(member):
             raise not_built(what, instead)

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws.account import Account
 from ondol.dialects.aws.aliases import Aliases
 from ondol.dialects.aws.event_invoke import EventInvoke
-from ondol.dialects.aws.functions import CodeUrl, Functions
+from ondol.dialects.aws.functions import Functions
+from ondol.dialects.aws.grants import Grants
+from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.permissions import Permissions
+from ondol.dialects.aws.provisioned import Keeping, Provisioned
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.tags import Tags
-from ondol.dialects.aws.uploads import Uploads
+from ondol.dialects.aws.uploads import CodeUrl, Uploads
 from ondol.dialects.aws.versions import Versions
 
 
-def control_plane(deployments: Deployments, *, spool: Path, code_url: CodeUrl) -> Operations:
+async def no_front() -> Mapping[str, tuple[int, str]]:
+    """Where there are no pools: nothing is kept up."""
+    return {}
+
+
+def control_plane(
+    deployments: Deployments, *, spool: Path, code_url: CodeUrl, grants: Grants, keeping: Keeping = no_front
+) -> Operations:
     """All operations built of the service "lambda" but Invoke, which never comes to the desk."""
-    lookup = Lookup(deployments)
+    lookup, uploads = Lookup(deployments, grants), Uploads(deployments, spool)
+    layers = Layers(deployments, uploads, code_url, grants)
     return {
-        **Functions(deployments, lookup, Uploads(deployments, spool), code_url).operations(),
+        **Functions(deployments, lookup, uploads, code_url, layers).operations(),
+        **layers.operations(),
         **Versions(deployments, lookup).operations(),
         **Aliases(deployments, lookup).operations(),
         **Tags(deployments, lookup).operations(),
         **Account(deployments, lookup).operations(),
         **EventInvoke(deployments, lookup).operations(),
+        **Provisioned(deployments, lookup, keeping).operations(),
+        **Permissions(deployments, lookup).operations(),
     }

@@ -63,6 +63,7 @@ class Credentials:
                 principal.name,
                 principal.role,
                 expires_s,
+                principal.environment,
             ]
         )
         token = base64.b64encode(words + self._derived(b"seal", words)).decode()
@@ -97,8 +98,9 @@ class Credentials:
             return None
         if not hmac.compare_digest(access_key_id.encode("latin-1", "replace"), self._access_key_id(words).encode()):
             return None
-        _, kind, account, region, name, role, expires_s = msgspec.msgpack.decode(words)
-        principal = Principal(kind=Kind(kind), account=account, region=region, name=name, role=role)
+        _, kind, account, region, name, role, expires_s, *rest = msgspec.msgpack.decode(words)
+        environment = rest[0] if rest else ""  # before they named it
+        principal = Principal(kind=Kind(kind), account=account, region=region, name=name, role=role, environment=environment)
         return self._secret(access_key_id), principal, expires_s
 
     def _access_key_id(self, words: bytes) -> str:

@@ -13,18 +13,16 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from ondol.core.permit import permit
 from ondol.dialects.aws import codec, codec_cbor, errors, shapes
-from ondol.dialects.aws.actions import action_of, named_action
+from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
-from ondol.model.errors import Denied, OndolError
+from ondol.model.errors import OndolError
 from ondol.model.limits import SYNC_PAYLOAD_BYTES_MAX
-from ondol.model.principals import Principal
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ INLINE_CBOR_BYTES_MAX: Final = 64 * 1024
 LARGE_BODIES_MAX: Final = 2
 
 #: Services by the name in the SigV4 scope.
-SERVICES: Final = ("lambda", "logs", "monitoring", "sts")
+SERVICES: Final = ("lambda", "logs", "monitoring", "sts", "iam")
 #: The first path segments of Lambda's operations: a test compares them with the model.
 LAMBDA_PATHS: Final = (
     "/2014-11-13",
@@ -146,9 +144,11 @@ class AwsDesk:
         *,
         verifier: Verifier,
         services: Mapping[str, Operations],
+        access: Access,
         decode_large: Decode | None = None,
     ) -> None:
         self._verifier = verifier
+        self._access = access
         self._services = services
         self._decode_large = decode_large or _decode_in_thread
         self._large = asyncio.Semaphore(LARGE_BODIES_MAX)
@@ -181,10 +181,11 @@ class AwsDesk:
         handler = self._services.get(service, {}).get(call.operation)
         if handler is None:
             raise codec.not_built(service, call.operation)
-        _permit(principal, service, call.operation)
+        acting = self._access.acting(principal, service, call.operation, call.params, request.peer)
         context = Context(
             request_id=request_id,
-            principal=principal,
+            principal=acting,
+            caller=principal if acting is not principal else None,
             account=principal.account,
             region=principal.region,
             endpoint=f"http://{request.header('host')}",
@@ -238,13 +239,3 @@ async def _verified_body(request: Request, claimed: Claimed, bytes_max: int) -> 
 
 async def _decode_in_thread(service: str, method: str, target: str, headers: codec.Headers, body: bytes) -> codec.Call:
     return await asyncio.to_thread(codec.decode, service, method, target, headers, body)
-
-
-def _permit(principal: Principal, service: str, operation: str) -> None:
-    """Raise AccessDeniedException unless the core allows it. Anybody may ask who they are."""
-    if operation == "GetCallerIdentity":
-        return
-    try:
-        permit(principal, action_of(service, operation), principal.account)
-    except Denied as error:
-        raise errors.not_authorized(principal, named_action(service, operation)) from error

@@ -10,12 +10,10 @@ from typing import Any
 
 import msgspec
 
-from ondol.dialects.aws.names import caller_arn
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Response
 from ondol.model import errors
 from ondol.model.errors import OndolError
-from ondol.model.principals import Principal
 
 USER: Mapping[str, Any] = {"Type": "User"}
 SERVER: Mapping[str, Any] = {"Type": "Server"}
@@ -39,13 +37,18 @@ def translate(error: OndolError, resource: str) -> ServiceError:
     return internal()
 
 
-def not_authorized(who: Principal, action: str, resource: str = "", kind: str = "identity") -> ServiceError:
-    """As IAM puts it; `kind`: whose policy would have to allow it."""
+def not_authorized(who: str, action: str, resource: str = "", kind: str = "identity") -> ServiceError:
+    """As IAM puts it. `who`: the caller's ARN; `kind`: whose policy would have to allow it."""
     where = f" on resource: {resource}" if resource else ""
     message = (
-        f"User: {caller_arn(who)} is not authorized to perform: {action}{where} "
-        f"because no {kind}-based policy allows the {action} action"
+        f"User: {who} is not authorized to perform: {action}{where} because no {kind}-based policy allows the {action} action"
     )
+    return ServiceError("AccessDeniedException", message, status=403, message_key="Message")
+
+
+def not_authorized_plainly(who: str, action: str, resource: str) -> ServiceError:
+    """As STS and PassRole put it: whose policy is missing is not said."""
+    message = f"User: {who} is not authorized to perform: {action} on resource: {resource}"
     return ServiceError("AccessDeniedException", message, status=403, message_key="Message")
 
 

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
-from ondol.dialects.aws import configuration, names, refusals
+from ondol.dialects.aws import belongings, configuration, layers, names, passing, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.paging import page
 from ondol.dialects.aws.rendering import LATEST, listed
 from ondol.dialects.aws.rendering import configuration as shown
 from ondol.dialects.aws.service import Context, Operations
-from ondol.dialects.aws.uploads import Uploads
+from ondol.dialects.aws.uploads import CodeUrl, Uploads
 from ondol.model.errors import AlreadyExists, InUse, InvalidSetting
-from ondol.model.functions import Code, Function
+from ondol.model.functions import Function
 
 #: As many functions as one answer of the service lists, whatever is asked for.
 LISTED_MAX: Final = 50
 
 Params = dict[str, Any]
-#: A URL of this node under which the bearer, for a while, gets an archive.
-CodeUrl = Callable[[Code, Context], str]
 
 
 class Functions:
     """The handlers of what concerns whole functions."""
 
-    def __init__(self, deployments: Deployments, lookup: Lookup, uploads: Uploads, code_url: CodeUrl) -> None:
+    def __init__(self, deployments: Deployments, lookup: Lookup, uploads: Uploads, code_url: CodeUrl, applied: Layers) -> None:
         self._deployments = deployments
         self._lookup = lookup
         self._uploads = uploads
         self._code_url = code_url
+        self._layers = applied
+        self._grants = applied.grants
 
     def operations(self) -> Operations:
         return {
@@ -60,9 +61,13 @@ class Functions:
         if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
             raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
         wanted = configuration.created(params)
+        chosen = self._layers.chosen(context, params.get("Layers") or [])
+        passing.check(context, self._deployments.index, self._grants, params["Role"])
         if self._deployments.index.handle(DIALECT, named.account, named.region, named.name):
             raise refusals.conflict(f"Function already exist: {named.name}")
         code = await self._uploads.take(params["Code"], account=named.account, region=named.region)
+        if chosen:
+            wanted = await self._layers.applied(wanted, chosen, code)
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
             code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
@@ -111,13 +116,20 @@ class Functions:
             self._deployments.check(function, params.get("RevisionId"))
         code = await self._uploads.take(params, account=function.account, region=function.region)
         old = self._deployments.latest(function).revision.configuration
+        layers.check_size(old.opt, code)
         changed = configuration.with_architectures(old, params.get("Architectures"))
         return await self._update(function, params, code=code, configuration=changed)
 
     async def update_configuration(self, context: Context, params: Params) -> Params:
         function = self._lookup.unqualified(context, "UpdateFunctionConfiguration", params)
         old = self._deployments.latest(function).revision.configuration
-        return await self._update(function, params, configuration=configuration.updated(old, params))
+        if params.get("Role"):
+            passing.check(context, self._deployments.index, self._grants, params["Role"])
+        new = configuration.updated(old, params)
+        if params.get("Layers") is not None:
+            chosen = self._layers.chosen(context, params["Layers"])
+            new = await self._layers.applied(new, chosen, self._deployments.latest(function).revision.code)
+        return await self._update(function, params, configuration=new)
 
     async def delete(self, context: Context, params: Params) -> Params:
         named = self._lookup.named(context, "DeleteFunction", params)
@@ -140,6 +152,7 @@ class Functions:
     async def _delete_version(self, function: Function, number: int) -> None:
         try:
             await self._deployments.delete_version(function.id, number)
+            await belongings.forget(self._deployments, function.id, str(number))
         except InUse as error:
             text = f"Unable to delete version because the following aliases reference it: [{', '.join(error.by)}]"
             raise refusals.conflict(text) from error

@@ -23,6 +23,7 @@ from ondol.core import traces
 from ondol.core.catalog import Index
 from ondol.core.payloads import is_json
 from ondol.dialects.aws import errors, jackson, names
+from ondol.dialects.aws.grants import IN_ROLES, Grants
 from ondol.dialects.aws.ids import digits
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
@@ -73,9 +74,10 @@ class _Asked(Struct, frozen=True):
 class Invoke:
     """The operation."""
 
-    def __init__(self, *, index: Index, invoker: Invoker) -> None:
+    def __init__(self, *, index: Index, invoker: Invoker, grants: Grants) -> None:
         self._index = index
         self._invoker = invoker
+        self._grants = grants
 
     async def __call__(self, request: Request, body: bytes, principal: Principal, request_id: str) -> Response:
         """Answer. Raises ServiceError; the platform's own errors come out as such too."""
@@ -101,18 +103,27 @@ class Invoke:
             await self._invoker.check(invocation)
             return Response(204, _headers(invocation), b"")
         except Denied as error:
-            raise errors.not_authorized(principal, _ACTION, arn_of(asked.named, latest=False)) from error
+            raise self._not_authorized(asked.named, principal) from error
         except OndolError as error:
             raise errors.translate(error, arn_of(asked.named)) from error
 
     def _function(self, named: names.Named, principal: Principal) -> Function:
-        if named.account != principal.account:
-            raise errors.not_authorized(principal, _ACTION, arn_of(named, latest=False), "resource")
         function = self._index.handle(DIALECT, named.account, named.region, named.name)
         if function is None:
+            if named.account != principal.account or not self._may(named, principal):  # and is not told whether it is there
+                raise self._not_authorized(named, principal)
             message = f"Function not found: {arn_of(named)}"
             raise ServiceError("ResourceNotFoundException", message, status=404, extra=errors.USER)
         return function
+
+    def _may(self, named: names.Named, principal: Principal) -> bool:
+        return principal.kind not in IN_ROLES or self._grants.may(
+            principal, _ACTION, arn_of(named, latest=False), named.account
+        )
+
+    def _not_authorized(self, named: names.Named, principal: Principal) -> ServiceError:
+        kind = "identity" if named.account == principal.account else "resource"
+        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn_of(named, latest=False), kind)
 
 
 # Parsing --------------------------------------------------------------------------------------------------------------

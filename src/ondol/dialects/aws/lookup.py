@@ -10,8 +10,9 @@ from typing import Any
 from ondol.core.deploy import Deployed, Deployments
 from ondol.core.permit import permit
 from ondol.dialects.aws import names, refusals
-from ondol.dialects.aws.actions import action_of
+from ondol.dialects.aws.actions import action_of, named_action
 from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.rendering import LATEST, arn
 from ondol.dialects.aws.service import Context
 from ondol.model.errors import Busy, InvalidSetting, NotFound, RevisionMismatch
@@ -29,17 +30,27 @@ class Found:
 class Lookup:
     """Shared by the handlers. Every one asks `permit` here first: what is not allowed is not looked up either."""
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, grants: Grants) -> None:
         self._deployments = deployments
+        self._grants = grants
 
     def named(self, context: Context, operation: str, params: Mapping[str, Any]) -> names.Named:
         """The name a request means, once its principal may do this to it."""
         named = names.parse(params["FunctionName"], params.get("Qualifier"), account=context.account, region=context.region)
         resource = names.function_arn(named.account, named.region, named.name)
         if named.account != context.account:
-            raise refusals.other_account(operation, resource)
+            self._let_in(context, operation, named)
+            return named
         permit(context.principal, action_of("lambda", operation), context.account, resource)
         return named
+
+    def _let_in(self, context: Context, operation: str, named: names.Named) -> None:
+        """Raise AccessDeniedException unless another account's function lets the caller do this."""
+        function = self._deployments.index.handle(DIALECT, named.account, named.region, named.name)
+        action, who = named_action("lambda", operation), context.asker
+        if function is None or not self._grants.may_function(who, action, function, named.qualifier):
+            resource = names.function_arn(named.account, named.region, named.name)
+            raise refusals.other_account(self._grants.arn(who), operation, resource)
 
     def function(self, context: Context, operation: str, params: Mapping[str, Any]) -> Found:
         """The function a request names. Raises "Function not found"."""

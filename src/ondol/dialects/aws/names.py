@@ -66,13 +66,14 @@ def function_arn(account: str, region: str, name: str, qualifier: str | None = N
 
 def caller_arn(who: Principal, function_name: str = "") -> str:
     """What an identity call shows: the account's root for its keys, a user for one that is read-only (nothing is refused to a
-    root), the role and the function for a running function.
+    root), the role and the function for a running function, the role and the session for a session.
     """
     prefix = f"arn:{partition(who.region)}"
     if who.kind is Kind.READER:
         return f"{prefix}:iam::{who.account}:user/{who.name}"
-    if who.kind is not Kind.FUNCTION:
+    if who.kind not in (Kind.FUNCTION, Kind.SESSION):
         return f"{prefix}:iam::{who.account}:root"
+    # A session's name is its own, a function's is that of its function.
     role = who.role.rpartition("/")[2] or DEFAULT_ROLE
     return f"{prefix}:sts::{who.account}:assumed-role/{role}/{function_name or who.name}"
 

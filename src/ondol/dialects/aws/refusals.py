@@ -56,10 +56,10 @@ def functions_only() -> ServiceError:
     )
 
 
-def other_account(operation: str, arn: str) -> ServiceError:
-    """Functions of another account: nothing grants anything across accounts."""
+def other_account(who: str, operation: str, arn: str) -> ServiceError:
+    """Another account's function that does not let the caller (an ARN) in."""
     message = (
-        f"User is not authorized to perform: lambda:{operation} on resource: {arn} "
+        f"User: {who} is not authorized to perform: lambda:{operation} on resource: {arn} "
         f"because no resource-based policy allows the lambda:{operation} action"
     )
     return ServiceError("AccessDeniedException", message, status=403, message_key="Message")

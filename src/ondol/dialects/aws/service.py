@@ -59,11 +59,19 @@ class Context:
     """What every handler is told about the request besides its parameters."""
 
     request_id: str
+    #: With whose authority the handler runs.
     principal: Principal
+    #: Who asked, where that is not `principal`: a caller in a role.
+    caller: Principal | None = None
     account: str
     region: str
     #: "http://host:port" as the client reached us.
     endpoint: str
+
+    @property
+    def asker(self) -> Principal:
+        """Who asked."""
+        return self.caller or self.principal
 
 
 #: Parameters and result are keyed by the model's member names; blobs are bytes, timestamps datetimes or what the shape wants.

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws import refusals
+from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.service import Context
 from ondol.disk import explained
 from ondol.model.errors import InvalidCode, TooLarge
 from ondol.model.functions import Code
 from ondol.model.limits import CODE_ZIPPED_BYTES_MAX
 
+#: A URL of this node under which the bearer, for a while, gets an archive.
+CodeUrl = Callable[[Code, Context], str]
+#: The kind of item that is one version of a layer.
+LAYER_VERSION: Final = "layer-version"
 CODE_STORAGE_BYTES_MAX: Final = 80_530_636_800
 
 
@@ -58,9 +64,10 @@ class Uploads:
 
 
 def stored_bytes(deployments: Deployments, account: str, region: str) -> int:
-    """What all revisions of an account's functions and versions come to, as the service counts it."""
-    revisions = deployments.index.revisions()
-    return sum(r.code.zipped_bytes for r in revisions if (r.account, r.region) == (account, region))
+    """What all versions of an account's functions and layers come to, as the service counts it."""
+    index = deployments.index
+    layers: int = sum(item.value["CodeSize"] for item in index.items(DIALECT, LAYER_VERSION, account, region))
+    return layers + sum(r.code.zipped_bytes for r in index.revisions() if (r.account, r.region) == (account, region))
 
 
 def _write(path: Path, data: bytes) -> None:

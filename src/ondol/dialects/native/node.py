@@ -23,6 +23,7 @@ class PoolStats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idle: int
     busy: int
     stopping: int
+    frozen: Annotated[int, Meta(description="idle ones that use no processor until they are called")]
     waiting: int
     memory_mib: Annotated[int, Meta(description="promised to environments")]
     memory_mib_max: int

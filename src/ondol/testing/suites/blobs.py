@@ -48,6 +48,29 @@ class BlobsSuite:
         assert len(set(codes)) == 1
         assert visible() == {codes[0].sha256}
 
+    async def test_trees_are_merged_and_the_later_one_wins(self, blobs: Blobs, tmp_path: Path) -> None:
+        first = await blobs.take(archive_of(tmp_path / "a.zip", {"bin/run": "1", "only/first": "1", "turns/file": "1"}))
+        second = await blobs.take(archive_of(tmp_path / "b.zip", {"bin/run": "2", "only/second": "2", "turns": "2"}))
+        merged = await blobs.merge([first, second])
+        tree = blobs.tree(merged)
+        found = {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*") if path.is_file()}
+        assert found == {"bin/run": "2", "only/first": "1", "only/second": "2", "turns": "2"}
+        assert merged.unpacked_bytes == first.unpacked_bytes + second.unpacked_bytes
+        assert await blobs.merge([first, second]) == merged
+        other = await blobs.merge([second, first])
+        assert other.sha256 != merged.sha256
+        assert (blobs.tree(other) / "bin/run").read_text() == "1"
+        assert (blobs.tree(other) / "turns/file").read_text() == "1"
+        assert (blobs.tree(first) / "bin/run").read_text() == "1", "what was merged is as it was"
+
+    async def test_nothing_is_merged_through_a_link(self, blobs: Blobs, tmp_path: Path) -> None:
+        links = {"place": stat.S_IFLNK | 0o777}
+        first = await blobs.take(archive_of(tmp_path / "a.zip", {"real/file": "1", "place": "real"}, modes=links))
+        second = await blobs.take(archive_of(tmp_path / "b.zip", {"place/file": "2"}))
+        tree = blobs.tree(await blobs.merge([first, second]))
+        assert (tree / "real/file").read_text() == "1"
+        assert (tree / "place/file").read_text() == "2"
+
     async def test_modes_and_links_are_kept(self, blobs: Blobs, tmp_path: Path) -> None:
         files: dict[str, str | bytes] = {"bin/run": "#!/bin/sh\n", "app.py": "", "secret": "", "plain": ""}
         modes = {"bin/run": stat.S_IFREG | 0o755, "app.py": 0o640, "secret": stat.S_IFREG | 0o4700, "plain": 0}

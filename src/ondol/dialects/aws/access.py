@@ -1,0 +1,59 @@
+"""Who may ask for an operation of the control plane, and with whose authority its handler then runs.
+
+A caller in a role is weighed here, where the operation and its resource have their names in AWS's policies. Once it may, the
+handler runs with its account's authority, as the service does, and `Context.caller` still says who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ondol.core.catalog import Index
+from ondol.core.permit import permit
+from ondol.dialects.aws import errors, roles
+from ondol.dialects.aws.actions import action_of, named_action
+from ondol.dialects.aws.auth import owner
+from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.grants import IN_ROLES, Grants
+from ondol.dialects.aws.resources import resource_of
+from ondol.model.errors import Denied
+from ondol.model.principals import Principal
+
+#: Anybody may ask who they are; whom a role trusts is for AssumeRole itself to find out.
+_FOR_ANYBODY: Final = frozenset({"GetCallerIdentity"})
+_ASKED_BY_HANDLERS: Final = frozenset({("sts", "AssumeRole")})
+
+
+class Access:
+    """Shared by all services of the desk."""
+
+    def __init__(self, index: Index, grants: Grants) -> None:
+        self._index = index
+        self.grants = grants
+
+    def acting(self, who: Principal, service: str, operation: str, params: Mapping[str, Any], peer: str = "") -> Principal:
+        """The principal whose authority the handler has. Raises AccessDeniedException."""
+        if operation in _FOR_ANYBODY:
+            return who
+        if who.kind in IN_ROLES:
+            if (service, operation) in _ASKED_BY_HANDLERS:
+                return who
+            action, resource = named_action(service, operation), self._resource(who, service, params)
+            address = peer.rpartition(":")[0].strip("[]")
+            told = {"aws:sourceip": (address,)} if address else {}
+            if not self.grants.may(who, action, resource, who.account, context=told):
+                raise errors.not_authorized(self.grants.arn(who), action, resource)
+            return owner(who.account, who.region, who.name)
+        try:
+            permit(who, action_of(service, operation), who.account)
+        except Denied as error:
+            raise errors.not_authorized(self.grants.arn(who), named_action(service, operation)) from error
+        return who
+
+    def _resource(self, who: Principal, service: str, params: Mapping[str, Any]) -> str:
+        if service == "iam" and "RoleName" in params and "AssumeRolePolicyDocument" not in params:
+            item = self._index.item(DIALECT, roles.ROLE, who.account, "", params["RoleName"])
+            if item is not None:  # with its path
+                return str(item.value["Arn"])
+        return resource_of(service, params, who.account, who.region)

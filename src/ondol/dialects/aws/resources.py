@@ -1,0 +1,82 @@
+"""Which resource an operation is about, as policies name it: an ARN, or "*" where it is about no one thing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ondol.dialects.aws import names
+from ondol.dialects.aws.service import ServiceError
+
+Params = Mapping[str, Any]
+#: (parameters, account, region) -> ARN.
+Finder = Callable[[Params, str, str], str]
+
+
+def resource_of(service: str, params: Params, account: str, region: str) -> str:
+    """The ARN of what a request is about."""
+    finder = _FINDERS.get(service)
+    return finder(params, account, region) if finder else "*"
+
+
+def layer_arn(account: str, region: str, name: str, version: int | None = None) -> str:
+    """The ARN of a layer, or of one of its versions."""
+    arn = f"arn:{names.partition(region)}:lambda:{region}:{account}:layer:{name}"
+    return arn if version is None else f"{arn}:{version}"
+
+
+def mapping_arn(account: str, region: str, uuid: str) -> str:
+    """The ARN of an event source mapping."""
+    return f"arn:{names.partition(region)}:lambda:{region}:{account}:event-source-mapping:{uuid}"
+
+
+def _lambda(params: Params, account: str, region: str) -> str:
+    if "UUID" in params:
+        return mapping_arn(account, region, params["UUID"])
+    if "LayerName" in params:
+        name = params["LayerName"]
+        version = params.get("VersionNumber")
+        return name if name.startswith("arn:") and version is None else layer_arn(account, region, name, version)
+    for member in ("CodeSigningConfigArn", "Resource", "ResourceArn", "Arn"):
+        if "FunctionName" not in params and member in params:
+            return str(params[member])
+    return _function(params, account, region)
+
+
+def _function(params: Params, account: str, region: str) -> str:
+    if "FunctionName" not in params:
+        return "*"
+    try:
+        named = names.parse(params["FunctionName"], params.get("Qualifier"), account=account, region=region)
+    except ServiceError:  # the handler says what is wrong with it
+        return "*"
+    return names.function_arn(named.account, named.region, named.name, named.qualifier)
+
+
+def _logs(params: Params, account: str, region: str) -> str:
+    group = params.get("logGroupName") or params.get("logGroupIdentifier") or ""
+    if group.startswith("arn:"):
+        group = group.split(":log-group:", 1)[-1].split(":")[0]
+    arn = params.get("resourceArn")
+    if not group:
+        return str(arn) if arn else f"arn:{names.partition(region)}:logs:{region}:{account}:log-group::log-stream:"
+    stream = params.get("logStreamName") or ""
+    return f"arn:{names.partition(region)}:logs:{region}:{account}:log-group:{group}:log-stream:{stream}"
+
+
+def _iam(params: Params, account: str, region: str) -> str:
+    prefix = f"arn:{names.partition(region)}:iam::{account}"
+    path = params.get("Path") or "/"
+    if "RoleName" in params:
+        return f"{prefix}:role{path}{params['RoleName']}"
+    if "PolicyArn" in params:
+        return str(params["PolicyArn"])
+    return f"{prefix}:policy{path}{params['PolicyName']}" if "PolicyName" in params else "*"
+
+
+_FINDERS: Final[Mapping[str, Finder]] = {
+    "lambda": _lambda,
+    "logs": _logs,
+    "iam": _iam,
+    "sts": lambda params, _account, _region: str(params.get("RoleArn", "*")),
+}

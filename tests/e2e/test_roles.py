@@ -1,0 +1,90 @@
+"""Roles on a whole node: what a running function may is what its role says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from ondol.testing.node import ended, start
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+CALLING = """
+import boto3
+def handler(event, context):
+    client = boto3.client("lambda")
+    try:
+        return client.invoke(FunctionName=event["call"], Payload="7")["Payload"].read().decode()
+    except client.exceptions.ClientError as error:
+        return error.response["Error"]["Message"]
+"""
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+}
+
+
+@pytest.fixture
+def folder():
+    top = Path(tempfile.mkdtemp(prefix="ondol-node-"))
+    yield top
+    shutil.rmtree(top, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(data):
+    node = start(data)
+    try:
+        yield node
+    finally:
+        ended(node)
+
+
+def answer(aws, name, **event):
+    return json.load(aws.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"])
+
+
+def test_a_function_calls_another_once_its_role_says_so(node, aws, deploy):
+    iam, account = node.client("iam"), node.client("sts").get_caller_identity()["Account"]
+    called = deploy("def handler(event, context): return event * 6")
+    role = iam.create_role(RoleName="caller", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    caller = deploy(CALLING)
+    aws.update_function_configuration(FunctionName=caller, Role=role, Timeout=30)
+    aws.get_waiter("function_updated_v2").wait(FunctionName=caller, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+    arn = aws.get_function(FunctionName=called)["Configuration"]["FunctionArn"]
+    assert answer(aws, caller, call=called) == (
+        f"User: arn:aws:sts::{account}:assumed-role/caller/{caller} is not authorized to perform: lambda:InvokeFunction "
+        f"on resource: {arn} because no identity-based policy allows the lambda:InvokeFunction action"
+    )
+    grant = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}}
+    iam.put_role_policy(RoleName="caller", PolicyName="call", PolicyDocument=json.dumps(grant))
+    assert answer(aws, caller, call=called) == "42"
+    assert "not authorized" in answer(aws, caller, call=caller)
+    iam.delete_role_policy(RoleName="caller", PolicyName="call")
+    assert "not authorized" in answer(aws, caller, call=called)
+    iam.delete_role(RoleName="caller")
+
+
+def test_roles_and_their_sessions_outlive_a_restart(possible, folder):
+    trust = TRUST | {"Statement": TRUST["Statement"] | {"Principal": {"AWS": "*"}}}
+    grant = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:List*", "Resource": "*"}}
+    with running(folder / "data") as node:
+        iam = node.client("iam")
+        role = iam.create_role(RoleName="looker", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName="looker", PolicyName="look", PolicyDocument=json.dumps(grant))
+        given = node.client("sts").assume_role(RoleArn=role, RoleSessionName="me")["Credentials"]
+    with running(folder / "data") as node:
+        session = boto3.client(
+            "lambda", endpoint_url=node.endpoint, region_name="us-east-1", aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"], aws_session_token=given["SessionToken"],
+        )  # fmt: skip
+        assert session.list_functions()["Functions"] == []
+        with pytest.raises(ClientError, match="not authorized to perform: lambda:GetAccountSettings"):
+            session.get_account_settings()
