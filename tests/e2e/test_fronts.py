@@ -196,15 +196,15 @@ def test_no_connection_is_refused_while_a_front_is_being_started_again(two, func
         fronts(two)
 
 
-def test_what_was_promised_is_kept_whichever_process_is_killed(two):
-    with Load(two, functions=2, callers=2, pause_s=0.1) as load:
+def test_what_was_promised_is_kept_whichever_process_is_killed(possible):
+    with running_node("--fronts", "2") as node, Load(node, functions=2, callers=2, pause_s=0.1) as load:
         until(load.serves, RECOVER_S_MAX)
         for victim in ("front", "desk", "front", "keeper"):
-            os.kill(leaks.roles(two)[victim][-1], signal.SIGKILL)
+            os.kill(leaks.roles(node)[victim][-1], signal.SIGKILL)
             time.sleep(0.5)
             until(load.serves, RECOVER_S_MAX)
-            fronts(two)
+            fronts(node)
         load.stop()
-        until(lambda: not load.unheard(), 60)
+        until(lambda: not load.unheard(), 90)
         assert load.missing() == set()
-        assert load.wrong == [], two.said()[-4000:]
+        assert load.wrong == [], node.said()[-4000:]
