@@ -12,6 +12,8 @@ KILLS ?= 60
 ASYNC_KILLS ?= 200
 EVENTS ?= 50000
 ROUNDS ?= 5
+ENVIRONMENTS ?= 10000
+MINUTES ?= 2
 DEV := .[dev,oracle]
 
 # The first Python that is new enough.
@@ -49,7 +51,7 @@ $(INSTALLED_DEV):
 	@echo '$(WANTED)' > $(INSTALLED)
 	@echo '$(WANTED)' > $@
 
-.PHONY: help run test test-v2 check format docs bench bench-check soak clean
+.PHONY: help run test test-v2 check format docs bench bench-check fuzz soak clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -78,9 +80,16 @@ bench: $(INSTALLED_DEV) ## measure, and write bench/RESULTS.md
 bench-check: $(INSTALLED_DEV) ## fail when a call costs 25 % more CPU than bench/RESULTS.md says
 	@$(PY) -m bench --check
 
-soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS schedules of the simulator, KILLS random kills, ASYNC_KILLS during EVENTS, test-v2, then all else ROUNDS times
+fuzz: $(INSTALLED_DEV) ## each parser that reads strangers' bytes, for MINUTES; guided by coverage where atheris is to be had
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input atheris || echo "no atheris for this Python: by mutation alone"
+	@$(PY) tests/fuzz/run.py --minutes $(MINUTES)
+
+soak: $(INSTALLED_DEV) ## the long campaigns: SEEDS of the simulator, KILLS, ASYNC_KILLS during EVENTS, ENVIRONMENTS, fuzz, attacks, test-v2, then all else ROUNDS times
 	@ONDOL_SIM_SEEDS=$(SEEDS) $(PY) -m pytest -q -n $(JOBS) --timeout 0 tests/sim
-	@ONDOL_SOAK_KILLS=$(KILLS) ONDOL_SOAK_ASYNC_KILLS=$(ASYNC_KILLS) ONDOL_SOAK_EVENTS=$(EVENTS) $(PY) -m pytest -q --timeout 0 tests/soak/test_*.py
+	@ONDOL_SOAK_KILLS=$(KILLS) ONDOL_SOAK_ASYNC_KILLS=$(ASYNC_KILLS) ONDOL_SOAK_EVENTS=$(EVENTS) ONDOL_SOAK_ENVIRONMENTS=$(ENVIRONMENTS) \
+		$(PY) -m pytest -q -rP --timeout 0 tests/soak/test_*.py
+	@$(MAKE) --no-print-directory fuzz
+	@mkdir -p .cache && rm -f .cache/attacks.jsonl && ONDOL_ATTACK_RESULTS=$$(pwd)/.cache/attacks.jsonl $(PY) -m pytest -q tests/e2e/attacks
 	@$(PY) tests/v2/run.py
 	@for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q -n $(JOBS) --dist loadgroup || exit 1; done
 

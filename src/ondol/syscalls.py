@@ -238,10 +238,27 @@ def _descriptors_max() -> int:
 os.closerange(_descriptors_max() - 1, _descriptors_max() - 1)
 
 
+#: Ids that a node which is root gives to its processes and accounts.
+_IDS_WANTED = (1_999_999, 2_060_000)
+
+
 def may_mount() -> bool:
-    """Whether this process is root with CAP_SYS_ADMIN. A root without it (in many containers) is an ordinary user here."""
+    """Whether this process is root with CAP_SYS_ADMIN, and other users' ids are there to be given out.
+
+    A root without one of both (in many containers, in those of ordinary users above all) is an ordinary user here.
+    """
     if os.geteuid() != 0:
         return False
     with open("/proc/self/status", encoding="ascii") as file:
         effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
-    return bool(effective >> CAP_SYS_ADMIN & 1)
+    return bool(effective >> CAP_SYS_ADMIN & 1) and all(_mapped(f"/proc/self/{kind}_map") for kind in ("uid", "gid"))
+
+
+def _mapped(path: str) -> bool:
+    """Whether the wanted ids exist in this user namespace."""
+    try:
+        with open(path, encoding="ascii") as file:
+            ranges = [(int(first), int(first) + int(count)) for first, _, count in map(str.split, file)]
+    except OSError:
+        return True  # a kernel without user namespaces
+    return any(first <= _IDS_WANTED[0] and _IDS_WANTED[1] <= end for first, end in ranges)

@@ -44,7 +44,7 @@ def serve(wire, settings):
         if kind == frames.CALL:
             answer(wire, port, program, invocation, flags, payload)
     print("[ondol] the command ended with status %s" % program.returncode, flush=True)
-    raise SystemExit(program.returncode if program.returncode > 0 else 1)
+    end_as(program.returncode)
 
 
 def signs_of_children():
@@ -55,6 +55,15 @@ def signs_of_children():
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
     return ours
+
+
+def end_as(status):
+    """End as the command did: the node tells a signal, or want of memory, from an exit by how this process ends."""
+    if status < 0:
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    raise SystemExit(status if status > 0 else 1)
 
 
 def lives_until_frame(program, wire, ended):

@@ -3,7 +3,7 @@
 The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD`; FD is a SOCK_SEQPACKET line to the front:
 
     -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}}, once: see Walls
-    <- {"ready": true, "rss_bytes": …, "version": "3.11.7"}, once
+    <- {"ready": true, "version": "3.11.7"}, once
     -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …]} + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
     <- {"exit": 12, "status": 0}, or minus the signal's number
@@ -101,7 +101,7 @@ def main(fd):
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, _woken)
-    send(line, {"ready": True, "rss_bytes": rss_bytes(), "version": sys.version.split()[0]})
+    send(line, {"ready": True, "version": sys.version.split()[0]})
     poll = select.poll()
     poll.register(line, select.POLLIN)
     poll.register(reader, select.POLLIN)
@@ -281,11 +281,6 @@ def report_ended(line):
         if pid == 0:
             return
         send(line, {"exit": pid, "status": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)})
-
-
-def rss_bytes():
-    """What each fork starts out with."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def send(line, message, fds=()):

@@ -10,6 +10,7 @@ import re
 import pytest
 from botocore.exceptions import ClientError
 
+from ondol.keeper import probe
 from ondol.runtimes.interpreters import Interpreters
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -24,6 +25,7 @@ class Called:
     """What one call came to."""
 
     def __init__(self, response):
+        self.id = response["ResponseMetadata"]["RequestId"]
         self.error = response.get("FunctionError")
         self.answer = json.loads(response["Payload"].read())
         self.tail = base64.b64decode(response["LogResult"]).decode(errors="replace")
@@ -272,22 +274,51 @@ return [open("/proc/%s/cmdline" % p).read() for p in os.listdir("/proc") if p.is
     assert not [line for line in call(function, False).answer if "sleep" in line]
 
 
-def test_memory_over_the_limit_is_an_error_and_the_next_call_works(deploy, call):
-    function = deploy(
-        body("held = []\nwhile event:\n    held.append(bytearray(4 << 20))\n    held[-1][::4096] = b'x' * 1024\nreturn 'fine'"),
-        MemorySize=128, Timeout=20,
-    )  # fmt: skip
-    called = call(function, True)
-    assert called.error == "Unhandled"
-    assert called.answer["errorType"] in ("Runtime.OutOfMemory", "Runtime.ExitError", "MemoryError"), called.answer
-    assert call(function, False).answer == "fine"
+EAT = "held = []\nwhile True:\n    held.append(bytearray(4 << 20)); held[-1][::4096] = b'x' * 1024"
+ENDS = f"""
+import ctypes, os, subprocess, sys
+def handler(event, context):
+    if event == "eat": exec({EAT!r})
+    if event == "kill": os.kill(os.getpid(), 9)
+    if event == "segfault": ctypes.string_at(1)
+    if event == "exit": os._exit(4)
+    if event == "after a child's": os._exit(10 - subprocess.run([sys.executable, "-c", {EAT!r}]).returncode)
+    return "fine"
+"""
+limits_memory = pytest.mark.skipif(
+    not all(found.ok for found in probe.probe() if found.what.startswith("control groups")),
+    reason="no control group for memory",
+)
+
+
+@limits_memory
+@pytest.mark.parametrize(
+    ("event", "reason", "kind"),
+    [
+        ("eat", "signal: killed", "Runtime.OutOfMemory"),
+        ("kill", "signal: killed", "Runtime.ExitError"),
+        ("segfault", "signal: segmentation fault", "Runtime.ExitError"),
+        ("exit", "exit status 4", "Runtime.ExitError"),
+        ("after a child's", "exit status 19", "Runtime.ExitError"),
+    ],
+)
+def test_want_of_memory_is_told_apart_from_other_ends(deploy, call, event, reason, kind):
+    function = deploy(ENDS, MemorySize=128, Timeout=60)
+    called = call(function, event)
+    words = f"RequestId: {called.id} Error: Runtime exited with error: {reason}"
+    assert (called.error, called.answer) == ("Unhandled", {"errorType": kind, "errorMessage": words})
+    assert f"{words}\nRuntime.ExitError\nEND RequestId: {called.id}\n" in called.tail
+    (report,) = [line for line in called.tail.splitlines() if line.startswith("REPORT")]
+    assert report.endswith(f"\tStatus: error\tError Type: {kind}")
+    assert ("Max Memory Used: 128 MB" in report) == (event in ("eat", "after a child's"))
+    assert "Memory Size: 128 MB" in report
+    assert call(function, "nothing").answer == "fine"
 
 
 def test_a_child_that_eats_the_memory_does_not_hang_the_call(deploy, call):
-    eater = "held = []\nwhile True:\n    held.append(bytearray(4 << 20)); held[-1][::4096] = b'x' * 1024"
     function = deploy(
         body(
-            f"import subprocess\nif event:\n    return subprocess.run([sys.executable, '-c', {eater!r}]).returncode\nreturn 'fine'"
+            f"import subprocess\nif event:\n    return subprocess.run([sys.executable, '-c', {EAT!r}]).returncode\nreturn 'fine'"
         ),
         Timeout=20,
     )

@@ -13,14 +13,17 @@ from ondol.cli.doctor import Interpreter
 from ondol.cli.main import ondol
 
 
-def tried(what, ok, needed, detail="", mend=""):
-    return SimpleNamespace(what=what, ok=ok, needed=needed, detail=detail, mend=mend)
+def tried(what, ok, needed, detail="", mend="", means=""):
+    return SimpleNamespace(what=what, ok=ok, needed=needed, detail=detail, mend=mend, means=means)
 
 
 NAMESPACES = tried("namespaces", True, True, "can be made")
 CGROUPS = tried("control groups", True, False, "version 2")
 GOOD = [NAMESPACES, CGROUPS]
-WITHOUT_CGROUPS = [NAMESPACES, tried("control groups", False, False, "none can be written", "run as root")]
+WITHOUT_CGROUPS = [
+    NAMESPACES,
+    tried("control groups", False, False, "none can be written", "run as root", "memory is not limited"),
+]
 WITHOUT_NAMESPACES = [tried("namespaces", False, True, "forbidden", "sysctl -w kernel.unprivileged_userns_clone=1"), CGROUPS]
 
 
@@ -52,6 +55,7 @@ def test_what_only_makes_it_better_may_be_absent_and_is_told_with_how_to_get_it(
     result = doctor(probe=WITHOUT_CGROUPS)
     assert result.exit_code == 0
     assert "absent  control groups" in result.stdout
+    assert "so: memory is not limited" in result.stdout
     assert "to mend: run as root" in result.stdout
 
 

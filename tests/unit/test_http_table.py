@@ -33,6 +33,7 @@ ROWS = [
     row("web", dialect="plain", path="/fn"),
     row("keys", dialect="node", path="/keys", auth="bearer"),
     row("bucket", dialect="store", host="store"),
+    row("parcel", dialect="store", host="*.parcels"),
     row("home", dialect="node"),
 ]
 
@@ -57,6 +58,10 @@ ROWS = [
         (asking("/keys", authorization="Bearer k"), "keys"),
         (asking("/keys"), "home"),
         (asking("/fn/hello", host="store.localhost:7979"), "bucket"),
+        (asking("/fn/hello", host="7.parcels.localhost"), "parcel"),
+        (asking("/2015-03-31", host="7.parcels.north.localhost:7979"), "parcel"),
+        (asking("/fn/hello", host="parcels.localhost"), "web"),
+        (asking("/fn/hello", host="7.parcels.elsewhere"), "web"),
         (asking("/fn/hello", host="plain.localhost"), "web"),
         (asking("/fn/hello", host="elsewhere.localhost"), "web"),
     ],

@@ -17,6 +17,7 @@ from ondol.node.doors import DeskDoor, FrontDoor
 TABLE = Table(
     [
         Route(dialect="near", name="call", plane=Plane.DATA, path="/near"),
+        Route(dialect="near", name="page", plane=Plane.DATA, path="/page", for_pages=True),
         Route(dialect="far", name="put", plane=Plane.CONTROL, path="/far"),
     ]
 )
@@ -82,6 +83,14 @@ async def test_a_strange_host_gets_nowhere(path):
     request = Request("GET", path, [("host", "evil.example")], Whole(b""))
     assert (await house.door(request)).status in (400, 403, 421)
     assert (house.near.served, house.passing.passed) == ([], [])
+
+
+@pytest.mark.parametrize(("path", "status"), [("/near", 403), ("/far", 403), ("/page", 200)])
+async def test_foreign_pages_reach_what_looks_at_the_origin_itself_and_nothing_else(path, status):
+    for header in (("origin", "https://elsewhere.example"), ("sec-fetch-site", "cross-site")):
+        assert (await House().get(path, header, method="POST")).status == status
+    strange = Request("POST", path, [("host", "evil.example"), ("origin", "http://evil.example")], Whole(b""))
+    assert (await House().door(strange)).status == 403, "whatever it is, under a name that is not ours"
 
 
 async def test_a_front_without_a_catalog_is_healthy_and_not_ready():

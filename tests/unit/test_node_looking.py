@@ -51,7 +51,7 @@ def orders(tmp_path, **environ):
         key=AccessKey(id="AKIA", secret="the-secret", account="1", created_s=1.5), secret=b"master",
         endpoint="http://127.0.0.1:7", sockets={},
         interpreters=[{"path": "/usr/bin/python3.11", "major": 3, "minor": 11, "micro": 2, "prefix": "/usr"}],
-        isolation=[{"what": "namespaces", "ok": True, "needed": True, "detail": "can be made", "mend": ""}],
+        isolation=[{"what": "namespaces", "ok": True, "needed": True, "detail": "can be made", "mend": "", "means": ""}],
     )  # fmt: skip
 
 

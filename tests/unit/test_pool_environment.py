@@ -100,6 +100,11 @@ async def dies(worker, call, sink):
     await asyncio.sleep(1e9)
 
 
+async def is_killed(worker, call, sink):
+    worker.die(-9)
+    await asyncio.sleep(1e9)
+
+
 @virtually
 async def test_the_shell_gets_the_code_and_what_memory_the_worker_has_not_inherited():
     async with Room(memory_mib=256, inherited_mib=30, tmp_mib=700) as room:
@@ -306,12 +311,21 @@ async def test_a_process_that_leaves_while_loading_crashed_the_call_that_loaded_
 
 
 @virtually
-async def test_a_crash_during_which_the_kernel_ended_something_is_out_of_memory():
+async def test_a_kill_during_which_the_kernel_ended_something_is_out_of_memory():
     async with Room(memory_mib=128) as room:
-        room.handler(dies)
+        room.handler(is_killed)
         room.shell.usage = Usage(memory_peak_bytes=128 * MIB, oom_kills=1)
         assert (await room.call()).report.status is Status.OUT_OF_MEMORY
         assert (await room.call()).report.status is Status.CRASHED, "one kill is told once"
+
+
+@virtually
+async def test_a_process_that_leaves_after_a_child_of_its_was_out_of_memory_left_by_itself():
+    async with Room(memory_mib=128) as room:
+        room.handler(dies)
+        room.shell.usage = Usage(memory_peak_bytes=128 * MIB, oom_kills=1)
+        report = (await room.call()).report
+        assert (report.status, report.exit_status) == (Status.CRASHED, 1)
 
 
 @virtually

@@ -20,6 +20,7 @@ from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
+from ondol.dialects.aws.urls import Registry, Urls
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.plain.dialect import PlainDialect
@@ -164,12 +165,23 @@ def limits_of(settings: Settings) -> PoolLimits:
     )
 
 
+def urls_over(invoker: Invoker, index: Index, verifier: Verifier, grants: Grants) -> Urls:
+    """Function URLs, which are known as the catalog comes in: make it before that."""
+    registry = Registry()
+    index.listeners.append(registry.follow)
+    return Urls(registry=registry, index=index, verifier=verifier, grants=grants, invoke=invoker.invoke, clock=verifier.clock)
+
+
 def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[str, Dialect]:
     """What clients call functions by."""
     grants = Grants(index, verifier.clock)
     gate = Gate(verifier, "ondol", SystemClock())
     return {
-        "aws": AwsFront(verifier=verifier, invoke=Invoke(index=index, invoker=invoker, grants=grants)),
+        "aws": AwsFront(
+            verifier=verifier,
+            invoke=Invoke(index=index, invoker=invoker, grants=grants),
+            urls=urls_over(invoker, index, verifier, grants),
+        ),
         "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }

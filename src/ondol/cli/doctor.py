@@ -73,6 +73,7 @@ def doctor(tools: Any, /, config_file: str | None, node: str | None, json_: bool
 def lines(findings: Sequence[Finding]) -> list[str]:
     """The findings for a person."""
     shown: list[str] = []
+    before = ""
     for part in dict.fromkeys(finding.part for finding in findings):
         shown.append(part)
         of_part = [finding for finding in findings if finding.part == part]
@@ -80,8 +81,11 @@ def lines(findings: Sequence[Finding]) -> list[str]:
         for finding in of_part:
             mark = "ok" if finding.ok else "MISSING" if finding.needed else "absent"
             shown.append(f"  {mark:<8}{finding.what:<{width}}  {finding.detail}".rstrip())
+            if finding.means and not finding.ok:
+                shown.append(f"  {'':<8}so: {finding.means}")
             if finding.mend and (not finding.ok or finding.part == "disk"):
-                shown.append(f"  {'':<8}to mend: {finding.mend}")
+                shown.append(f"  {'':<8}to mend: {finding.mend if finding.mend != before else 'the same'}")
+                before = finding.mend
     return shown
 
 

@@ -36,8 +36,8 @@ def allowed(listen_host: str, names: tuple[str, ...] = ()) -> Allowed:
     return Allowed(hosts=_LOCAL | given | {hostname(listen_host)})
 
 
-def refusal(request: Request, allowed: Allowed) -> Response | None:
-    """403 with the reason, or None for a request that may go on."""
+def refusal(request: Request, allowed: Allowed, *, for_pages: bool = False) -> Response | None:
+    """403 with the reason, or None for a request that may go on. `for_pages`: whatever page sent it."""
     host = hostname(request.header("host"))
     if host and not _is_ours(host, allowed):
         return _refusal(
@@ -45,6 +45,8 @@ def refusal(request: Request, allowed: Allowed) -> Response | None:
             f"this node does not answer to the Host {host[:253]!r}; use localhost or the address it listens on, "
             "or add the name to its public hosts (--public-hosts)",
         )
+    if for_pages:
+        return None
     origin = request.header("origin")
     if origin and not _is_home(origin, host, allowed):
         return _refusal(

@@ -39,7 +39,7 @@ class Route:
     dialect: str
     name: str
     plane: Plane
-    #: First label of `<label>.localhost`, or "".
+    #: First label of `<label>.localhost`, or "*.<label>" for all names below a label: `<any>.<label>.<any>….localhost`. Or "".
     host: str = ""
     #: Path prefix, matched on whole segments: "/fn" matches "/fn" and "/fn/x".
     path: str = ""
@@ -51,6 +51,8 @@ class Route:
     #: The service in the SigV4 credential scope ("lambda", "logs"), or "". A scope means "sigv4".
     scope: str = ""
     body_bytes_max: int = 6 * 1024 * 1024
+    #: Pages of any origin may ask: who answers looks at the origin itself.
+    for_pages: bool = False
 
 
 class Credential(NamedTuple):
@@ -96,6 +98,8 @@ class Table:
 
     def _rows_of(self, host: str, path: str) -> tuple[_Row, ...]:
         label = host[: -len(".localhost")] if host.endswith(".localhost") else ""
+        if "." in label:
+            label = f"*.{label.split('.')[1]}"
         by_segment = self._rows[label if label in self._dialects else ""]
         end = path.find("/", 1)
         rows = by_segment.get(path[1:] if end < 0 else path[1:end])

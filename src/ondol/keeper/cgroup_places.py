@@ -17,6 +17,7 @@ On hybrid hosts version 2 is taken too, without controllers: its groups can be k
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 CONTROLLERS = ("memory", "pids", "cpu")
 #: Where the node's own processes go in a group that is divided.
 LEAF = "ondol-main"
+NONE_MOUNTED = "no control group file system is mounted"
 #: Rounds of moving processes out, while new ones are started.
 _ROUNDS_MAX = 100
 _DELEGATED = ("trusted.delegate", "user.delegate")
@@ -47,12 +49,14 @@ class Mounted:
     controllers: tuple[str, ...]
     top: str
     own: str
-    writable: bool
 
 
-def take(name: str) -> tuple[list[Hierarchy], list[str]]:
-    """This node's parents, made or taken over; and why some could not be."""
-    reasons: list[str] = []
+def take(name: str, *, look: bool = False) -> tuple[list[Hierarchy], dict[str, str]]:
+    """This node's parents, made or taken over; and reasons why some could not be, each with the first place where it held.
+
+    `look`: they are made and removed again, no process is moved, no controller handed down: what that would give is foretold.
+    """
+    reasons: dict[str, str] = {}
     found: list[Hierarchy] = []
     there = mounted()
     for each in there:
@@ -62,20 +66,24 @@ def take(name: str) -> tuple[list[Hierarchy], list[str]]:
                 found += _take_v1(each, wanted, name, reasons)
     for each in there:
         if each.version == 2:
-            found += _take_v2(each, tuple(c for c in CONTROLLERS if c not in _controlled(found)), name, reasons)
+            wanted = tuple(c for c in CONTROLLERS if c not in _controlled(found))
+            found += _take_v2(each, wanted, name, reasons, look=look)
     if not there:
-        reasons.append("no control group file system is mounted")
+        reasons[NONE_MOUNTED] = "/proc/self/mountinfo"
     if "pids" not in _controlled(found):  # a group that counts nothing would pass for one that does
-        found = [hierarchy for hierarchy in found if hierarchy.controllers or not _remove(hierarchy.parent)]
+        found = [hierarchy for hierarchy in found if hierarchy.controllers or not (look or _remove(hierarchy.parent))]
+    if look:
+        for hierarchy in found:
+            _remove(hierarchy.parent)
     return found, reasons
 
 
-def lacking(found: list[Hierarchy], reasons: list[str]) -> str:
+def lacking(found: list[Hierarchy], reasons: dict[str, str]) -> str:
     """What is not controlled, and why; empty when all is."""
     names = [c for c in CONTROLLERS if c not in _controlled(found)]
     if not names:
         return ""
-    why = "; ".join(dict.fromkeys(reasons))
+    why = "; ".join(f"{place}: {reason}" for reason, place in reasons.items())
     return f"no writable control group for {', '.join(names)}" + (f" ({why})" if why else "")
 
 
@@ -89,7 +97,7 @@ def mounted(proc: str = "/proc/self") -> list[Mounted]:
     found = []
     for line in read(f"{proc}/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
-        root, top, flags = left.split(" ")[3:6]
+        root, top = left.split(" ")[3:5]
         kind, _, options = right.split(" ", 2)
         if kind == "cgroup":
             here = tuple(c for c in options.split(",") if c in own)
@@ -99,7 +107,7 @@ def mounted(proc: str = "/proc/self") -> list[Mounted]:
             continue
         if here:
             version = 2 if kind == "cgroup2" else 1
-            found.append(Mounted(version, here, top, _below(top, root, own[here[0]]), "rw" in flags.split(",")))
+            found.append(Mounted(version, here, top, _below(top, root, own[here[0]])))
     return found
 
 
@@ -116,13 +124,13 @@ def _controlled(found: list[Hierarchy]) -> set[str]:
 
 
 # Version 1 ---------------------------------------------------------------------------------------------------------------
-def _take_v1(each: Mounted, wanted: tuple[str, ...], name: str, reasons: list[str]) -> list[Hierarchy]:
+def _take_v1(each: Mounted, wanted: tuple[str, ...], name: str, reasons: dict[str, str]) -> list[Hierarchy]:
     for directory in dict.fromkeys((each.own, each.top)):
         path = f"{directory}/{name}"
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
-            reasons.append(f"{directory}: {os.strerror(error.errno or 0)}")
+            reasons.setdefault(os.strerror(error.errno or 0), directory)
             continue
         if "memory" in wanted:
             try_write(f"{path}/memory.use_hierarchy", "1")
@@ -132,14 +140,19 @@ def _take_v1(each: Mounted, wanted: tuple[str, ...], name: str, reasons: list[st
 
 
 # Version 2 ---------------------------------------------------------------------------------------------------------------
-def _take_v2(each: Mounted, wanted: tuple[str, ...], name: str, reasons: list[str]) -> list[Hierarchy]:
+def _take_v2(
+    each: Mounted, wanted: tuple[str, ...], name: str, reasons: dict[str, str], *, look: bool = False
+) -> list[Hierarchy]:
     """The nearest place that gives all that is wanted, else the one that gives most."""
     best: Hierarchy | None = None
     for directory in places(each):
         try:
-            found = _claim(directory, name, wanted, divide=_may_divide(directory, each.top))
+            divide = _may_divide(directory, each.top)
+            found = (
+                _foretell(directory, name, wanted, divide=divide) if look else _claim(directory, name, wanted, divide=divide)
+            )
         except OSError as error:
-            reasons.append(f"{directory}: {os.strerror(error.errno or 0)}")
+            reasons.setdefault(os.strerror(error.errno or 0), directory)
             continue
         if best is not None and len(found.controllers) <= len(best.controllers):
             _remove(found.parent)
@@ -150,7 +163,7 @@ def _take_v2(each: Mounted, wanted: tuple[str, ...], name: str, reasons: list[st
         if len(found.controllers) == len(wanted):
             break
     if best is not None and len(best.controllers) < len(wanted):
-        reasons.append(f"{os.path.dirname(best.parent)} hands down {' '.join(best.controllers) or 'none'} only")
+        reasons[f"hands down {' '.join(best.controllers) or 'none'} only"] = os.path.dirname(best.parent)
     return [] if best is None else [best]
 
 
@@ -184,21 +197,38 @@ def _delegated(directory: str) -> bool:
 
 def _claim(directory: str, name: str, wanted: tuple[str, ...], *, divide: bool) -> Hierarchy:
     """Make this node's parent in `directory`, with as much of `wanted` as can be handed down to it. Raises OSError."""
-    for file in ("cgroup.procs", "cgroup.subtree_control"):
-        if not os.access(f"{directory}/{file}", os.W_OK):
-            raise PermissionError(13, os.strerror(13))
+    _check(directory)
     _hand_down(directory, wanted, divide=divide)
     path = f"{directory}/{name}"
     os.makedirs(path, exist_ok=True)
     try:
         if read(f"{path}/cgroup.type").strip() not in ("domain", ""):
-            raise OSError(95, "its groups are threaded")
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         _hand_down(path, wanted, divide=False)
     except OSError:
         _remove(path)
         raise
     handed = read(f"{path}/cgroup.subtree_control").split()
     return Hierarchy(2, tuple(c for c in wanted if c in handed), path)
+
+
+def _foretell(directory: str, name: str, wanted: tuple[str, ...], *, divide: bool) -> Hierarchy:
+    """What `_claim` would make. Raises OSError."""
+    _check(directory)
+    path = f"{directory}/{name}"
+    os.makedirs(path, exist_ok=True)
+    _remove(path)
+    handed, there = (read(f"{directory}/cgroup.{file}").split() for file in ("subtree_control", "controllers"))
+    free = divide or not os.path.exists(f"{directory}/cgroup.type") or not read(f"{directory}/cgroup.procs").strip()
+    return Hierarchy(2, tuple(c for c in wanted if c in handed or (free and c in there)), path)
+
+
+def _check(directory: str) -> None:
+    """Whether this user may move processes into groups below, and hand controllers down. Raises OSError."""
+    for file in ("cgroup.procs", "cgroup.subtree_control"):
+        if not os.access(f"{directory}/{file}", os.W_OK):
+            number = errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number))
 
 
 def _hand_down(directory: str, wanted: tuple[str, ...], *, divide: bool) -> None:

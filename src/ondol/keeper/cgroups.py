@@ -47,6 +47,12 @@ class Cgroups:
                 try_write(f"{hierarchy.parent}/cpu.weight", str(_WEIGHT_V2))
         return cls(found, cgroup_places.lacking(found, reasons))
 
+    @classmethod
+    def look(cls, node: str) -> Cgroups:
+        """What `find` would give; changes nothing that stays."""
+        found, reasons = cgroup_places.take(f"ondol-{node}", look=True)
+        return cls(found, cgroup_places.lacking(found, reasons))
+
     @property
     def controllers(self) -> frozenset[str]:
         """What is controlled, of "memory", "pids" and "cpu"."""

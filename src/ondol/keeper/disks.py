@@ -31,14 +31,14 @@ _ATTRIBUTES = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
 class Disks:
     """Images and templates in one directory."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, mib: int = TMP_MIB_DEFAULT) -> None:
         self._directory = directory
         self._mkfs = shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin:/bin")
         #: Why there are none; empty when there are.
         self.missing = "mkfs.ext4 is not installed (Debian: e2fsprogs)" if self._mkfs is None else ""
         if not self.missing:
             try:
-                self.template(TMP_MIB_DEFAULT)
+                self.template(mib)
             except (OSError, subprocess.SubprocessError) as error:
                 self.missing = f"no loop device can be used ({error})"
 

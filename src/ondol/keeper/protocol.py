@@ -55,7 +55,7 @@ class Line:
             message = json.loads(data)
             if not isinstance(message, dict):
                 raise Closed("a message that is no object")
-        except (Closed, ValueError) as error:
+        except (Closed, ValueError, RecursionError) as error:
             close_all(fds)
             raise Closed(str(error)) from error
         return message, fds

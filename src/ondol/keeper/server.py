@@ -430,7 +430,7 @@ class Keeper:
         close_all(fds)
         if not front.open:
             _kill(zygote.pidfd)
-        return {"rss_bytes": int(ready["rss_bytes"]), "version": str(ready["version"])}, [zygote.socket.detach()]
+        return {"rss_bytes": zygotes.rss_bytes(zygote), "version": str(ready["version"])}, [zygote.socket.detach()]
 
     def _settled(self, front: Front, message: Message) -> Operation:
         """Answered when nothing is left of fronts whose lines have closed."""

@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 
@@ -25,6 +26,8 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 #: Copied: small, and replaced on the host by rename, which a bind would not follow.
 _COPIED = ("localtime", "ld.so.cache", "resolv.conf", "services", "protocols", "mime.types", "os-release", "timezone")
 _BOUND = ("ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls", "pki/ca-trust", "alternatives", "fonts")
+#: Where Debian's Java has its configuration, by release; without it no TLS and no compiler start.
+_BOUND_BY_PATTERN = "java-*-openjdk"
 #: The two named lib are there for the linker: it never looks again for a directory that was not there once.
 _EMPTY = (
     "proc", "tmp", "dev/shm", "var/task/lib", "var/runtime", "opt/lib", "home/sbx_user1051", "run", "var/tmp",
@@ -49,6 +52,8 @@ class View:
             self._top(name)
         for name in _BOUND:
             self._bind(f"/etc/{name}")
+        for path in sorted(glob.glob(f"/etc/{_BOUND_BY_PATTERN}")):
+            self._bind(path)
         for device in _DEVICES:
             self._bind(f"/dev/{device}")
         for prefix in sorted({prefix_of(path) for path in interpreters}):

@@ -52,6 +52,12 @@ def begin(account: Account, view: View, interpreter: str, walls: Walls) -> Zygot
     return Zygote(pid, os.pidfd_open(pid), ours)
 
 
+def rss_bytes(zygote: Zygote) -> int:
+    """What each of its children starts out with. What a process says of itself is its most, counted from before its exec."""
+    with open(f"/proc/{zygote.pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def _become_zygote(line: socket.socket, userns: int, root: int, interpreter: str, program: bytes) -> None:
     """Never returns."""
     try:

@@ -173,11 +173,11 @@ def _owner() -> tuple[int, int] | None:
 def _check_isolation() -> list[dict[str, Any]]:
     """What there is. Refuse to start where the isolation asked for cannot be had: never less, silently."""
     findings = probe.probe()
-    for found in [each for each in findings if not each.ok]:
-        sentence = f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)"
-        if found.needed:
-            raise Unavailable(sentence)
-        say(f"warning: {sentence}")
+    for found in findings:
+        if found.needed and not found.ok:
+            raise Unavailable(f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)")
+    if lacking := probe.lacking(findings):
+        say(lacking)
     return [asdict(found) for found in findings]
 
 

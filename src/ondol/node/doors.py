@@ -47,6 +47,8 @@ class FrontDoor:
 
     async def __call__(self, request: Request) -> Response:
         refused = refusal(request, self._hosts)
+        if refused is not None and self._for_pages(request):
+            refused = refusal(request, self._hosts, for_pages=True)
         if refused is not None:
             return refused
         if request.path in ("/healthz", "/readyz"):
@@ -59,6 +61,10 @@ class FrontDoor:
         if route.plane is Plane.CONTROL:
             return await self._passing.pass_on(request, _own_headers(request))
         return await self._dialects[route.dialect].serve(request, route)
+
+    def _for_pages(self, request: Request) -> bool:
+        route = self._table.match(request)
+        return route is not None and route.for_pages
 
     def _health(self, request: Request) -> Response:
         if request.path == "/readyz" and not self._ready.is_set():

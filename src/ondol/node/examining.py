@@ -31,6 +31,9 @@ class Finding:
     what: str
     ok: bool
     detail: str
+    #: What it means that it is missing.
+    means: str = ""
+    #: How to get it.
     mend: str = ""
     needed: bool = False
 
@@ -46,6 +49,8 @@ class Probed(Protocol):
     def needed(self) -> bool: ...
     @property
     def detail(self) -> str: ...
+    @property
+    def means(self) -> str: ...
     @property
     def mend(self) -> str: ...
 
@@ -89,7 +94,15 @@ def able(findings: Sequence[Finding]) -> bool:
 
 def _isolation(probe: Probe) -> list[Finding]:
     return [
-        Finding(part="isolation", what=tried.what, ok=tried.ok, detail=tried.detail, mend=tried.mend, needed=tried.needed)
+        Finding(
+            part="isolation",
+            what=tried.what,
+            ok=tried.ok,
+            detail=tried.detail,
+            means=tried.means,
+            mend=tried.mend,
+            needed=tried.needed,
+        )
         for tried in probe()
     ]
 

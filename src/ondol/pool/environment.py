@@ -21,6 +21,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -419,13 +420,19 @@ class Environment:
         return Ran(answer, run.report(self.revision, Status.CRASHED, memory_peak_mib=self._memory.peak_mib(0.0)))
 
     async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:
-        """What the worker died of, and its exit status. It is buried afterwards."""
+        """What the worker died of, and its exit status. It is buried afterwards.
+
+        The kernel may have ended a child of the worker's for want of memory, and the worker itself may have left for a reason
+        of its own: only one that was killed, too, was out of memory.
+        """
         assert run.worker is not None
         out_of_memory = await self._memory.ask()
         exit_status = await self._bury(run.worker)
         if status is not Status.CRASHED:
             return status, None
-        return (Status.OUT_OF_MEMORY, None) if out_of_memory else (Status.CRASHED, exit_status)
+        if out_of_memory and exit_status in (None, -signal.SIGKILL):
+            return Status.OUT_OF_MEMORY, None
+        return Status.CRASHED, exit_status
 
     def _stream_of(self, run: Run, answer: Answer, body: AsyncIterator[bytes]) -> Ran:
         """An answer whose body goes on: the call is settled when that ends."""

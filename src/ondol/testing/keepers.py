@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -160,15 +160,16 @@ class Kept:
         tmp_mib: int = 512,
         tree: str | None = None,
         account: str = ACCOUNT,
+        interpreter: str = INTERPRETER,
         network: str = "none",
     ) -> Inside:
         """A process in a new, attached shell."""
         shell = await self.sandboxes.prepare(account, network=network)
         await self.sandboxes.attach(shell, tree=tree or self.code(), memory_bytes=memory_bytes, tmp_mib=tmp_mib)
-        return await self.fork_into(shell)
+        return await self.fork_into(shell, interpreter)
 
-    async def fork_into(self, shell: Shell) -> Inside:
-        zygote = await self.sandboxes.zygote(shell.account, INTERPRETER)
+    async def fork_into(self, shell: Shell, interpreter: str = INTERPRETER) -> Inside:
+        zygote = await self.sandboxes.zygote(shell.account, interpreter)
         inside = Inside(shell, await zygote.fork(shell))
         self.insides.append(inside)
         return inside
@@ -203,9 +204,11 @@ def why_not(user: int | None) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running_keeper(user: int | None, *, stock_shells: int = 0) -> AsyncIterator[Kept]:
+async def running_keeper(
+    user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,)
+) -> AsyncIterator[Kept]:
     """A keeper for one test; `user` None is root."""
-    kept = start_keeper(user, stock_shells=stock_shells)
+    kept = start_keeper(user, stock_shells=stock_shells, interpreters=interpreters)
     try:
         yield kept
     finally:
@@ -235,7 +238,7 @@ def _stop(kept: Kept) -> None:
         kept.supervisor.close()
 
 
-def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
+def start_keeper(user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,)) -> Kept:
     """Start one; use `running_keeper` where the test does not kill it."""
     top = Path(tempfile.mkdtemp(prefix="ondol-keeper-"))
     data, runtime = top / "data", top / "guest"
@@ -247,18 +250,18 @@ def start_keeper(user: int | None, *, stock_shells: int = 0) -> Kept:
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103
         unprivileged.hand_over(data, as_user, as_user)
-    return _start(data, secrets.token_hex(6), as_user, stock_shells)
+    return _start(data, secrets.token_hex(6), as_user, stock_shells, interpreters)
 
 
 def restart(kept: Kept) -> Kept:
     """A new keeper for the same node, after the death of the old one."""
-    return _start(kept.data, kept.node, kept.as_user, 0)
+    return _start(kept.data, kept.node, kept.as_user, 0, (INTERPRETER,))
 
 
-def _start(data: Path, node: str, as_user: int | None, stock_shells: int) -> Kept:
+def _start(data: Path, node: str, as_user: int | None, stock_shells: int, interpreters: Sequence[str]) -> Kept:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user)
+        command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user, interpreters)
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
     front, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with keepers:
@@ -266,9 +269,11 @@ def _start(data: Path, node: str, as_user: int | None, stock_shells: int) -> Kep
     return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells))
 
 
-def _command(fd: int, data: Path, runtime: Path, node: str, as_user: int | None) -> list[str]:
+def _command(  # noqa: PLR0917
+    fd: int, data: Path, runtime: Path, node: str, as_user: int | None, interpreters: Sequence[str]
+) -> list[str]:
     argv = [INTERPRETER, "-I", "-S", keeper.__file__, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
-    argv += ["--interpreters", INTERPRETER, "--runtime", f"ondol_guest={runtime}"]
+    argv += ["--interpreters", ":".join(interpreters), "--runtime", f"ondol_guest={runtime}"]
     if as_user is None:
         return argv
     prefix = Path(INTERPRETER).parent.parent

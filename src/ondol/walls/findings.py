@@ -20,6 +20,7 @@ class Found(NamedTuple):
     needed: bool
     detail: str
     mend: str = ""
+    means: str = ""
 
 
 def found() -> list[Found]:
@@ -52,10 +53,11 @@ def landlocked(walls: Walls) -> Found:
     """The second wall around files."""
     abi = syscalls.landlock_abi()
     what = "Landlock (a second wall around files)"
-    mend = "Linux 5.19 or newer with landlock in the boot option lsm=; without it the read-only view stands alone"
+    mend = "Linux 5.19 or newer with landlock in the boot option lsm="
+    means = "the read-only view stands alone, without a second wall around files"
     if abi < landlock.ABI_MIN:
         detail = f"the kernel has version {abi}, {landlock.ABI_MIN} is needed" if abi else "the kernel has none, or it is off"
-        return Found(what, ok=False, needed=False, detail=detail, mend=mend)
+        return Found(what, ok=False, needed=False, detail=detail, mend=mend, means=means)
 
     def try_() -> None:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
@@ -68,7 +70,9 @@ def landlocked(walls: Walls) -> Found:
 
     error = _tried(try_)
     lacks = "" if abi >= 6 else "; signals and abstract sockets are not held, which needs version 6 (Linux 6.12)"
-    return Found(what, not error, needed=False, detail=error or f"version {abi}{lacks}", mend=mend if error else "")
+    if error:
+        return Found(what, ok=False, needed=False, detail=error, mend=mend, means=means)
+    return Found(what, ok=True, needed=False, detail=f"version {abi}{lacks}")
 
 
 def _tried(action: Callable[[], None]) -> str:

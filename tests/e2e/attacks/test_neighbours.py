@@ -14,6 +14,9 @@ import pytest
 from ondol.testing import keepers
 from ondol.testing.hostile import SOURCE, Failed
 
+#: The default of --freeze-s-min, and how long the environment idles beyond it.
+FREEZE_S, IDLE_S = 5, 3
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
@@ -208,3 +211,40 @@ def test_accounts_are_different_users_of_the_kernel_where_the_node_is_root():
     assert [name[0] for name in names] == [993, 993]
     assert names[0][1] != names[1][1]
     assert {2_000_000, 2_000_001} <= users
+
+
+def test_a_daemon_gets_no_processor_while_its_environment_idles(aws, deploy):
+    """Frozen with it, and thawed by the next call: what it wrote down has a gap."""
+    asyncio.run(needs_freezing())
+    name = deploy(SOURCE)
+    start = """
+if os.fork() == 0:
+    os.setsid()
+    os.closerange(0, 1024)
+    with open("/tmp/ticks", "w", buffering=1) as file:
+        while True:
+            print(time.monotonic(), file=file)
+            time.sleep(0.02)
+out = "started"
+"""
+    look = """
+ticks = [float(line) for line in open("/tmp/ticks")]
+out = max(later - earlier for earlier, later in zip(ticks, ticks[1:]))
+time.sleep(0.1)
+"""
+
+    def told(code):
+        return json.loads(aws.invoke(FunctionName=name, Payload=json.dumps({"code": code}))["Payload"].read())
+
+    assert told(start) == "started"
+    time.sleep(FREEZE_S + IDLE_S)
+    told("time.sleep(0.2)")  # the call that thaws it: what comes behind the gap is written meanwhile
+    assert told(look) > IDLE_S / 2
+
+
+async def needs_freezing():
+    if os.geteuid() != 0 or keepers.why_not(None):
+        pytest.skip("needs root")
+    async with keepers.running_keeper(None) as kept:
+        if not (await kept.inside()).shell.freezes:
+            pytest.skip("no control group of version 2 can be written to")

@@ -48,7 +48,7 @@ STATS = {
     "queue": {"waiting": 1, "waiting_bytes": 2, "dead": 3},
     "processes": [{"role": "desk", "pid": 7, "started_s": 1.5, "cpu_s": 0.5, "rss_bytes": 1 << 20, "threads": 3}],
 }  # fmt: skip
-FINDING = {"part": "disk", "what": "free space", "ok": True, "needed": True, "detail": "much", "mend": ""}
+FINDING = {"part": "disk", "what": "free space", "ok": True, "needed": True, "detail": "much", "mend": "", "means": ""}
 
 
 class Gate:

@@ -18,6 +18,7 @@ from ondol.dialects.aws.provisioned import Keeping, Provisioned
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.tags import Tags
 from ondol.dialects.aws.uploads import CodeUrl, Uploads
+from ondol.dialects.aws.url_configs import UrlConfigs
 from ondol.dialects.aws.versions import Versions
 
 
@@ -42,4 +43,5 @@ def control_plane(
         **EventInvoke(deployments, lookup).operations(),
         **Provisioned(deployments, lookup, keeping).operations(),
         **Permissions(deployments, lookup).operations(),
+        **UrlConfigs(deployments, lookup).operations(),
     }

@@ -13,12 +13,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from ondol.dialects.aws import codec, codec_cbor, errors, shapes
+from ondol.dialects.aws import codec, codec_cbor, errors, shapes, urls
 from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
 from ondol.dialects.aws.service import Context, Operations, ServiceError
+from ondol.dialects.aws.urls import Urls
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
 from ondol.model.errors import OndolError
@@ -79,6 +80,18 @@ ROUTES: Final = (
     *(
         Route(
             dialect=DIALECT,
+            name="url",
+            plane=Plane.DATA,
+            host=host,
+            path=path,
+            body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
+            for_pages=True,
+        )
+        for host, path in (("*.lambda-url", ""), ("", urls.PATH))
+    ),
+    *(
+        Route(
+            dialect=DIALECT,
             name="lambda",
             plane=Plane.CONTROL,
             path=path,
@@ -108,11 +121,14 @@ class AwsFront:
     name = DIALECT
     routes: Sequence[Route] = ROUTES
 
-    def __init__(self, *, verifier: Verifier, invoke: Invoke) -> None:
+    def __init__(self, *, verifier: Verifier, invoke: Invoke, urls: Urls | None = None) -> None:
         self._verifier = verifier
         self._invoke = invoke
+        self._urls = urls
 
     async def serve(self, request: Request, route: Route) -> Response:
+        if route.name == "url" and self._urls is not None:
+            return await self._urls(request)
         request_id = new_request_id()
         try:
             claimed = self._verifier.claim(request, "lambda")

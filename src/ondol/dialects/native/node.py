@@ -70,6 +70,7 @@ class FindingDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ok: bool
     needed: bool
     detail: str
+    means: Annotated[str, Meta(description="what it means that it is missing; empty when it is there")]
     mend: Annotated[str, Meta(description="how to get it; empty when there is nothing to mend")]
 
 

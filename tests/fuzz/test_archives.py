@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import tempfile
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,9 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ondol.blobstores.archive import contents, survey
-from ondol.blobstores.tree import unpack
-from ondol.model.errors import InvalidCode, TooLarge
 from ondol.testing.zips import Lie, zip_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fuzzing.archives import check, honest
 
 _PARTS = st.sampled_from(["a", "b", "c", "..", ".", "", "온", "\\", "x" * 255, "C:", "l", "m"])
 _NAMES = st.lists(_PARTS, min_size=1, max_size=5).map("/".join)
@@ -39,58 +39,13 @@ def lies(draw):
     )
 
 
-def check(data: bytes) -> None:
-    room = Path(tempfile.mkdtemp())
-    try:
-        (room / "outside").write_text("untouched")
-        target = room / "inside" / "tree"
-        target.parent.mkdir()
-        try:
-            plan = survey(data, unpacked_bytes_max=10_000_000)
-            unpack(data, plan, target)
-        except (InvalidCode, TooLarge):
-            pass
-        else:
-            _check_tree(target, plan.unpacked_bytes)
-        assert sorted(os.listdir(room)) == ["inside", "outside"]
-        assert (room / "outside").read_text() == "untouched"
-        assert os.listdir(room / "inside") in ([], ["tree"])
-    finally:
-        shutil.rmtree(room)
-
-
-def _check_tree(target: Path, bytes_max: int) -> None:
-    size, root = 0, os.path.realpath(target)
-    for folder, folders, files in os.walk(target):
-        for name in folders + files:
-            path = os.path.join(folder, name)
-            place = os.path.realpath(path)
-            assert place == root or place.startswith(root + "/"), path
-            if not os.path.islink(path) and os.path.isfile(path):
-                size += os.path.getsize(path)
-                assert os.lstat(path).st_mode & 0o7000 == 0
-    assert size <= bytes_max
-
-
 @settings(max_examples=400, deadline=None)
 @given(entries=st.lists(lies(), max_size=6), prefix=st.binary(max_size=9))
 def test_strange_entries(entries, prefix):
     check(zip_of(*entries, prefix=prefix))
 
 
-def _honest() -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("app.py", "x = 1\n" * 20)
-        archive.writestr("d/e/f", b"\0\1\2")
-        entry = zipfile.ZipInfo("l")
-        entry.external_attr = 0o120777 << 16
-        archive.writestr(entry, "d/e/f")
-        archive.comment = b"a comment"
-    return made.getvalue()
-
-
-_HONEST = _honest()
+_HONEST = honest()
 _SIGNATURES = st.sampled_from([b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"\xff\xff\xff\xff", b"\0\0"])
 
 

@@ -1,0 +1,216 @@
+"""Function URLs, the data plane's half: `ID.lambda-url.REGION.localhost` and `/lambda-url/ID`.
+
+A request that the URL lets in is the platform's own call: whether it may is decided here, by the URL's AuthType and what the
+function's policy says, and not again on the way. Answers are buffered, whatever the InvokeMode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ondol.clock import Clock
+from ondol.core import traces
+from ondol.core.catalog import Index
+from ondol.dialects.aws import errors, url_cors, url_events
+from ondol.dialects.aws.auth import Verifier
+from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.grants import Grants
+from ondol.dialects.aws.ids import new_request_id
+from ondol.dialects.aws.invoke import trace_of
+from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.service import ServiceError
+from ondol.http.guard import hostname
+from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
+from ondol.model.errors import OndolError
+from ondol.model.functions import Function
+from ondol.model.invocations import Invocation, Outcome, Status
+from ondol.model.limits import SYNC_PAYLOAD_BYTES_MAX
+from ondol.model.principals import Kind, Principal
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/lambda-url"
+_ACTION: Final = "lambda:InvokeFunctionUrl"
+_FORBIDDEN: Final = (
+    "Forbidden. For troubleshooting Function URL authorization issues, see: "
+    "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Url:
+    """One URL."""
+
+    id: str
+    function: str
+    #: An alias, or None.
+    qualifier: str | None
+    auth: str
+    cors: Mapping[str, Any] | None
+
+
+class Registry:
+    """All URLs by id. Give `follow` to the catalog's listeners."""
+
+    def __init__(self) -> None:
+        self._urls: dict[str, Url] = {}
+        #: By the key of the function's document.
+        self._ids: dict[str, list[str]] = {}
+
+    def find(self, url_id: str) -> Url | None:
+        return self._urls.get(url_id)
+
+    def follow(self, key: str, noun: Any) -> None:
+        """A listener for the catalog's index."""
+        if not key.startswith("function/"):
+            return
+        for gone in self._ids.pop(key, ()):
+            del self._urls[gone]
+        kept = noun.annotations.get(DIALECT, {}).get("Urls") if isinstance(noun, Function) else None
+        if not kept:
+            return
+        made = [
+            Url(
+                id=url["Id"],
+                function=noun.id,
+                qualifier=None if at == LATEST else at,
+                auth=url["AuthType"],
+                cors=url.get("Cors"),
+            )
+            for at, url in kept.items()
+        ]
+        self._ids[key] = [url.id for url in made]
+        self._urls.update((url.id, url) for url in made)
+
+
+class Urls:
+    """Serves them."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        index: Index,
+        verifier: Verifier,
+        grants: Grants,
+        invoke: Callable[[Invocation], Awaitable[Outcome]],
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._index = index
+        self._verifier = verifier
+        self._grants = grants
+        self._invoke = invoke
+        self._clock = clock
+
+    async def __call__(self, request: Request) -> Response:
+        request_id = new_request_id()
+        url_id, path = parts(request)
+        url = self._registry.find(url_id)
+        function = self._index.function(url.function) if url else None
+        if url is None or function is None:
+            return _refused(404, "ResourceNotFoundException", None, request_id)
+        asked = url_cors.preflight(request, url.cors)
+        if asked is not None:
+            return asked
+        try:
+            answered = await self._serve(request, url, function, path, request_id)
+        except Disconnected:
+            return Response(400)
+        except BodyTooLarge:
+            answered = _refused(413, "RequestEntityTooLargeException", "Request Too Long", request_id)
+        except ServiceError as error:
+            answered = _refused(403, error.code, error.message, request_id)
+        except OndolError as error:
+            answered = errors.render_known(errors.translate(error, arn(function, url.qualifier)), request_id)
+        except Exception:
+            log.exception("request %s failed inside", request_id)
+            answered = _refused(502, "InternalFailure", None, request_id)
+        return url_cors.marked(request, answered, url.cors)
+
+    async def _serve(self, request: Request, url: Url, function: Function, path: str, request_id: str) -> Response:
+        if url.auth == "NONE" and not self._may(_anybody(function), url, function):
+            return _refused(403, "AccessDeniedException", _FORBIDDEN, request_id)
+        claimed = self._verifier.claim(request, "lambda") if url.auth != "NONE" else None
+        body = await request.body.read(SYNC_PAYLOAD_BYTES_MAX)
+        who = claimed.verify(hashlib.sha256(body).hexdigest()) if claimed else None
+        if who is not None and not self._may(who, url, function):
+            return _refused(403, "AccessDeniedException", _FORBIDDEN, request_id)
+        trace = trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent")))
+        event = url_events.event(
+            request, body, url_id=url.id, path=path, request_id=request_id, trace=trace, at_s=self._clock.wall_s(),
+            caller=self._caller(who),
+        )  # fmt: skip
+        invocation = Invocation(
+            id=request_id,
+            function=function.id,
+            qualifier=url.qualifier,
+            principal=Principal(kind=Kind.NODE, account=function.account, region=function.region, name="url"),
+            payload=msgspec.json.encode(event),
+            context={"invoked_arn": arn(function, url.qualifier)},
+            trace=trace,
+        )
+        outcome = await self._invoke(invocation)
+        return _answered(outcome.status, await _whole(outcome.body), invocation)
+
+    def _may(self, who: Principal, url: Url, function: Function) -> bool:
+        if self._verifier.open:
+            return True
+        told = {"lambda:functionurlauthtype": (url.auth,), "lambda:invokedviafunctionurl": ("true",)}
+        return self._grants.may_function(who, _ACTION, function, url.qualifier, told)
+
+    def _caller(self, who: Principal | None) -> Mapping[str, Any] | None:
+        if who is None:
+            return None
+        return {
+            "accessKey": who.name,
+            "accountId": who.account,
+            "callerId": who.name,
+            "cognitoIdentity": None,
+            "principalOrgId": None,
+            "userArn": self._grants.arn(who),
+            "userId": who.name,
+        }
+
+
+def parts(request: Request) -> tuple[str, str]:
+    """(id, path behind the URL, as sent) of a request in either form."""
+    host = hostname(request.header("host"))
+    if ".lambda-url." in host:
+        return host.partition(".")[0], request.path
+    url_id, slash, rest = request.path[len(PATH) + 1 :].partition("/")
+    return url_id, slash + rest or "/"
+
+
+def _anybody(function: Function) -> Principal:
+    return Principal(kind=Kind.ANONYMOUS, account="", region=function.region, name="anonymous")
+
+
+async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
+    """An answer of which the end is not here yet. It has a bound: `RESULT_BYTES_MAX`."""
+    return body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+
+
+def _answered(status: Status, body: bytes, invocation: Invocation) -> Response:
+    headers = [("x-amzn-RequestId", invocation.id), ("X-Amzn-Trace-Id", invocation.trace or "")]
+    try:
+        if status is not Status.OK:
+            raise url_events.Malformed
+        made = url_events.response(body)
+    except url_events.Malformed:
+        made = Response(502, [("Content-Type", url_events.JSON_TYPE)], b"Internal Server Error")
+    made.headers = [*made.headers, *headers]
+    return made
+
+
+def _refused(status: int, code: str, message: str | None, request_id: str) -> Response:
+    headers = [
+        ("Content-Type", url_events.JSON_TYPE), ("x-amzn-RequestId", request_id), ("x-amzn-ErrorType", code),
+    ]  # fmt: skip
+    return Response(status, headers, msgspec.json.encode({"Message": message}))
