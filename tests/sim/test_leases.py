@@ -16,13 +16,12 @@ import pytest
 
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
-from ondol.core.leases import Shares
 from ondol.model.errors import Throttled
 from ondol.model.functions import Pin
 from ondol.node import leasing, lending
 from ondol.node.following import Followers, Following
-from ondol.node.leasing import Leasing
 from ondol.node.lending import Lending
+from ondol.node.sharing import Sharing
 from ondol.store import Change, Document
 from ondol.testing.pool import LoopClock, a_target, run_virtually
 
@@ -71,16 +70,15 @@ class Front:
     def __init__(self, world, number):
         self.world, self.number = world, number
         self.index = Index()
-        self.shares = Shares(lambda key: self.admission.used(key))
-        self.admission = Admission(concurrency_max=LIMIT, leased=self.shares.usable)
-        self.leasing = Leasing(number, self.admission, self.shares)
-        self.index.listeners += [self.admission.follow, self.leasing.follow]
+        self.sharing = Sharing(number, world.count, concurrency_max=LIMIT, cast=lambda *_: True)
+        self.admission, self.leasing = self.sharing.admission, self.sharing._leasing
+        self.shares = self.leasing._shares
+        self.index.listeners.append(self.sharing.follow)
         self.following = Following(
             lambda factory: world.connect(self, factory),
             self.index,
-            None,
-            self.leasing.handlers,
-            opened=self.leasing.opened,
+            self.sharing.handlers,
+            opened=self.sharing.opened,
         )
         self.wire = None
         self.alive = True
@@ -137,10 +135,10 @@ class World:
         followers.load(self.number, list(self.documents.values()))
         self.desk = (index, followers, lender)
 
-    def kill_desk(self):
+    async def kill_desk(self):
         _, _, lender = self.desk
         self.desk = None
-        lender.close()
+        await lender.close()
         for wire in self.wires:
             wire.close()
         self.wires.clear()
@@ -214,7 +212,7 @@ class World:
         for front in self.fronts:
             await front.kill()
         if self.desk is not None:
-            self.kill_desk()
+            await self.kill_desk()
         await asyncio.sleep(1)
 
     # The end -----------------------------------------------------------------------------------------------------------
@@ -272,7 +270,7 @@ def test_kills_of_fronts_and_desks_and_broken_lines_lose_no_token_and_make_none(
                     if wire is not None:
                         wire.close()
                 case "desk" if world.desk is not None:
-                    world.kill_desk()
+                    await world.kill_desk()
                     await asyncio.sleep(world.draw.uniform(0.0, 0.5))
                     world.start_desk()
                 case "front":
@@ -361,7 +359,7 @@ def test_while_the_desk_is_away_what_a_front_has_goes_on_and_more_is_waited_for_
     async def story():
         world = World(1, fronts=2)
         await asyncio.sleep(1)
-        world.kill_desk()
+        await world.kill_desk()
         began_s = LoopClock().now_s()
         results = await asyncio.gather(*(world.call(world.fronts[0], "shared", 10.0) for _ in range(5)))
         assert [found is None for found in results].count(True) == (LIMIT - 4) // 2
@@ -388,7 +386,7 @@ def test_a_call_that_waits_is_let_in_when_one_that_runs_here_ends():
     async def story():
         world = World(1, fronts=2)
         await asyncio.sleep(1)
-        world.kill_desk()
+        await world.kill_desk()
         results = await asyncio.gather(*(world.call(world.fronts[0], "shared", 1.0) for _ in range(8)))
         assert [found is None for found in results] == [True] * 8
         await world.end()

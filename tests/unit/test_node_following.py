@@ -55,7 +55,7 @@ async def node(handlers=None, seconds_max=0.2, more=None):
     followers = Followers(handlers or {}, seconds_max)
     followers.load(2, [document("a", 1), document("b", 2)])
     line, index = Line(followers), Index()
-    front = Following(line, index, _echo, more)
+    front = Following(line, index, {"run": _echo, **(more or {})})
     serving = asyncio.create_task(front.serve())
     try:
         yield followers, line, index, front
@@ -230,7 +230,7 @@ async def test_every_front_is_asked():
     async with node(more={"stats": _echo}) as (followers, line, _, front):
         assert await followers.ask("stats", 7, 20.0) == [], "none is there yet"
         await front.ready.wait()
-        other = Following(line, Index(), _echo, {"stats": _echo})
+        other = Following(line, Index(), {"run": _echo, "stats": _echo})
         serving = asyncio.create_task(other.serve())
         await other.ready.wait()
         assert await followers.ask("stats", 7, 20.0) == [7, 7]
@@ -269,7 +269,7 @@ async def three(seconds_max=0.2, tries=()):
             await held.wait()
             return number
 
-        return Following(Line(followers), Index(), run, tries=(lambda: tries) if number == 1 else tuple)
+        return Following(Line(followers), Index(), {"run": run}, tries=(lambda: tries) if number == 1 else tuple)
 
     fronts = [front(number) for number in range(3)]
     serving = [asyncio.create_task(front.serve()) for front in fronts]
@@ -308,7 +308,7 @@ async def test_a_deferred_call_that_a_front_has_already_is_asked_of_that_front()
 async def test_deferred_calls_begin_when_all_fronts_are_there_but_wait_for_none_that_does_not_come():
     followers = Followers({}, 0.05, fronts=2)
     followers.load(1, [document("a", 1)])
-    front = Following(Line(followers), Index(), _echo)
+    front = Following(Line(followers), Index(), {"run": _echo})
     serving = asyncio.create_task(front.serve())
     async with asyncio.timeout(20):
         await followers.followed()

@@ -56,7 +56,7 @@ async def test_levels_count_what_runs_at_the_other_fronts():
     for front in fronts[:2]:
         await front.sees(FUNCTION, (2, 2, 2))
         await front.leave()
-    everywhere.close()
+    await everywhere.close()
 
 
 async def test_a_front_alone_measures_itself():
@@ -84,5 +84,5 @@ async def test_a_new_line_is_told_what_runs_though_it_has_not_changed():
     assert sent == [one.admission.here()] * 2
     for front in (one, other):
         await front.leave()
-    everywhere.close()
-    again.close()
+    await everywhere.close()
+    await again.close()

@@ -6,7 +6,7 @@ import functools
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -95,9 +95,8 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
     shared = across_fronts(settings, index)
-    handlers |= {name: handler for room in shared for name, handler in room.handlers.items()}
-    followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe, fronts=settings.fronts)
-    followers.listeners += [measures.lost, *(room.lost for room in shared)]
+    followers = followers_of(settings, handlers, measures, shared)
+    dispatcher = dispatching(queue, index, followers, steady, measures.observe)
     keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -147,9 +146,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for each in shared:
-            each.close()
-        for room in (helper, journal, measures, meter, recorder, queue, store):
+        for room in (*shared, helper, journal, measures, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
@@ -164,12 +161,18 @@ def across_fronts(settings: Settings, index: Index) -> list[LevelsEverywhere | L
     return [LevelsEverywhere(), lending]
 
 
-def dispatching(
-    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe, *, fronts: int
-) -> tuple[Followers, Dispatcher]:
+def followers_of(
+    settings: Settings, handlers: Mapping[str, Handler], measures: Measures, shared: Sequence[LevelsEverywhere | Lending]
+) -> Followers:
+    """The lines to the fronts, and who hears what comes over them."""
+    more = {name: handler for room in shared for name, handler in room.handlers.items()}
+    followers = Followers({**handlers, **more}, fronts=settings.fronts)
+    followers.listeners += [measures.lost, *(room.lost for room in shared)]
+    return followers
+
+
+def dispatching(queue: SqliteQueue, index: Index, followers: Followers, steady: Clock, observe: Observe) -> Dispatcher:
     """Deferred calls: fronts bring them, and run them when the dispatcher says. Timed by a clock that does not jump."""
-    defer = taking(queue, lambda: dispatcher.woken(), steady, naming(index), observe)  # noqa: PLW0108  # made below
-    followers = Followers({**handlers, "defer": defer}, fronts=fronts)
     dispatcher = Dispatcher(
         queue,
         asking(followers.run),
@@ -181,7 +184,8 @@ def dispatching(
         shown_s=SystemClock.wall_s,
     )
     index.listeners.append(dispatcher.follow)
-    return followers, dispatcher
+    followers.answer("defer", taking(queue, dispatcher.woken, steady, naming(index), observe))
+    return dispatcher
 
 
 def aws_desk(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
-from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
-from ondol.core.leases import Shares
 from ondol.dialect import Dialect
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
@@ -33,10 +33,9 @@ from ondol.node import children, front_work, looking, tailing
 from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
-from ondol.node.leasing import Leasing
-from ondol.node.levels import LevelsHere
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
@@ -52,28 +51,22 @@ async def front(orders: Orders, line: socket.socket) -> None:
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    keeper = await children.first_line(line, "keeper")
-    several = settings.fronts > 1
-    if several:
-        await children.settled(keeper)  # what a front before this one ran counts no more
+    keeper = await children.keeper_line(line, several=settings.fronts > 1)
     sandboxes = KeptSandboxes(keeper, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
-    shares = Shares(lambda key: admission.used(key))  # noqa: PLW0108  # made below
-    admission = Admission(concurrency_max=settings.concurrency_max, leased=shares.usable if several else None)
-    levels = LevelsHere(admission, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
-    leasing = Leasing(orders.front, admission, shares, levels.opened)
-    measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
+    sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
+    measuring = Measuring(lambda measured: following.cast("measured", measured), sharing.admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
-    index.listeners += [admission.follow, leasing.follow, pinning, front_work.retiring(pool), warmer.listen]
+    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
-        admission=admission,
+        admission=sharing.admission,
         pool=pool,
         contracts=CONTRACTS,
         telemetry=telemetry,
@@ -81,18 +74,12 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
-        borrow=leasing.borrow if several else None,
+        borrow=sharing.borrow,
         grants=Grants(index, clock),
     )
     runs = Runs(invoker.invoke)
-    following = Following(
-        children.dialling(data.run / "link.sock"),
-        index,
-        runs.run,
-        {**looking.telling(pool.stats, pool.kept), **leasing.handlers, **levels.handlers},
-        opened=leasing.opened if several else None,
-        tries=runs.tries,
-    )
+    answers = {"run": runs.run, **looking.telling(pool.stats, pool.kept), **sharing.handlers}
+    following = Following(children.dialling(data.run / "link.sock"), index, answers, opened=sharing.opened, tries=runs.tries)
     passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(
         table=TABLE,
@@ -106,8 +93,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
-    if several:
-        tasks.start(levels.serve(), "telling what runs here")
+    tasks.start(sharing.serve(), "telling what runs here")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
 
@@ -147,6 +133,12 @@ def pool_of(  # noqa: PLR0917
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
     )
+
+
+def sharing_of(orders: Orders, cast: Callable[[str, Any], bool]) -> Sharing:
+    """What this front shares with the others."""
+    settings = orders.settings
+    return Sharing(orders.front, settings.fronts, concurrency_max=settings.concurrency_max, cast=cast)
 
 
 def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:

@@ -217,8 +217,15 @@ async def first_line(line: socket.socket, name: str) -> socket.socket:
             sys.exit(0)
 
 
-async def settled(keeper: socket.socket) -> None:
-    """Wait until nothing is left of fronts that were here before. First thing on a line to the keeper."""
+async def keeper_line(line: socket.socket, *, several: bool) -> socket.socket:
+    """A front's line to the keeper. One of several waits until nothing is left of those before it: that counts as used."""
+    keeper = await first_line(line, "keeper")
+    if several:
+        await _settled(keeper)
+    return keeper
+
+
+async def _settled(keeper: socket.socket) -> None:
 
     def ask() -> None:
         keeper.settimeout(SETTLED_S_MAX)

@@ -31,7 +31,7 @@ Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.Bas
 
 
 class Following:
-    """Keeps one link to the desk alive. `run` answers the desk's calls to run a deferred invocation, `more` its other calls.
+    """Keeps one link to the desk alive. `answers`: to what the desk calls and casts, besides changes of the catalog.
 
     `opened` is awaited with each new link once the catalog is in, and may raise Unavailable; `tries` says which deferred calls
     this front has: (id, attempt).
@@ -41,8 +41,7 @@ class Following:
         self,
         connect: Connect,
         index: Index,
-        run: Handler,
-        more: Mapping[str, Handler] | None = None,
+        answers: Mapping[str, Handler],
         *,
         opened: Callable[[Link], Awaitable[None]] | None = None,
         tries: Callable[[], Sequence[tuple[str, int]]] = tuple,
@@ -51,7 +50,7 @@ class Following:
         self._index = index
         self._opened = opened
         self._tries = tries
-        self._handlers: dict[str, Handler] = {"change": self._changed, "run": run, **(more or {})}
+        self._handlers: dict[str, Handler] = {"change": self._changed, **answers}
         self._link: Link | None = None
         self._closing = False
         self.ready = asyncio.Event()
@@ -139,6 +138,10 @@ class Followers:
         self._documents: dict[str, Document] = {}
         self._links: dict[Link, int] = {}
         self._moved = asyncio.Event()
+
+    def answer(self, name: str, handler: Handler) -> None:
+        """One more message of the fronts'; before the first of them is here."""
+        self._handlers[name] = handler
 
     def link(self) -> Link:
         """A protocol for one accepted connection."""

@@ -70,7 +70,7 @@ class Lending:
             self._give_up_in(JOIN_S_MAX, front)
         self.handlers: dict[str, Handler] = {DECLARE: self._declare, ASK: self._ask}
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._closing = True
         for timer in self._timers.values():
             timer.cancel()

@@ -63,7 +63,7 @@ class LevelsEverywhere:
         if self._fronts.pop(link, None) is not None:
             self._soon()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
