@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ondol.sandboxes import kept
 from ondol.testing.patience import PATIENCE
+
+for bound in [name for name in vars(kept) if name.endswith("_S_MAX")]:
+    setattr(kept, bound, getattr(kept, bound) * PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

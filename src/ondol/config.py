@@ -49,6 +49,8 @@ class Settings:
     freeze_s_min: float
     memory_mib_max: int
     concurrency_max: int
+    scaling_max: int
+    trust_s_max: float
     public_hosts: tuple[str, ...]
     drain_s: float
     log_level: str
@@ -324,6 +326,24 @@ SPECS: Final[tuple[Spec, ...]] = (
         parse=_number(1, 100_000, int, "a whole number"),
         default=lambda: 1000,
         default_text="1000",
+    ),
+    Spec(
+        name="scaling_max",
+        doc="New environments that one function may get for its calls at once, and in each 10 seconds after that; a call that "
+        "would need more is told to try again later.",
+        form="COUNT",
+        parse=_number(1, 100_000, int, "a whole number"),
+        default=lambda: 1000,
+        default_text="1000",
+    ),
+    Spec(
+        name="trust_s_max",
+        doc="Longest that a call waits for environments that are up, because that seems quicker than starting another one, in "
+        "seconds; 0 starts one for every waiting call.",
+        form="SECONDS",
+        parse=_number(0, 60, float, "seconds"),
+        default=lambda: 1.0,
+        default_text="1",
     ),
     Spec(
         name="public_hosts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from ondol.testing import leaks
+from ondol.testing.keepers import sweepers
 from ondol.testing.load import Load, until
 from ondol.testing.node import running_node
 
@@ -85,6 +87,22 @@ def test_a_killed_node_leaves_nothing_and_the_next_start_has_everything(lonely):
             assert load.wrong == []
         finally:
             again.stop()
+
+
+def test_when_everybody_is_killed_at_once_nothing_is_left_without_a_new_start(lonely):
+    witness = leaks.Witness()
+    with Load(lonely, functions=1, callers=1, pause_s=0.1) as load:
+        until(load.serves, RECOVER_S_MAX)
+        witness.look(lonely)
+        load.stop()
+        pids = [pid for pids in leaks.roles(lonely).values() for pid in pids]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        lonely.process.wait()
+        left, _ = leaks.lasting(lambda: leaks.remains(lonely, witness) | set(map(str, sweepers(lonely.data))), CLEAN_S_MAX)
+        assert not left, lonely.said()[-4000:]
 
 
 def test_a_node_that_is_started_while_the_killed_one_is_dying_is_not_swept_away_with_it(lonely):

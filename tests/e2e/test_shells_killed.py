@@ -25,6 +25,7 @@ from ondol.testing.keepers import (
     put_away,
     restart,
     start_keeper,
+    sweepers,
     why_not,
 )
 
@@ -133,26 +134,79 @@ async def test_a_killed_init_ends_its_shell_only(doomed):
     assert await (await doomed.inside()).run("result = 1") == 1
 
 
-async def test_a_killed_supervisor_takes_everything_along(tmp_path):
-    """The test's supervisor is a process of its own, which holds the only other end of the line."""
-    reason = why_not(None if os.geteuid() == 0 else USER)
-    if reason and not os.environ.get("CI"):
-        pytest.skip(reason)
-    code = """
+SUPERVISED = """
 import asyncio, sys, time
-from ondol.testing.keepers import start_keeper
+from ondol.testing.keepers import USER, start_keeper
 async def main():
-    kept = start_keeper(None)
+    kept = start_keeper({user})
     await kept.inside()
     print(kept.data, kept.node, *kept.processes(), flush=True)
     time.sleep(1000)
 asyncio.run(main())
 """
-    supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(params=[None, USER], ids=["root", "user"])
+async def supervised(request):
+    """A supervisor that is a process of its own, which holds the only other end of the line; and what it started."""
+    reason = why_not(request.param)
+    if reason == "needs root" or (reason and not os.environ.get("CI")):
+        pytest.skip(reason)
+    assert not reason
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISED.format(user=request.param)], stdout=subprocess.PIPE, text=True
+    )
     data, node, *pids = (await asyncio.to_thread(supervisor.stdout.readline)).split()
+    yield SimpleNamespace(process=supervisor, data=Path(data), node=node, pids=[int(pid) for pid in pids])
     supervisor.kill()
     supervisor.wait()
     supervisor.stdout.close()
-    assert await all_gone([int(pid) for pid in pids]) == []
-    assert await nothing_left(SimpleNamespace(data=Path(data), node=node)) == []
     shutil.rmtree(os.path.dirname(data))
+
+
+async def test_a_killed_supervisor_takes_everything_along(supervised):
+    supervised.process.kill()
+    assert await all_gone([*supervised.pids, *sweepers(supervised.data)]) == []
+    assert await nothing_left(supervised) == []
+
+
+async def test_when_all_are_killed_at_once_the_sweeper_cleans_and_goes(supervised):
+    last = sweepers(supervised.data)
+    assert len(last) == 1
+    assert leftovers(supervised) != []
+    for pid in [*supervised.pids, supervised.process.pid]:
+        os.kill(pid, signal.SIGSTOP)  # so that nobody can do anything about another's death
+    for pid in [*supervised.pids, supervised.process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    supervised.process.wait()
+    assert await all_gone([*supervised.pids, *last]) == []
+    assert leftovers(supervised) == []
+
+
+async def test_a_killed_sweeper_is_replaced_and_the_keeper_goes_on(supervised):
+    (last,) = sweepers(supervised.data)
+    kill(last)
+    while not (again := [pid for pid in sweepers(supervised.data) if pid != last]):
+        await asyncio.sleep(0.01)
+    assert await all_gone([last]) == []
+    assert len(again) == 1
+    assert all(os.path.exists(f"/proc/{pid}") for pid in supervised.pids)
+    supervised.process.kill()
+    assert await all_gone([*supervised.pids, *again]) == []
+    assert await nothing_left(supervised) == []
+
+
+async def test_the_sweeper_of_a_keeper_that_was_replaced_touches_nothing(doomed):
+    """It waits for the supervisor's end a while, which does not come, and goes."""
+    (last,) = sweepers(doomed.data)
+    kill(doomed.processes()[0])
+    again = restart(doomed)
+    await (await again.inside()).run("result = 1")
+    shells = list((again.data / "shells").iterdir())
+    assert await all_gone([last]) == []
+    assert list((again.data / "shells").iterdir()) == shells
+    await again.sandboxes.close()
+    again.supervisor.send(b'{"stop":1}')
+    await asyncio.to_thread(again.process.wait)
+    again.supervisor.close()
+    assert await nothing_left(again) == []

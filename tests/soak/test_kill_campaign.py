@@ -56,9 +56,7 @@ class Campaign:
             return  # there is none at this moment
         if victim in ("supervisor", "everybody"):
             self.node.process.wait()
-            # Who is killed cannot clean: what everybody leaves is groups and files, for the next start.
-            see = self.strays if victim == "everybody" else self.remains
-            self.expect_clean(victim, see)
+            self.expect_clean(victim, self.remains)
             self.restart()
         begun_s = time.monotonic()
         try:
@@ -89,9 +87,6 @@ class Campaign:
             still, more = leaks.lasting(lambda: left & see(), LATE_S_MAX)
             fate = "and still there" if still else f"and gone {more:.1f} s later"
             self.failures.append(f"{victim}: left behind after {CLEAN_S_MAX:g} s, {fate}: {sorted(left)}")
-
-    def strays(self):
-        return self.witness.strays(self.node)
 
     def remains(self):
         return leaks.remains(self.node, self.witness)

@@ -133,6 +133,43 @@ def test_a_large_tree_is_walked_in_slices(tmp_path):
     assert walked(tmp_path, 1 << 30) == 2
 
 
+def test_a_walk_holds_few_descriptors_whatever_the_trees_shape(tmp_path):
+    for number in range(300):
+        (tmp_path / str(number) / "below").mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    held = [len(os.listdir("/proc/self/fd")) - before for _ in quota.walk(str(tmp_path), 1 << 30)]
+    assert held and max(held) <= 8
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_tree_too_deep_is_over_and_lets_go_of_everything(tmp_path):
+    (tmp_path / "/".join("d" * (quota.DEPTH_MAX + 1))).mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(quota.Over):
+        walked(tmp_path, 1 << 30)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_directory_that_becomes_a_link_under_the_walk_is_not_followed(tmp_path, monkeypatch):
+    """Between looking and opening: the function is quick."""
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    (outside / "file").write_bytes(os.urandom(200_000))
+    (inside / "swapped").mkdir(parents=True)
+    real = os.stat
+
+    def stat_then_swap(name, **how):
+        status = real(name, **how)
+        if name == "swapped" and not (inside / "swapped").is_symlink():
+            (inside / "swapped").rmdir()
+            (inside / "swapped").symlink_to(outside)
+        return status
+
+    monkeypatch.setattr(os, "stat", stat_then_swap)
+    walked(inside, 100_000)
+    assert (inside / "swapped").is_symlink()
+
+
 def test_a_tree_that_is_gone_is_no_error(tmp_path):
     assert walked(tmp_path / "none", 1) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -154,6 +155,9 @@ def limits_of(settings: Settings) -> PoolLimits:
         memory_mib_max=settings.memory_mib_max // settings.fronts,
         idle_s_max=settings.idle_s_max,
         freeze_s_min=settings.freeze_s_min,
+        scaling_max=max(settings.scaling_max // settings.fronts, 1),
+        trust_s_max=settings.trust_s_max,
+        processors=max(len(os.sched_getaffinity(0)) // settings.fronts, 1),
     )
 
 

@@ -7,14 +7,16 @@
     --node-id ID           names the node's control groups (ondol-ID)
     --interpreters P1:P2   absolute paths of the interpreters that zygotes may run
     --runtime NAME=PATH    shown as /var/runtime/NAME, repeatable; ondol_guest is added when it is not named
+    --networks N1:N2       what shells may reach (none, egress, host); default none:egress
     --isolation sandbox    the only level built so far
     --lock-fd N            inherited: the data directory's lock, held until all is clean, so that the next start waits for that
     --uid-base N           first host user id of accounts when run as root (default 2000000)
 
-Two halves. The outer one (this process) stays outside the pid namespace: it ends the inner one when the supervisor is gone
-and cleans what survives a keeper (control groups, directories) and a killed node (spool files, sockets). The inner one is PID 1
-of a new pid namespace and dies with the outer; the kernel then ends everything below it. As an ordinary user, or as a root
-without CAP_SYS_ADMIN, both first enter a user namespace of their own; from there on there is one way for all.
+Two halves, and a sweeper (`sweeper.py`) for the case that both are killed together with the supervisor. The outer half (this
+process) stays outside the pid namespace: it ends the inner one when the supervisor is gone and cleans what survives a keeper
+(control groups, directories) and a killed node (spool files, sockets). The inner one is PID 1 of a new pid namespace and dies
+with the outer; the kernel then ends everything below it. As an ordinary user, or as a root without CAP_SYS_ADMIN, both first
+enter a user namespace of their own; from there on there is one way for all.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ import socket
 from dataclasses import dataclass, field, replace
 
 from ondol import syscalls
-from ondol.keeper import cleaning
+from ondol.keeper import cleaning, gateways, networks
 from ondol.keeper.accounts import UID_BASE, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
+from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
 from ondol.keeper.server import Keeper, Places, log
+from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import View
 from ondol.walls import findings
 from ondol.walls.built import NoWalls, Walls, build
@@ -56,6 +60,7 @@ class Options:
     node_id: str = ""
     interpreters: list[str] = field(default_factory=list)
     runtime: dict[str, str] = field(default_factory=dict)
+    networks: list[str] = field(default_factory=lambda: ["none", "egress"])
     isolation: str = "sandbox"
     uid_base: int = UID_BASE
     lock_fd: int = -1
@@ -82,6 +87,8 @@ def parse(argv: list[str]) -> Options:
                 options.node_id = value
             case "--interpreters":
                 options.interpreters = [path for path in value.split(":") if path]
+            case "--networks":
+                options.networks = value.split(":")
             case "--runtime":
                 name, _, path = value.partition("=")
                 options.runtime[name] = os.path.abspath(path)
@@ -96,6 +103,8 @@ def parse(argv: list[str]) -> Options:
 def _check(options: Options) -> None:
     if options.supervisor_fd < 3 or not options.data or not options.node_id.isalnum():
         raise UsageError("--supervisor-fd, --data and --node-id (letters and digits) are needed")
+    if not options.networks or not set(options.networks) <= set(networks.KINDS):
+        raise UsageError(f"networks are of {', '.join(networks.KINDS)}")
     if options.isolation != "sandbox":
         raise UsageError(f"isolation {options.isolation!r} is not built; expected sandbox")
     if _GUEST not in options.runtime:
@@ -121,17 +130,21 @@ def main(argv: list[str]) -> int:
         shells = cleaning.open_shells(f"{options.data}/shells")
         cleaning.clean(Cgroups.find(options.node_id), shells)
         cgroups = Cgroups.find(options.node_id)
+        theirs = os.pidfd_open(supervisor)
+        last = Sweeper(options.data, cgroups, shells, theirs)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         pid, alive = _start_inner(options, cgroups, walls, shells, rootless=rootless)
     except (OSError, NoWalls) as error:
         log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
         return EXIT_CANNOT
     os.close(options.supervisor_fd)
-    status = _watch(pid, supervisor)
+    status = _watch(pid, supervisor, theirs, last)
     os.close(alive)
     if os.getppid() != supervisor:
         cleaning.remove_litter(options.data)
-    if not cleaning.clean(cgroups, shells):
+    if cleaning.clean(cgroups, shells):
+        last.end()
+    else:
         log("some control groups or directories could not be removed; the next start tries again")
     return status
 
@@ -179,26 +192,28 @@ def _start_inner(options: Options, cgroups: Cgroups, walls: Walls, shells: int, 
     return int(text), alive
 
 
-def _watch(inner: int, supervisor: int) -> int:
-    """Wait for the inner half's end, and bring it about when the supervisor is gone."""
+def _watch(inner: int, supervisor: int, theirs: int, last: Sweeper) -> int:
+    """Wait for the inner half's end, and bring it about when the supervisor is gone. `theirs`: the supervisor's pidfd."""
     ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
     poll = select.poll()
     ours = os.pidfd_open(inner)
     poll.register(ours, select.POLLIN)
-    try:
-        theirs = os.pidfd_open(supervisor)
-    except OSError:
-        theirs = -1
-    if theirs < 0 or os.getppid() != supervisor:
+    if os.getppid() != supervisor:
         os.kill(inner, signal.SIGKILL)
     else:
         poll.register(theirs, select.POLLIN)
+        poll.register(last.pidfd, select.POLLIN)
     while ours not in (ready := [fd for fd, _ in poll.poll()]):
-        os.kill(inner, signal.SIGKILL)
         for fd in ready:
             poll.unregister(fd)
+        if ready == [last.pidfd]:
+            last.start()
+            if last.pidfd >= 0:
+                poll.register(last.pidfd, select.POLLIN)
+        else:
+            os.kill(inner, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # cleaning is under way
     _, status = os.waitpid(inner, 0)
@@ -241,6 +256,8 @@ def _inner(options: Options, cgroups: Cgroups, walls: Walls, fds: tuple[int, int
         tmp=None if rootless else _disks(where),
         places=Places(where, f"{options.data}/code", own_mnt),
         interpreters=frozenset(options.interpreters),
+        ways=Gateways(loop, options.node_id, by_kernel=not rootless, program=gateways.program()),
+        allowed=tuple(options.networks),
         walls=walls,
     )
     supervisor = socket.socket(fileno=options.supervisor_fd)

@@ -20,6 +20,7 @@ from typing import Any
 from ondol.keeper import cleaning, disks, networks, quota, shells, zygotes
 from ondol.keeper.accounts import Account, Accounts
 from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.gateways import Gateways, NoGateway
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
 from ondol.keeper.shells import Shell
@@ -32,6 +33,8 @@ ZYGOTE_S_MAX = 30.0
 SHELLS_MAX = 4096
 ZYGOTES_MAX = 256
 MEMORY_BYTES_MIN = 4 << 20
+#: A template is made, and kept, for each size.
+TMP_MIB_MAX = 10_240
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 Answer = tuple[Message, list[int]]
@@ -78,6 +81,8 @@ class Keeper:
         tmp: disks.Disks | None,
         places: Places,
         interpreters: frozenset[str],
+        ways: Gateways,
+        allowed: tuple[str, ...],
         walls: Walls,
     ) -> None:
         self._loop = loop
@@ -87,6 +92,8 @@ class Keeper:
         self._disks = tmp
         self._places = places
         self._interpreters = interpreters
+        self._gateways = ways
+        self._allowed = allowed
         self._walls = walls
         self._fronts: list[Front] = []
         self._shells: dict[str, Shell] = {}
@@ -171,7 +178,7 @@ class Keeper:
         except OSError as error:
             kind = "space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "failed"
             self._tell(front, {"n": number, "error": kind, "message": str(error)})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             self._tell(front, {"n": number, "error": "invalid", "message": f"{type(error).__name__}: {error}"})
         finally:
             close_all(fds)
@@ -183,8 +190,8 @@ class Keeper:
         if len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"more than {SHELLS_MAX} shells on one node")
         network = message.get("network")
-        if network not in networks.KINDS:
-            raise Refused("invalid", f"network {network!r} is none of {', '.join(networks.KINDS)}")
+        if network not in self._allowed:
+            raise Refused("invalid", f"network {network!r} is none of those that this node gives: {', '.join(self._allowed)}")
         shell = self._begin(shell_id, self._accounts.get(account), network)
         self._shells[shell_id] = front.shells[shell_id] = shell
         namespaces: dict[str, int] = {}
@@ -196,11 +203,16 @@ class Keeper:
             files |= zip(("memory_peak",), self._cgroups.memory_peak(shell_id), strict=False)
             if cgroups:
                 self._join(shell, cgroups)
+            if network == networks.EGRESS:
+                with socket.socket(fileno=files.pop("route")) as inside:
+                    yield from self._gateways.connect(account, shell_id, namespaces[networks.NAMESPACE], inside)
             if not front.open:  # it left while we were at it
                 raise Refused("failed", "the front is gone")
-        except (OSError, Refused):
+        except (OSError, Refused, NoGateway) as error:
             close_all([*namespaces.values(), *cgroups, *files.values()])
             yield from self._discard_shell(front, shell)
+            if isinstance(error, NoGateway):
+                raise Refused("failed", str(error)) from error
             raise
         said = {
             "namespaces": list(namespaces),
@@ -272,8 +284,9 @@ class Keeper:
         memory, tmp_mib = int(message["memory_bytes"]), int(message["tmp_mib"])
         if shell.attached or shell.gone:
             raise Refused("invalid", f"shell {shell.id} is {'gone' if shell.gone else 'attached already'}")
-        if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
-            raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
+        if memory < MEMORY_BYTES_MIN or not 1 <= tmp_mib <= TMP_MIB_MAX:
+            bounds = f"memory_bytes is at least {MEMORY_BYTES_MIN}, tmp_mib 1 to {TMP_MIB_MAX}"
+            raise Refused("invalid", f"{bounds}: these are {memory} and {tmp_mib}")
         self._cgroups.limit(shell.id, memory)
         shell.memory_bytes = memory
         for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
@@ -390,6 +403,7 @@ class Keeper:
             yield Sleep(0.001)
             waited += 0.001
         shell.close()
+        self._gateways.release(shell.account.name, shell.id)
         self._shells.pop(shell.id, None)
         front.shells.pop(shell.id, None)
         if not removed:
@@ -453,6 +467,8 @@ class Keeper:
             ended = self._by_pid.pop(pid, None)
             if ended is not None:
                 ended(status)
+            else:
+                self._gateways.ended(pid)
 
     def _shell_ended(self, shell: Shell) -> None:
         shell.gone = True
@@ -475,14 +491,15 @@ class Keeper:
                 for s in self._shells.values()
                 if s.tmp_bytes_max and not s.gone and not s.discarding
             }
-        for shell_id, walk in list(self._walks.items()):
+        for shell_id, walk in list(self._walks.items())[: quota.WALKS_MAX]:
             try:
                 next(walk)
             except StopIteration:
                 del self._walks[shell_id]
-            except (quota.Over, OSError):
+            except (quota.Over, OSError) as error:
                 del self._walks[shell_id]
-                self._over(shell_id)
+                if getattr(error, "errno", 0) not in (errno.EMFILE, errno.ENFILE):  # that says nothing of this shell
+                    self._over(shell_id)
         self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
 
     def _over(self, shell_id: str) -> None:

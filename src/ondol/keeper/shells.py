@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from ondol import syscalls
 from ondol.keeper import networks
 from ondol.keeper.accounts import Account
-from ondol.keeper.view import GID, UID, View
+from ondol.keeper.view import GID, RESOLV_FILE, UID, View
 from ondol.walls.built import Walls, confine
 
 NAMESPACES = ("mnt", "pid", "ipc", "uts")
@@ -218,7 +218,7 @@ def _first_process(control: socket.socket, init: socket.socket, making: Making, 
 
 def _become_init(control: socket.socket, init: socket.socket, making: Making, root: int) -> None:
     sockets = [each.detach() for each in networks.open_inside(making.network)]
-    _enter_root(root, making.tmp)
+    _enter_root(root, making.tmp, machine_names=making.network == networks.HOST)
     become_function_user()
     namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names_of(making.network)]
     socket.send_fds(control, [b'{"ready":true}'], [*namespaces, *sockets])
@@ -232,7 +232,7 @@ def _become_init(control: socket.socket, init: socket.socket, making: Making, ro
     os.execve(making.view.init_program, ["cat"], {})  # noqa: S606
 
 
-def _enter_root(root: int, tmp: int) -> None:
+def _enter_root(root: int, tmp: int, *, machine_names: bool) -> None:
     syscalls.move_mount(root, _STAGE)
     os.chdir(_STAGE)
     hidden = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
@@ -240,6 +240,8 @@ def _enter_root(root: int, tmp: int) -> None:
     syscalls.mount("proc", "proc", "proc", hidden)
     syscalls.mount("shm", "dev/shm", "tmpfs", hidden, f"mode=1777,size={SHM_MIB_MAX}m,nr_inodes=8192")
     syscalls.move_mount(tmp, "tmp")
+    if machine_names:
+        syscalls.mount(RESOLV_FILE, "etc/resolv.conf", "", syscalls.MS_BIND)
     leave_old_root()
     socket.sethostname("localhost")
 

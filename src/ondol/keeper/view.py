@@ -13,6 +13,7 @@ import os
 import shutil
 
 from ondol import syscalls
+from ondol.keeper import networks
 
 #: The function's user inside a shell, as the documented platforms have it.
 UID, GID = 993, 990
@@ -24,7 +25,7 @@ _HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 #: Copied: small, and replaced on the host by rename, which a bind would not follow.
-_COPIED = ("localtime", "ld.so.cache", "resolv.conf", "services", "protocols", "mime.types", "os-release", "timezone")
+_COPIED = ("localtime", "ld.so.cache", "services", "protocols", "mime.types", "os-release", "timezone")
 _BOUND = ("ssl/certs", "ssl/openssl.cnf", "ca-certificates", "pki/tls", "pki/ca-trust", "alternatives", "fonts")
 #: Where Debian's Java has its configuration, by release; without it no TLS and no compiler start.
 _BOUND_BY_PATTERN = "java-*-openjdk"
@@ -34,6 +35,8 @@ _EMPTY = (
 )  # fmt: skip
 _COPY_BYTES_MAX = 1 << 20
 
+#: The machine's own, for shells that share its network: see `shells.py`.
+RESOLV_FILE = ".ondol/resolv.conf"
 #: The init's program: executable and not readable, so that the kernel lets nobody of the same user look into it.
 _INIT_FILE = ".ondol/init"
 
@@ -84,6 +87,19 @@ class View:
                     self._file(f"etc/{name}", source.read(_COPY_BYTES_MAX))
             except OSError:
                 continue  # not on this machine
+        self._resolvers()
+
+    def _resolvers(self) -> None:
+        """Names are asked for at the gateway. Where there is none, the kernel says at once that there is no way."""
+        try:
+            with open("/etc/resolv.conf", "rb") as source:
+                machine = source.read(_COPY_BYTES_MAX)
+        except OSError:
+            machine = b""
+        self._directory(".ondol")
+        self._file(RESOLV_FILE, machine)
+        rest = [line for line in machine.splitlines() if line.split()[:1] in ([b"search"], [b"domain"], [b"options"])]
+        self._file("etc/resolv.conf", b"\n".join([f"nameserver {networks.GATEWAY_ADDRESS}".encode(), *rest, b""]))
 
     def _top(self, name: str) -> None:
         """/bin and its like: links on merged systems, directories elsewhere."""

@@ -28,6 +28,7 @@ from ondol.keeper import probe
 from ondol.node import unprivileged
 from ondol.sandbox import Child, Shell
 from ondol.sandboxes.kept import KeptSandboxes
+from ondol.testing.internet import World
 from ondol.testing.patience import PATIENCE
 
 ACCOUNT: Final = "000000000000"
@@ -144,6 +145,8 @@ class Kept:
     supervisor: socket.socket
     sandboxes: KeptSandboxes
     insides: list[Inside] = field(default_factory=list)
+    #: Where it runs, when not on the real machine.
+    on: World | None = None
 
     def code(self, **files: str) -> str:
         """A tree of code: names (with `__` for the dot) and texts."""
@@ -195,6 +198,17 @@ class Kept:
         return found
 
 
+def sweepers(data: Path) -> list[int]:
+    """Those who will clean when all of the node with this data directory are killed."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            name, words = (Path(f"/proc/{entry}/{file}").read_bytes() for file in ("comm", "cmdline"))
+            if name == b"ondol-sweeper\n" and os.fsencode(data) in words:
+                found.append(int(entry))
+    return found
+
+
 def why_not(user: int | None) -> str:
     """Why no keeper can run here as this user (None: as root); empty when it can."""
     if user is None and os.geteuid() != 0:
@@ -205,10 +219,10 @@ def why_not(user: int | None) -> str:
 
 @contextlib.asynccontextmanager
 async def running_keeper(
-    user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,)
+    user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,), on: World | None = None
 ) -> AsyncIterator[Kept]:
-    """A keeper for one test; `user` None is root."""
-    kept = start_keeper(user, stock_shells=stock_shells, interpreters=interpreters)
+    """A keeper for one test; `user` None is root. It runs on the machine of `on`, else on the real one."""
+    kept = start_keeper(user, stock_shells=stock_shells, interpreters=interpreters, on=on)
     try:
         yield kept
     finally:
@@ -238,42 +252,49 @@ def _stop(kept: Kept) -> None:
         kept.supervisor.close()
 
 
-def start_keeper(user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,)) -> Kept:
+def start_keeper(
+    user: int | None, *, stock_shells: int = 0, interpreters: Sequence[str] = (INTERPRETER,), on: World | None = None
+) -> Kept:
     """Start one; use `running_keeper` where the test does not kill it."""
     top = Path(tempfile.mkdtemp(prefix="ondol-keeper-"))
     data, runtime = top / "data", top / "guest"
     data.mkdir()
     (data / "code").mkdir()
+    (data / "run").mkdir()
+    (data / "run" / "lock").touch()
     shutil.copytree(_SOURCE, runtime, ignore=shutil.ignore_patterns("__pycache__"))
     (runtime / "guest.py").write_text(_GUEST)
     as_user = user if os.geteuid() == 0 else None
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103
         unprivileged.hand_over(data, as_user, as_user)
-    return _start(data, secrets.token_hex(6), as_user, stock_shells, interpreters)
+    return _start(data, secrets.token_hex(6), as_user, stock_shells, interpreters, on)
 
 
 def restart(kept: Kept) -> Kept:
     """A new keeper for the same node, after the death of the old one."""
-    return _start(kept.data, kept.node, kept.as_user, 0, (INTERPRETER,))
+    return _start(kept.data, kept.node, kept.as_user, 0, (INTERPRETER,), kept.on)
 
 
-def _start(data: Path, node: str, as_user: int | None, stock_shells: int, interpreters: Sequence[str]) -> Kept:
+def _start(  # noqa: PLR0917
+    data: Path, node: str, as_user: int | None, stock_shells: int, interpreters: Sequence[str], on: World | None
+) -> Kept:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = _command(theirs.fileno(), data, data.parent / "guest", node, as_user, interpreters)
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        fds = [theirs.fileno(), *([on.machine] if on else [])]
+        process = subprocess.Popen([*(on.prefix() if on else []), *command], pass_fds=fds, start_new_session=True)
     front, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with keepers:
         socket.send_fds(ours, [b'{"line":"front"}'], [keepers.fileno()])
-    return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells))
+    return Kept(data, node, as_user, process, ours, KeptSandboxes(front, stock_shells=stock_shells), on=on)
 
 
 def _command(  # noqa: PLR0917
     fd: int, data: Path, runtime: Path, node: str, as_user: int | None, interpreters: Sequence[str]
 ) -> list[str]:
     argv = [INTERPRETER, "-I", "-S", keeper.__file__, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
-    argv += ["--interpreters", ":".join(interpreters), "--runtime", f"ondol_guest={runtime}"]
+    argv += ["--networks", "none:egress:host", "--interpreters", ":".join(interpreters), "--runtime", f"ondol_guest={runtime}"]
     if as_user is None:
         return argv
     prefix = Path(INTERPRETER).parent.parent

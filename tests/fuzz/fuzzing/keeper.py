@@ -74,7 +74,7 @@ class Fixture:
         places = Places(shells=str(self.top / "shells"), code=str(self.top / "code"), own_mnt=-1)
         self.keeper = Keeper(
             self.loop, view=Refusing(), accounts=mock.Mock(), cgroups=Groups(), tmp=None, places=places,
-            interpreters=frozenset(["/usr/bin/python3"]), walls=mock.Mock(),
+            interpreters=frozenset(["/usr/bin/python3"]), walls=mock.Mock(), ways=mock.Mock(), allowed=("none",),
         )  # fmt: skip
         self.failures = []
         self.shown = []

@@ -77,6 +77,15 @@ ROUTES: Final = (
         methods=("POST",),
         body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
     ),
+    Route(
+        dialect=DIALECT,
+        name="invoke-with-response-stream",
+        plane=Plane.DATA,
+        path="/2021-11-15/functions",
+        path_end="response-streaming-invocations",
+        methods=("POST",),
+        body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
+    ),
     *(
         Route(
             dialect=DIALECT,
