@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ondol.app.makers import Makers
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
@@ -41,9 +42,7 @@ from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
-from ondol.sandboxes.kept import KeptSandboxes
 from ondol.telemetry import Telemetry
 
 
@@ -52,17 +51,17 @@ async def front(orders: Orders, line: socket.socket) -> None:
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    keeper = await children.keeper_line(line, several=settings.fronts > 1)
-    sandboxes = KeptSandboxes(keeper, stock_shells=-(-settings.stock_shells // settings.fronts))
+    lines = await children.first_lines(line, orders.makers, settled=settings.fronts > 1)
+    makers = Makers(lines, orders.levels, choice, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
     measuring = Measuring(lambda measured: following.cast("measured", measured), sharing.admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
+    pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(makers.usual, choice, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
@@ -108,28 +107,27 @@ async def front(orders: Orders, line: socket.socket) -> None:
         logs.flush()
         measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
-        await sandboxes.close()
+        await makers.close()
 
-    await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
+    await until_stopped(line, tasks, makers.use, stop)
 
 
 def pool_of(  # noqa: PLR0917
-    orders: Orders, sandboxes: KeptSandboxes, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+    orders: Orders, makers: Makers, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
 ) -> Pool:
     """Who runs where here."""
     settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
-    python = ForkedPython(sandboxes, choice)
     return Pool(
         limits=limits_of(settings),
-        sandboxes=sandboxes,
-        runtimes=lambda _revision: python,
+        sandboxes=makers.sandboxes,
+        runtimes=makers.runtime,
         contracts=CONTRACTS,
         telemetry=telemetry,
         clock=clock,
         mint=front_work.minting(credentials, clock),
         endpoint=orders.endpoint,
         tree_of=lambda each: str(code / each.sha256 / "tree"),
-        inherited_bytes=front_work.inherited(sandboxes, choice),
+        inherited_bytes=makers.inherited_bytes,
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,

@@ -10,20 +10,21 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from ondol import syscalls
 from ondol.config import Settings
 from ondol.http import unix
-from ondol.keeper import probe
-from ondol.model.errors import OndolError, Unavailable
-from ondol.node import announcing, keys, unprivileged
+from ondol.model.errors import OndolError
+from ondol.model.isolation import SANDBOX
+from ondol.node import announcing, isolating, keys, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.following import Connect
+from ondol.node.isolating import MAKERS
 from ondol.node.lines import receive
 from ondol.node.listening import listen_many
 from ondol.node.serving import Orders
@@ -38,7 +39,7 @@ EXIT_REFUSED: Final = 4
 LOCAL: Final = ("desk", "link")
 #: A front's role, and its name; of several, each has a number behind it.
 FRONT: Final = "front"
-#: How long the keeper may take for ending what another front left behind.
+#: How long a maker of sandboxes may take for ending what another front left behind.
 SETTLED_S_MAX: Final = 10.0
 #: Finds the interpreters of this machine; the file is where it may keep what it learnt.
 Finder = Callable[[Path], Sequence[Mapping[str, Any]]]
@@ -59,11 +60,11 @@ def say(sentence: str) -> None:
 
 
 def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
-    isolation = _check_isolation()
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
     public: list[socket.socket] = []
     try:
+        plan = isolating.plan(settings.isolation, data.run / "isolation.json", say)
         public = listen_many(settings.host, settings.port, settings.fronts)
         key = keys.owner_key(data.root, settings.account, time.time())
         endpoint = f"{settings.url.rpartition(':')[0]}:{public[0].getsockname()[1]}"
@@ -77,11 +78,15 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             sockets={name: sock.fileno() for name, sock in local.items()},
             # Not before the directory is known to be ours: what was found is kept in it.
             interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
-            isolation=isolation,
+            isolation=plan.findings,
+            levels=plan.isolation,
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
-            _children(orders, owner, data.lock_descriptor, [sock.fileno() for sock in public]),
+            [
+                *_makers(orders, plan.words, data.lock_descriptor),
+                *_children(orders, owner, [sock.fileno() for sock in public]),
+            ],
             stop_s_max=settings.drain_s + END_S,
             log=say,
             env=_environment(),
@@ -97,19 +102,35 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         data.close()
 
 
-def _children(orders: Orders, owner: tuple[int, int] | None, lock: int, public: Sequence[int]) -> list[Child]:
-    """`public`: the listening sockets, one for each front; they stay open here whatever becomes of the fronts."""
+def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
+    """What makes sandboxes: the keeper, and launchers of the levels in `words`."""
     source = Path(__file__).resolve().parents[2]
 
-    def keeper(fd: int) -> list[str]:
-        runtime = [part for name, path in brought().items() for part in ("--runtime", f"{name}={path}")]
-        return [
-            *(sys.executable, "-I", "-S", str(source / "ondol" / "keeper" / "__main__.py")),
-            *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
-            *("--data", str(orders.data), "--node-id", node_id(orders.data)),
-            *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
-            *runtime,
-        ]
+    def maker(name: str) -> Callable[[int], list[str]]:
+        room = "keeper" if name == MAKERS[SANDBOX] else "launcher"
+        levels = [part for level, word in words.items() if MAKERS[level] == name for part in ("--level", word)]
+        runtime = {**brought(), "ondol_guest": str(source / "ondol_guest")}
+
+        def command(fd: int) -> list[str]:
+            return [
+                *(sys.executable, "-I", "-S", str(source / "ondol" / room / "__main__.py")),
+                *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
+                *("--data", str(orders.data), "--node-id", node_id(orders.data)),
+                *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
+                *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
+                *levels,
+            ]
+
+        return command
+
+    return [
+        Child(name=name, command=maker(name), inherited=(lock,), session=False, tidies=True) for name in sorted(orders.makers)
+    ]
+
+
+def _children(orders: Orders, owner: tuple[int, int] | None, public: Sequence[int]) -> list[Child]:
+    """`public`: the listening sockets, one for each front; they stay open here whatever becomes of the fronts."""
+    source = Path(__file__).resolve().parents[2]
 
     def role(name: str, sockets: Sequence[int]) -> Callable[[int], list[str]]:
         def command(fd: int) -> list[str]:
@@ -126,14 +147,13 @@ def _children(orders: Orders, owner: tuple[int, int] | None, lock: int, public: 
             name=FRONT if len(public) == 1 else f"{FRONT}-{number + 1}",
             command=role(FRONT, [listener]),
             inherited=(listener,),
-            lines=("keeper",),
+            lines=tuple(sorted(orders.makers)),
             settings=replace(orders, sockets={"public": listener}, front=number).message(),
             ends_first=True,
         )
 
     local = tuple(orders.sockets[name] for name in LOCAL)
     return [
-        Child(name="keeper", command=keeper, inherited=(lock,), session=False, tidies=True),
         Child(
             name="desk",
             command=role("desk", local),
@@ -170,17 +190,6 @@ def _owner() -> tuple[int, int] | None:
     return (unprivileged.UID_DEFAULT, unprivileged.GID_DEFAULT) if syscalls.may_mount() else None
 
 
-def _check_isolation() -> list[dict[str, Any]]:
-    """What there is. Refuse to start where the isolation asked for cannot be had: never less, silently."""
-    findings = probe.probe()
-    for found in findings:
-        if found.needed and not found.ok:
-            raise Unavailable(f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)")
-    if lacking := probe.lacking(findings):
-        say(lacking)
-    return [asdict(found) for found in findings]
-
-
 # What the children use -------------------------------------------------------------------------------------------------
 def places(root: Path) -> DataDir:
     """The data directory's places, for a process that does not hold its lock."""
@@ -201,38 +210,34 @@ def dialling(path: Path) -> Connect:
     return connect
 
 
-async def first_line(line: socket.socket, name: str) -> socket.socket:
-    """Wait for the supervisor to hand over the line to `name`."""
-    while True:
+async def first_lines(line: socket.socket, names: Collection[str], *, settled: bool) -> dict[str, socket.socket]:
+    """Wait for the supervisor to hand over the lines to all of `names`, the makers of sandboxes.
+
+    `settled`: wait, too, until nothing is left of what fronts had that have ended.
+    """
+    lines: dict[str, socket.socket] = {}
+    while set(names) - set(lines):
         received = await asyncio.to_thread(receive, line)
         if received is None:
             sys.exit(1)
         message, fds = received
-        if message.get("line") == name and fds:
-            return socket.socket(fileno=fds[0])
+        name = str(message.get("line"))
+        if name in names and fds:
+            lines[name] = socket.socket(fileno=fds.pop(0))  # of two, the later is to the maker that lives
         for fd in fds:
             with suppress(OSError):
                 os.close(fd)
         if "stop" in message:
             sys.exit(0)
+    if settled:
+        await asyncio.gather(*(asyncio.to_thread(_wait_settled, maker) for maker in lines.values()))
+    return lines
 
 
-async def keeper_line(line: socket.socket, *, several: bool) -> socket.socket:
-    """A front's line to the keeper. One of several waits until nothing is left of those before it: that counts as used."""
-    keeper = await first_line(line, "keeper")
-    if several:
-        await _settled(keeper)
-    return keeper
-
-
-async def _settled(keeper: socket.socket) -> None:
-
-    def ask() -> None:
-        keeper.settimeout(SETTLED_S_MAX)
-        try:
-            keeper.send(json.dumps({"n": 0, "op": "settled"}).encode())
-            receive(keeper)
-        except OSError:  # it took too long, or the keeper has died, and everything with it
-            return
-
-    await asyncio.to_thread(ask)
+def _wait_settled(maker: socket.socket) -> None:
+    maker.settimeout(SETTLED_S_MAX)
+    try:
+        maker.send(json.dumps({"n": 0, "op": "settled"}).encode())
+        receive(maker)
+    except OSError:  # it took too long, or the maker has died, and everything with it
+        return
