@@ -214,10 +214,15 @@ def _await_room(fd):
     poll.poll()
 
 
-def run(wire_fd):
-    """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here."""
+def run(wire_fd, *, ahead=False):
+    """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here.
+
+    `ahead`: nobody waits for it yet.
+    """
     status = 1
     try:
+        if ahead:
+            importlib.import_module("ondol_guest.rehearsal").rehearse()
         wire = Wire(wire_fd, Log())
         settings = await_init(wire)
         enter(settings, wire)

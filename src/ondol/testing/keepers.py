@@ -50,7 +50,7 @@ def exactly(fd, size):
         data += part
     return data
 
-def run(wire):
+def run(wire, ahead=False):
     names = {"wire": wire}
     while True:
         code = exactly(wire, struct.unpack("<I", exactly(wire, 4))[0]).decode()
