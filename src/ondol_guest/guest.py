@@ -214,10 +214,10 @@ def _await_room(fd):
     poll.poll()
 
 
-def run(wire_fd, *, ahead=False):
+def run(wire_fd, adapt=None, *, ahead=False):
     """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here.
 
-    `ahead`: nobody waits for it yet.
+    `adapt(settings)` may change what INIT said before it is done. `ahead`: nobody waits for it yet.
     """
     status = 1
     try:
@@ -225,6 +225,8 @@ def run(wire_fd, *, ahead=False):
             importlib.import_module("ondol_guest.rehearsal").rehearse()
         wire = Wire(wire_fd, Log())
         settings = await_init(wire)
+        if adapt is not None:
+            adapt(settings)
         enter(settings, wire)
         status = serve(wire, settings) or 0
     except Gone:
