@@ -4,9 +4,9 @@ Version 1 (a hierarchy per controller), version 2, or both on hybrid hosts: `Cgr
 (`cgroup_places.py` says where that is). Directories are made when a shell is prepared, never on a request's way (making one
 takes up to 20 ms). Knows nothing of shells but their names.
 
-CPU time is by weight: a function weighs as much as its memory, and all functions of a node together as much as an ordinary
-group (version 1: as one ordinary process on each CPU), so that however many they are, they do not starve who serves them.
-Nobody is held back while there is time left.
+CPU time is by weight: a function weighs as much as its memory, and all functions of a node together half of what an ordinary
+group weighs, such as the one with the node's own processes (version 1: as much as one process on each CPU). So, however many,
+they do not starve who serves them. Nobody is held back while there is time left.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cgroups:
             if hierarchy.version == 1:
                 try_write(f"{hierarchy.parent}/cpu.shares", str(_SHARES_V1 * (os.cpu_count() or 1)))
             else:
-                try_write(f"{hierarchy.parent}/cpu.weight", str(_WEIGHT_V2))
+                try_write(f"{hierarchy.parent}/cpu.weight", str(_WEIGHT_V2 // 2))
         return cls(found, cgroup_places.lacking(found, reasons))
 
     @classmethod
