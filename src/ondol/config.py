@@ -25,6 +25,7 @@ CONFIG_ENV: Final = "ONDOL_CONFIG"
 CONFIG_FILE: Final = "ondol.toml"
 CONFIG_BYTES_MAX: Final = 1_000_000
 
+ISOLATIONS: Final = ("auto", "process", "sandbox", "bwrap", "crun", "gvisor")
 MEMORY_MIB_FLOOR: Final = 256
 
 
@@ -234,13 +235,15 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="isolation",
-        doc="What stands between functions. `auto` takes the best level this machine gives and prints what is missing; a named "
-        "level that cannot be had refuses to start. This release builds `sandbox`.",
+        doc="What stands between functions. `auto` takes the best level that needs nothing else and prints what is missing; a "
+        "named level that cannot be had refuses to start. `process` stops accidents only; `sandbox` needs nothing else; "
+        "`bwrap`, `crun` and `gvisor` need bubblewrap, crun and gVisor's runsc. A function may ask for more than its node "
+        "gives, never for less.",
         form="LEVEL",
-        parse=_choice("auto", "sandbox", "process", "gvisor"),
+        parse=_choice(*ISOLATIONS),
         default=lambda: "auto",
         default_text="auto",
-        choices=("auto", "sandbox", "process", "gvisor"),
+        choices=ISOLATIONS,
     ),
     Spec(
         name="open",
@@ -416,10 +419,6 @@ def _parsed(spec: Spec, source: Any, where: str) -> Any:
 
 def _check_together(settings: Settings) -> None:
     """What no single value can tell."""
-    if settings.isolation in ("process", "gvisor"):
-        raise SettingRefused(
-            f"isolation level {settings.isolation!r} is not built in this release: use --isolation sandbox, or auto."
-        )
     if settings.open and not settings.loopback:
         raise SettingRefused(
             f"--open lets everybody in without a key, so it needs a loopback address, and {settings.listen} is none: "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ondol import ways
 from ondol.keeper import __main__ as keeper
 from ondol.keeper import protocol, quota
 from ondol.keeper.loop import Loop, Readable, Sleep
@@ -231,11 +232,11 @@ def home():
 def test_only_what_lies_behind_a_wall_is_shown_anew(home):
     keep = [home / "project", home / "project" / "src", home / "python", Path("/usr")]
     stranger = os.getuid() + 1
-    assert unprivileged.walls(stranger, stranger, keep) == {str(home): [str(home / "python"), str(home / "project")]}
+    assert ways.walls(stranger, stranger, keep) == {str(home): [str(home / "python"), str(home / "project")]}
 
 
 def test_who_may_pass_meets_no_wall(home):
-    assert unprivileged.walls(os.getuid(), os.getgid(), [home / "project"]) == {}
+    assert ways.walls(os.getuid(), os.getgid(), [home / "project"]) == {}
 
 
 def test_the_launcher_says_what_it_would_run():

@@ -16,7 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from ondol.config import Settings
+from ondol.model.isolation import Isolation
 from ondol.model.principals import AccessKey
+from ondol.node.isolating import MAKERS
 from ondol.node.lines import SupervisorLine, die_with_parent, receive
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class Orders:
     interpreters: list[dict[str, Any]]
     #: What the supervisor found of isolation, as plain values.
     isolation: list[dict[str, Any]] = field(default_factory=list)
+    #: What functions may ask for.
+    levels: Isolation = field(default_factory=Isolation)
 
     def message(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -57,6 +61,11 @@ class Orders:
     @property
     def data(self) -> Path:
         return self.settings.data
+
+    @property
+    def makers(self) -> set[str]:
+        """The processes that make sandboxes."""
+        return {MAKERS[level] for level in self.levels.offered}
 
     def listener(self, name: str) -> socket.socket:
         return socket.socket(fileno=self.sockets[name])

@@ -125,7 +125,7 @@ class Pool:
         self,
         *,
         limits: PoolLimits,
-        sandboxes: Sandboxes,
+        sandboxes: Sandboxes | Callable[[Revision], Sandboxes],
         runtimes: Callable[[Revision], Runtime],
         contracts: Mapping[str, Contract],
         telemetry: Telemetry,
@@ -141,7 +141,7 @@ class Pool:
         network: Callable[[Revision], str] | None = None,
     ) -> None:
         self.makings = Makings(
-            sandboxes=sandboxes,
+            sandboxes=sandboxes if callable(sandboxes) else lambda _: sandboxes,
             runtimes=runtimes,
             contracts=contracts,
             telemetry=telemetry,
