@@ -291,7 +291,8 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="stock_shells",
-        doc="Empty sandboxes kept ready, so that a cold start does not wait for one to be made; shared out among the fronts.",
+        doc="Empty sandboxes kept ready of each kind, so that a cold start does not wait for one to be made; more, up to 64 "
+        "per front, while as many are needed at once. Shared out among the fronts; 0 keeps none.",
         form="COUNT",
         parse=_number(0, 1_000, int, "a whole number"),
         default=lambda: 8,
