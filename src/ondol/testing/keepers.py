@@ -51,7 +51,7 @@ def exactly(fd, size):
         data += part
     return data
 
-def run(wire, adapt=None):
+def run(wire, adapt=None, ahead=False):
     settings = {"cwd": "/var/task", "path": ["/opt"], "memory_mib": 256, "variables": {}}
     names = {"wire": wire}
     while True:
