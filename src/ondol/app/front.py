@@ -33,6 +33,7 @@ from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
+from ondol.node.networking import networking
 from ondol.node.serving import Orders, Tasks, until_stopped
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
@@ -58,7 +59,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(sandboxes, choice, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(sandboxes, choice, orders.networks, account=settings.account, runtime=own)
     index.listeners += [admission.follow, front_work.pinning(pool, index), front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
@@ -126,6 +127,7 @@ def pool_of(  # noqa: PLR0917
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
+        network=networking(orders.networks),
     )
 
 

@@ -45,6 +45,8 @@ class Configuration:
     memory_mib: int = 128
     timeout_s: int = 3
     tmp_mib: int = 512
+    #: What it reaches: "none", "egress" or "host"; "" for what its node gives those who do not ask.
+    network: str = ""
     #: What is shown beside the code, at /opt: one tree, made of one or more archives.
     opt: Code | None = None
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from ondol.config import Settings
 from ondol.http import unix
 from ondol.keeper import probe
 from ondol.model.errors import OndolError, Unavailable
-from ondol.node import announcing, keys, unprivileged
+from ondol.node import announcing, keys, networking, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.following import Connect
 from ondol.node.lines import receive
@@ -54,7 +54,7 @@ def say(sentence: str) -> None:
 
 
 def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
-    isolation = _check_isolation()
+    isolation, networks = _check_isolation(settings.network)
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
     public = None
@@ -73,6 +73,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             # Not before the directory is known to be ours: what was found is kept in it.
             interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
             isolation=isolation,
+            networks=networks,
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
@@ -99,6 +100,7 @@ def _children(orders: Orders, owner: tuple[int, int] | None, lock: int) -> list[
             *(sys.executable, "-I", "-S", str(source / "ondol" / "keeper" / "__main__.py")),
             *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
             *("--data", str(orders.data), "--node-id", node_id(orders.data)),
+            *("--networks", ":".join(orders.networks)),
             *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
             *runtime,
         ]
@@ -159,15 +161,19 @@ def _owner() -> tuple[int, int] | None:
     return (unprivileged.UID_DEFAULT, unprivileged.GID_DEFAULT) if syscalls.may_mount() else None
 
 
-def _check_isolation() -> list[dict[str, Any]]:
-    """What there is. Refuse to start where the isolation asked for cannot be had: never less, silently."""
+def _check_isolation(network: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """What there is, and what functions may reach. Refuse to start where what was asked for cannot be had."""
     findings = probe.probe()
     for found in findings:
         if found.needed and not found.ok:
             raise Unavailable(f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)")
     if lacking := probe.lacking(findings):
         say(lacking)
-    return [asdict(found) for found in findings]
+    way_out = next(found for found in findings if found.what == probe.WAY_OUT)
+    networks = networking.given(network, way_out)
+    if shortcoming := networking.shortcoming(network, way_out):
+        say(shortcoming)
+    return [asdict(found) for found in findings], networks
 
 
 # What the children use -------------------------------------------------------------------------------------------------

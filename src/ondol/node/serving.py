@@ -18,6 +18,7 @@ import msgspec
 from ondol.config import Settings
 from ondol.model.principals import AccessKey
 from ondol.node.lines import SupervisorLine, die_with_parent, receive
+from ondol.sandbox import NETWORK_NONE
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Orders:
     interpreters: list[dict[str, Any]]
     #: What the supervisor found of isolation, as plain values.
     isolation: list[dict[str, Any]] = field(default_factory=list)
+    #: What functions may reach, the default first.
+    networks: list[str] = field(default_factory=lambda: [NETWORK_NONE])
 
     def message(self) -> dict[str, Any]:
         """As JSON holds it."""
