@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold, cost, deferred, journal, load, memory, port_queue, servers, startup, upload, warm
+from bench import cold, cost, deferred, journal, load, memory, port_queue, servers, startup, upload, walls, warm
 from bench.figures import Figure, Section, page, recorded, regressions
 from bench.servers import FLOOR_FORK, FLOORS, ONDOL, PEERS
 
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         metavar="NAME",
-        choices=["warm", "cold", "burst", "memory", "start", "upload", "queue", "journal", "deferred", "cost"],
+        choices=["warm", "cold", "burst", "memory", "start", "upload", "queue", "journal", "deferred", "cost", "walls"],
         help="one of %(choices)s; writes nothing",
     )
     parser.add_argument("--quick", action="store_true", help="one short round of each; writes nothing")
@@ -182,6 +182,7 @@ def measure(only: str | None, *, quick: bool) -> int:
         "upload": lambda: [upload.upload(rounds=1 if quick else 3, seconds=4)],
         "journal": lambda: [journal.journal(rounds=1 if quick else 3, lines=1_000_000)],
         "cost": lambda: [cost.cost(rounds=1 if quick else 5, seconds=2)],
+        "walls": lambda: [walls.walls(rounds=1 if quick else 9)],
         "deferred": lambda: [deferred.deferred(rounds=1 if quick else 3, seconds=1 if quick else 4)],
     }
     sections, failed = [], []

@@ -25,6 +25,7 @@ CONFIG_ENV: Final = "ONDOL_CONFIG"
 CONFIG_FILE: Final = "ondol.toml"
 CONFIG_BYTES_MAX: Final = 1_000_000
 
+ISOLATIONS: Final = ("auto", "process", "sandbox", "bwrap", "crun", "gvisor")
 MEMORY_MIB_FLOOR: Final = 256
 
 
@@ -49,6 +50,8 @@ class Settings:
     freeze_s_min: float
     memory_mib_max: int
     concurrency_max: int
+    scaling_max: int
+    trust_s_max: float
     public_hosts: tuple[str, ...]
     drain_s: float
     log_level: str
@@ -233,13 +236,15 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="isolation",
-        doc="What stands between functions. `auto` takes the best level this machine gives and prints what is missing; a named "
-        "level that cannot be had refuses to start. This release builds `sandbox`.",
+        doc="What stands between functions. `auto` takes the best level that needs nothing else and prints what is missing; a "
+        "named level that cannot be had refuses to start. `process` stops accidents only; `sandbox` needs nothing else; "
+        "`bwrap`, `crun` and `gvisor` need bubblewrap, crun and gVisor's runsc. A function may ask for more than its node "
+        "gives, never for less.",
         form="LEVEL",
-        parse=_choice("auto", "sandbox", "process", "gvisor"),
+        parse=_choice(*ISOLATIONS),
         default=lambda: "auto",
         default_text="auto",
-        choices=("auto", "sandbox", "process", "gvisor"),
+        choices=ISOLATIONS,
     ),
     Spec(
         name="network",
@@ -328,6 +333,24 @@ SPECS: Final[tuple[Spec, ...]] = (
         default_text="1000",
     ),
     Spec(
+        name="scaling_max",
+        doc="New environments that one function may get for its calls at once, and in each 10 seconds after that; a call that "
+        "would need more is told to try again later.",
+        form="COUNT",
+        parse=_number(1, 100_000, int, "a whole number"),
+        default=lambda: 1000,
+        default_text="1000",
+    ),
+    Spec(
+        name="trust_s_max",
+        doc="Longest that a call waits for environments that are up, because that seems quicker than starting another one, in "
+        "seconds; 0 starts one for every waiting call.",
+        form="SECONDS",
+        parse=_number(0, 60, float, "seconds"),
+        default=lambda: 1.0,
+        default_text="1",
+    ),
+    Spec(
         name="public_hosts",
         doc="Host names, besides those of the listener, under which the node is reached. A request for any other is "
         "refused, so that a web page cannot talk to the node behind its reader's back.",
@@ -408,10 +431,6 @@ def _parsed(spec: Spec, source: Any, where: str) -> Any:
 
 def _check_together(settings: Settings) -> None:
     """What no single value can tell."""
-    if settings.isolation in ("process", "gvisor"):
-        raise SettingRefused(
-            f"isolation level {settings.isolation!r} is not built in this release: use --isolation sandbox, or auto."
-        )
     if settings.open and not settings.loopback:
         raise SettingRefused(
             f"--open lets everybody in without a key, so it needs a loopback address, and {settings.listen} is none: "

@@ -103,3 +103,20 @@ class Sandboxes(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What stands between a function and the rest at one level. Data, so that a suite can try each claim, both ways."""
+
+    #: It sees nothing of the machine's files but the view.
+    files: bool
+    #: It sees and signals its own processes only.
+    processes: bool
+    #: It has a network of its own: its loopback is nobody else's.
+    network: bool
+    code_read_only: bool
+    #: /tmp itself is its own. Otherwise TMPDIR names a directory that is.
+    tmp: bool
+    #: Its system calls are answered by another kernel than the machine's.
+    kernel: bool

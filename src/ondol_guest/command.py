@@ -43,7 +43,6 @@ def serve(wire, settings):
             return
         if kind == frames.CALL:
             answer(wire, port, program, invocation, flags, payload)
-    print("[ondol] the command ended with status %s" % program.returncode, flush=True)
     end_as(program.returncode)
 
 
@@ -59,6 +58,7 @@ def signs_of_children():
 
 def end_as(status):
     """End as the command did: the node tells a signal, or want of memory, from an exit by how this process ends."""
+    print("[ondol] the command ended with status %s" % status, flush=True)
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
@@ -133,6 +133,8 @@ def answer(wire, port, program, invocation, flags, payload):  # noqa: PLR0917
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):  # so that no call is given to one that is dying
                 program.wait(DYING_S_MAX)
+            if program.returncode is not None and program.returncode < 0:
+                end_as(program.returncode)
             head = {"status": 502, "headers": [["content-type", "text/plain; charset=utf-8"]]}
             wire.send_meta(frames.RESULT, invocation, head, b"the function's server did not answer\n")
     finally:

@@ -214,12 +214,17 @@ def _await_room(fd):
     poll.poll()
 
 
-def run(wire_fd):
-    """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here."""
+def run(wire_fd, adapt=None):
+    """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here.
+
+    `adapt(settings)` may change what INIT said before it is done.
+    """
     status = 1
     try:
         wire = Wire(wire_fd, Log())
         settings = await_init(wire)
+        if adapt is not None:
+            adapt(settings)
         enter(settings, wire)
         status = serve(wire, settings) or 0
     except Gone:

@@ -89,6 +89,19 @@ for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0
     assert "max_user_namespaces is 0" in doctor(enter, forbid, expect=4)["user namespaces"]["detail"]
 
 
+def test_disks_can_be_had_where_devices_have_no_names():
+    """As in a privileged container, whose /dev has what was there when it was started."""
+    bare_dev = """
+syscalls.mount("none", "/dev", "tmpfs", 0, "mode=755")
+for name, number in (("null", 3), ("zero", 5), ("random", 8), ("urandom", 9)):
+    os.mknod(f"/dev/{name}", 0o20666, os.makedev(1, number))
+"""
+    there = doctor("import os\n", expect=0)["disks for /tmp"]
+    if not there["ok"]:
+        pytest.skip(there["detail"])
+    assert doctor(MASKED, bare_dev, expect=0)["disks for /tmp"]["ok"]
+
+
 def test_looking_mounts_nothing_where_mounts_are_shared():
     """As under systemd: what is mounted in a copy of a shared mount namespace is passed on to the machine's."""
     code = (

@@ -218,13 +218,6 @@ def test_an_unknown_setting_is_refused_by_name(possible):
         assert not (top / "data").exists()
 
 
-def test_an_isolation_that_cannot_be_had_refuses_to_start(possible):
-    with directory() as top:
-        done = up(top / "data", "--isolation", "gvisor", "--listen", "127.0.0.1:0")
-        assert done.returncode in (2, 4)
-        assert "gvisor" in done.stderr
-
-
 # Lives ------------------------------------------------------------------------------------------------------------------
 def test_a_second_start_has_everything_and_begins_clean(possible):
     with directory() as top:

@@ -12,7 +12,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from ondol.testing.load import until
 from ondol.testing.node import ended, start
+
+SECONDS_MAX = 60
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -88,3 +91,36 @@ def test_roles_and_their_sessions_outlive_a_restart(possible, folder):
         assert session.list_functions()["Functions"] == []
         with pytest.raises(ClientError, match="not authorized to perform: lambda:GetAccountSettings"):
             session.get_account_settings()
+
+
+CALLING_ITSELF = """
+import boto3
+def handler(event, context):
+    client = boto3.client("lambda")
+    try:
+        client.invoke(FunctionName=context.function_name, InvocationType="Event", Payload="{}")
+    except client.exceptions.ClientError as error:
+        print("stopped by", error.response["Error"]["Code"])
+"""
+
+
+def test_a_function_that_calls_itself_for_ever_is_stopped(node, aws, deploy):
+    iam, logs = node.client("iam"), node.client("logs")
+    role = iam.create_role(RoleName="looper", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    grant = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*"}}
+    iam.put_role_policy(RoleName="looper", PolicyName="call", PolicyDocument=json.dumps(grant))
+    function = deploy(CALLING_ITSELF)
+    aws.update_function_configuration(FunctionName=function, Role=role, Timeout=30)
+    aws.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+    aws.invoke(FunctionName=function, InvocationType="Event", Payload="{}")
+
+    def said(pattern):
+        try:
+            return logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern=pattern)["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+
+    until(lambda: said("stopped"), SECONDS_MAX)
+    assert said("stopped")[0]["message"].strip() == "stopped by RecursiveInvocationException"
+    # Somebody from outside, and sixteen times itself.
+    assert len(said('"START RequestId"')) == 17

@@ -54,6 +54,13 @@ async def test_memory_swap_processes_and_cpu_time_are_limited(kept):
     assert setting(kept, large, "pids.max") == 1024
     weights = [setting(kept, shell, "cpu.weight", "cpu.shares") for shell in (small, large)]
     assert weights[1] / weights[0] == pytest.approx(8, rel=0.2)
+    functions = [
+        int((parent / name).read_text())
+        for parent in groups_of(kept)
+        for name in ("cpu.weight", "cpu.shares")
+        if (parent / name).exists()
+    ]
+    assert functions in ([50], [1024 * os.cpu_count()]), "all functions together do not outweigh the node's own processes"
     swaps = [parent / small.id / "memory.swap.max" for parent in groups_of(kept)]
     assert [file.read_text() for file in swaps if file.exists()] in ([], ["0\n"])
 

@@ -6,11 +6,14 @@ import concurrent.futures
 import hashlib
 import http.client
 import os
+import shutil
 import socket
 import threading
 from urllib.parse import urlsplit
 
 import pytest
+
+from ondol.keeper import probe
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -338,6 +341,48 @@ def test_a_process_that_ends_is_a_502_in_json(get):
     assert set(said) == {"error", "message", "request_id"}
     assert said["request_id"] == response.headers["x-request-id"]
     assert get("wsgi", "/hello").data == b"hello"
+
+
+EATER = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        held = []
+        while self.path == "/eat":
+            held.append(bytearray(4 << 20)); held[-1][::4096] = b"x" * 1024
+        if self.path == "/kill":
+            os.kill(os.getpid(), 9)
+        self.send_response(204); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.skipif(
+    not all(found.ok for found in probe.probe() if "memory" in found.what), reason="no control group for memory"
+)
+def test_a_program_without_memory_left_is_told_apart_from_one_that_was_killed(node, name):
+    node.put_web(name, {"server.py": EATER}, "python3 server.py", runtime="command", memory_mib=128, timeout_s=60)
+    eaten, killed = node.http("GET", f"/fn/{name}/eat"), node.http("GET", f"/fn/{name}/kill")
+    assert (eaten.status, eaten.json()["error"]) == (502, "out_of_memory")
+    assert (killed.status, killed.json()["error"]) == (502, "crashed")
+    assert node.http("GET", f"/fn/{name}/").status == 204
+    assert node.http("DELETE", f"/ondol/v1/functions/{name}").status == 204
+
+
+NODE = """
+const http = require("http"), fs = require("fs"), { Worker } = require("worker_threads");
+http.createServer((request, response) => {
+    new Worker("require('fs').writeFileSync('/tmp/written', 'by a thread')", { eval: true })
+        .on("exit", () => fs.readFile("/tmp/written", (_, data) => response.end(data + " for " + request.url)));
+}).listen(process.env.PORT, "127.0.0.1");
+"""
+
+
+@pytest.mark.skipif(shutil.which("node", path="/usr/bin:/usr/local/bin") is None, reason="node is not installed")
+def test_a_node_program_serves_behind_the_walls(node, name):
+    node.put_web(name, {"server.js": NODE}, "node server.js", runtime="command", memory_mib=512)
+    assert node.http("GET", f"/fn/{name}/x").data == b"by a thread for /x"
+    assert node.http("DELETE", f"/ondol/v1/functions/{name}").status == 204
 
 
 def test_a_timeout_is_a_504_in_json(get):

@@ -11,6 +11,7 @@ import os
 import random
 from dataclasses import dataclass, field
 from itertools import count
+from collections.abc import Callable
 
 import pytest
 
@@ -30,8 +31,11 @@ class Kind:
     start_s: float
     call_s: float
     freezes: bool = True
+    #: Draws how long a call takes, from how many run in this kind.
+    takes_s: Callable[[int], float] | None = None
     failed_in_a_row: int = 0
     quiet_until_s: float = 0.0
+    started_s: list[float] = field(default_factory=list)
     pins: int = 0
     unloaded: int = 0
     unpinned_until_s: float = 0.0
@@ -46,6 +50,7 @@ class Box:
     running: set[int] = field(default_factory=set)
     used: int = 0
     idle_since_s: float = 0.0
+    began_s: float = 0.0
     frozen: bool = False
     pinned: bool = False
 
@@ -72,6 +77,9 @@ class World:
             "line_total_max": rng.choice([8, 200]),
             "idle_s_max": rng.choice([2.0, 60.0]),
             "idle_unused_s_max": rng.choice([1.0, 30.0]),
+            "processors": rng.choice([1, 2, 8]),
+            "scaling_max": rng.choice([2, 30, 1000]),
+            "scaling_s": 1.0,
             "freeze_s_min": rng.choice([0.1, 1.5, 40.0]),
             "patience_s_max": rng.choice([0.2, 1.0]),
             "backoff_s_max": 5.0,
@@ -89,7 +97,11 @@ class World:
         self.ticked_s = -1.0
         self.handled = 0
         self.frozen = 0
-        self.answers = {"done": 0, "crashed": 0, "line": 0, "wait": 0, "start": 0, "memory": 0}
+        #: Of each call that was given a slot: how long it waited, and how long it took.
+        self.waits_s: list[tuple[float, float]] = []
+        #: Called with each answer: who calls again as soon as there is one.
+        self.callers: dict[int, Kind] = {}
+        self.answers = {"done": 0, "crashed": 0, "line": 0, "rate": 0, "wait": 0, "start": 0, "memory": 0}
         self.crashes = rng.choice([0.0, 0.02, 0.2])
         self.impatience_s = rng.choice([0.5, 5.0, 1e9])
 
@@ -199,6 +211,13 @@ class World:
         self.asks[number].state = "answered"
         self.waiting[self.asks[number].kind.revision].pop(number, None)
         self.answers[how] += 1
+        caller = self.callers.pop(number, None)
+        if caller is not None:
+            self.later(0.0, ("call", lambda: self.call_on(caller)))
+
+    def call_on(self, kind: Kind) -> None:
+        """A caller that calls, waits for the answer, and calls again."""
+        self.callers[self.want(kind)] = kind
 
     # What the machine has done -----------------------------------------------------------------------------------------
     def tell(self, event: object) -> None:
@@ -239,6 +258,8 @@ class World:
         else:
             loose = [box for box in coming if not box.pinned]
             assert len(self.waiting[start.revision]) > len(loose) * kind.concurrency, "a start that nobody needs"
+        if not start.pinned:
+            kind.started_s.append(self.now_s)
         self.boxes[start.slot] = Box(kind, pinned=start.pinned)
         seconds = kind.start_s * self.rng.uniform(0.5, 2.0)
         unloaded = start.pinned and self.rng.random() < 0.2
@@ -263,7 +284,11 @@ class World:
         del line[run.invocation]
         ask.state = "running"
         box.running.add(run.invocation)
-        self.later(box.kind.call_s * self.rng.uniform(0.2, 3.0), ("finish", run.slot, run.invocation))
+        box.began_s = self.now_s
+        busy = sum(len(b.running) for b in self.boxes.values() if b.kind is box.kind)
+        takes_s = box.kind.takes_s(busy) if box.kind.takes_s else box.kind.call_s * self.rng.uniform(0.2, 3.0)
+        self.waits_s.append((self.now_s - ask.since_s, takes_s))
+        self.later(takes_s, ("finish", run.slot, run.invocation))
 
     def see_freezing(self, action: Freeze | Thaw) -> None:
         box = self.boxes[action.slot]
@@ -289,6 +314,8 @@ class World:
 
     def see_refusal(self, refusal: Refuse) -> None:
         ask = self.asks[refusal.invocation]
+        kind = ask.kind
+        kind.started_s = [at_s for at_s in kind.started_s if at_s > self.now_s - self.limits.scaling_s - 1e-9]
         in_all = sum(len(numbers) for numbers in self.waiting.values())
         match refusal.why:
             case "wait":
@@ -296,6 +323,8 @@ class World:
             case "line":
                 line = len(self.waiting[ask.kind.revision])
                 assert line > self.limits.line_revision_max or in_all > self.limits.line_total_max
+            case "rate":
+                assert len(kind.started_s) >= self.limits.scaling_max, "refused for growth while it may grow"
             case "start":
                 assert ask.kind.failed_in_a_row >= self.limits.start_failures_max
             case "memory":
@@ -355,6 +384,8 @@ class World:
             own = [(slot, box) for slot, box in self.boxes.items() if box.kind is kind]
             assert not any(self.has_room(box) and slot not in leaving for slot, box in own), "waits while a slot has room"
             coming = sum(box.state == "starting" and not box.pinned for _, box in own)
+            if self.is_worth_waiting(revision, numbers, own, coming):
+                continue
             if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
                 continue
             if kind.failed_in_a_row and (any(box.state == "starting" for _, box in own) or self.now_s <= kind.quiet_until_s):
@@ -365,6 +396,16 @@ class World:
                 for other in short
             )
             assert others_starve or len(short) > LOOK_AHEAD, f"{revision} waits without cause"
+
+    def is_worth_waiting(self, revision: str, numbers: dict[int, None], own: list[tuple[int, Box]], coming: int) -> bool:
+        """Going by what the machine has learnt: a start is on its way, or nobody has waited as long as one takes yet, and somebody
+        who has just begun is expected to be done soon."""
+        tempo = self.machine.crews[revision].tempo
+        if not tempo.known:
+            return False
+        trusting = self.now_s - self.asks[next(iter(numbers))].since_s <= tempo.start_s(self.limits) + 1e-9
+        soon = any(box.running and self.now_s - box.began_s <= tempo.stuck_s + 1e-9 for _, box in own)
+        return coming > 0 or (trusting and soon)
 
     def finish(self) -> None:
         """Everyone has been answered once; left alone, everything goes and nothing is remembered."""
@@ -383,6 +424,7 @@ class World:
             machine.hungry,
             machine.failing,
             machine.unloaded,
+            machine.patient,
         ):
             assert not table, "something is remembered for ever"
         assert (machine.used_mib, machine.idle_mib, machine.leaving_mib, machine.live, machine.starting) == (0, 0, 0, 0, 0)
@@ -508,9 +550,69 @@ def test_one_caller_at_a_time_needs_one_slot_however_many_are_warm():
     assert len(world.boxes) == 1
 
 
+def closed_loop(kind_of, callers=32, seconds=30.0, **limits):
+    """A world in which a function with a history is called by so many at a time; and the function."""
+    world = calm_world(memory_mib_max=128 * 400, line_revision_max=300, line_total_max=300, idle_s_max=5.0, **limits)
+    kind = kind_of(world)
+    world.kinds.append(kind)
+    for _ in range(3):
+        world.want(kind)
+        world.run(world.now_s + 1.0)
+    world.waits_s.clear()
+    for _ in range(callers):
+        world.call_on(kind)
+    world.run(world.now_s + seconds)
+    world.callers.clear()
+    return world, kind
+
+
+def test_a_long_call_never_holds_short_ones_behind_it():
+    def mixed(world):
+        draw = random.Random(5)
+        return world.kind(
+            "mixed", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.005,
+            takes_s=lambda _: 5.0 if draw.random() < 0.01 else 0.005,
+        )  # fmt: skip
+
+    world, _ = closed_loop(mixed)
+    waits_s = sorted(wait_s for wait_s, takes_s in world.waits_s if takes_s < 1.0)
+    assert len(waits_s) > 1000
+    assert waits_s[int(len(waits_s) * 0.99)] < 0.045
+    assert waits_s[-1] < 0.1
+
+
+def test_slow_calls_that_wait_for_others_get_a_slot_each_at_once():
+    def waiting(world):
+        return world.kind("io", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.005, takes_s=lambda _: 0.2)
+
+    world, _ = closed_loop(waiting, callers=50, seconds=1.0, starts_max=64)
+    assert len(world.boxes) == 50
+    assert max(wait_s for wait_s, _ in world.waits_s) < 0.02
+
+
+@pytest.mark.parametrize("cores", [2, 8])
+def test_short_calls_that_compute_settle_near_the_number_of_processors(cores):
+    def computing(world):
+        draw = random.Random(5)
+        return world.kind(
+            "cpu", memory_mib=128, concurrency=1, start_fails=0.0, start_s=0.01,
+            takes_s=lambda busy: 0.0005 * max(busy / cores, 1.0) * draw.uniform(0.7, 1.4),
+        )  # fmt: skip
+
+    world, _ = closed_loop(computing, seconds=1.0, processors=cores)
+    assert cores <= len(world.boxes) <= cores + 2
+
+
 def calm_world(**limits) -> World:
     """Nothing crashes and everybody is patient."""
-    defaults = {"slots_max": 1000, "starts_max": 16, "line_revision_max": 50, "line_total_max": 200, "idle_s_max": 600.0}
+    defaults = {
+        "slots_max": 1000,
+        "starts_max": 16,
+        "line_revision_max": 50,
+        "line_total_max": 200,
+        "idle_s_max": 600.0,
+        "scaling_max": 1000,
+    }
     world = World(0, **{**defaults, **limits})
     world.crashes, world.impatience_s = 0.0, 1e9
     return world

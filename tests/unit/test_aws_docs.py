@@ -13,7 +13,7 @@ from ondol.dialects.aws.shapes import model
 from ondol.dialects.aws.sts import Sts
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/aws.md").read_text()
-INVOKING = {"Invoke", "InvokeAsync"}
+INVOKING = {"Invoke", "InvokeAsync", "InvokeWithResponseStream"}
 
 
 def section(service):

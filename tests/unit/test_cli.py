@@ -648,7 +648,7 @@ def test_a_setting_that_cannot_be_is_refused_by_every_command(node, monkeypatch)
     assert result.exit_code == 2 and "did you mean ONDOL_DATA?" in sentence(result)
 
 
-@pytest.mark.parametrize("arguments", [("--listen", "x"), ("--isolation", "gvisor"), ("--open", "--listen", "0.0.0.0:1")])
+@pytest.mark.parametrize("arguments", [("--listen", "x"), ("--isolation", "docker"), ("--open", "--listen", "0.0.0.0:1")])
 def test_up_checks_its_settings_before_anything_starts(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("up", *arguments)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ondol import ways
 from ondol.keeper import __main__ as keeper
 from ondol.keeper import protocol, quota
 from ondol.keeper.loop import Loop, Readable, Sleep
@@ -133,6 +134,43 @@ def test_a_large_tree_is_walked_in_slices(tmp_path):
     assert walked(tmp_path, 1 << 30) == 2
 
 
+def test_a_walk_holds_few_descriptors_whatever_the_trees_shape(tmp_path):
+    for number in range(300):
+        (tmp_path / str(number) / "below").mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    held = [len(os.listdir("/proc/self/fd")) - before for _ in quota.walk(str(tmp_path), 1 << 30)]
+    assert held and max(held) <= 8
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_tree_too_deep_is_over_and_lets_go_of_everything(tmp_path):
+    (tmp_path / "/".join("d" * (quota.DEPTH_MAX + 1))).mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(quota.Over):
+        walked(tmp_path, 1 << 30)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_directory_that_becomes_a_link_under_the_walk_is_not_followed(tmp_path, monkeypatch):
+    """Between looking and opening: the function is quick."""
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    (outside / "file").write_bytes(os.urandom(200_000))
+    (inside / "swapped").mkdir(parents=True)
+    real = os.stat
+
+    def stat_then_swap(name, **how):
+        status = real(name, **how)
+        if name == "swapped" and not (inside / "swapped").is_symlink():
+            (inside / "swapped").rmdir()
+            (inside / "swapped").symlink_to(outside)
+        return status
+
+    monkeypatch.setattr(os, "stat", stat_then_swap)
+    walked(inside, 100_000)
+    assert (inside / "swapped").is_symlink()
+
+
 def test_a_tree_that_is_gone_is_no_error(tmp_path):
     assert walked(tmp_path / "none", 1) == 0
 
@@ -194,11 +232,11 @@ def home():
 def test_only_what_lies_behind_a_wall_is_shown_anew(home):
     keep = [home / "project", home / "project" / "src", home / "python", Path("/usr")]
     stranger = os.getuid() + 1
-    assert unprivileged.walls(stranger, stranger, keep) == {str(home): [str(home / "python"), str(home / "project")]}
+    assert ways.walls(stranger, stranger, keep) == {str(home): [str(home / "python"), str(home / "project")]}
 
 
 def test_who_may_pass_meets_no_wall(home):
-    assert unprivileged.walls(os.getuid(), os.getgid(), [home / "project"]) == {}
+    assert ways.walls(os.getuid(), os.getgid(), [home / "project"]) == {}
 
 
 def test_the_launcher_says_what_it_would_run():

@@ -525,3 +525,16 @@ async def test_pins_of_what_does_not_load_say_why_and_its_callers_get_the_functi
         await asyncio.sleep(60.0)
         kept = node.pool.kept()[target.revision.id]
         assert (kept.up, kept.why) == (1, "")
+
+
+@virtually
+async def test_calls_of_a_function_that_grows_as_fast_as_it_may_are_told_to_try_again():
+    async with Node(scaling_max=1, scaling_s=10.0) as node:
+        node.takes(1.0)
+        running = asyncio.create_task(node.call(a_target()))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Throttled) as refused:
+            await node.call(a_target())
+        assert (refused.value.reason, refused.value.retry_after_s) == ("rate", 10.0)
+        await running
+        await node.call(a_target())

@@ -37,7 +37,7 @@ class Room:
             return inherited_mib * MIB
 
         makings = Makings(
-            sandboxes=self.sandboxes,
+            sandboxes=lambda _: self.sandboxes,
             runtimes=lambda revision: self.runtime,
             contracts={"plain": PlainContract(concurrency=concurrency)},
             telemetry=self.telemetry,

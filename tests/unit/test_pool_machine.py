@@ -64,6 +64,21 @@ def test_a_slot_that_cannot_be_frozen_never_is():
     assert table.tell(Tick(), after_s=6.0) == []
 
 
+def test_a_revision_grows_no_faster_than_it_may():
+    table = Table(scaling_max=2, scaling_s=10.0)
+    assert table.want(1) == [Start(1, "r")]
+    assert table.want(2) == [Start(2, "r")]
+    assert table.want(3) == [Refuse(3, "rate")]
+    assert table.want(4, "other") == [Start(3, "other")]
+    table.tell(Ready(1))
+    assert table.tell(Done(1, 1)) == [Run(1, 2)]
+    assert table.want(5) == []  # one that comes covers it
+    assert table.tell(Ready(2)) == [Run(2, 5)]
+    table.now_s += 5.0
+    assert table.want(6) == [Start(4, "r")]
+    assert table.want(7) == [Refuse(7, "rate")]
+
+
 def test_who_waits_gets_what_comes_free_first():
     table = Table()
     (slot,) = table.warm(1)

@@ -193,6 +193,8 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             time.sleep(0.5)
             os._exit(3)
+        if self.path == "/killed":
+            os.kill(os.getpid(), 9)
         size = 0
         if self.headers.get("transfer-encoding"):
             while n := int(self.rfile.readline(), 16):
@@ -487,6 +489,14 @@ async def test_a_command_that_dies_is_a_bad_gateway_and_its_environment_ends(com
     async with asyncio.timeout(30):
         assert await command.worker.ended() == 3
     assert "[ondol] the command ended with status 3\n" in command.lines
+
+
+async def test_a_command_that_is_killed_takes_its_call_with_it_in_the_same_way(command):
+    """The node alone knows whether that was for want of memory."""
+    assert (await command.answer("/killed", "POST")).ending is Ending.DEAD
+    async with asyncio.timeout(30):
+        assert await command.worker.ended() == -9
+    assert "[ondol] the command ended with status -9\n" in command.lines
 
 
 async def test_a_command_that_dies_between_two_calls_ends_its_environment_at_once(command):

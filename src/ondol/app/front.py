@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
 
+from ondol.app.makers import Makers
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
@@ -39,9 +41,7 @@ from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
-from ondol.sandboxes.kept import KeptSandboxes
 from ondol.telemetry import Telemetry
 
 
@@ -50,16 +50,17 @@ async def front(orders: Orders, line: socket.socket) -> None:
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    sandboxes = KeptSandboxes(await children.first_line(line, "keeper"), stock_shells=settings.stock_shells)
+    lines = await children.first_lines(line, orders.makers)
+    makers = Makers(lines, orders.levels, choice, stock_shells=settings.stock_shells)
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     admission = Admission(concurrency_max=settings.concurrency_max)
     measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = pool_of(orders, sandboxes, choice, telemetry, credentials, bells)
+    pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(sandboxes, choice, orders.networks, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
     index.listeners += [admission.follow, front_work.pinning(pool, index), front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
@@ -102,32 +103,31 @@ async def front(orders: Orders, line: socket.socket) -> None:
         logs.flush()
         measuring.flush()
         await following.flushed(front_work.FLUSH_S_MAX)
-        await sandboxes.close()
+        await makers.close()
 
-    await until_stopped(line, tasks, lambda _name, new: sandboxes.use(new), stop)
+    await until_stopped(line, tasks, makers.use, stop)
 
 
 def pool_of(  # noqa: PLR0917
-    orders: Orders, sandboxes: KeptSandboxes, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+    orders: Orders, makers: Makers, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
 ) -> Pool:
     """Who runs where here."""
     settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
-    python = ForkedPython(sandboxes, choice)
     return Pool(
         limits=limits_of(settings),
-        sandboxes=sandboxes,
-        runtimes=lambda _revision: python,
+        sandboxes=makers.sandboxes,
+        runtimes=makers.runtime,
         contracts=CONTRACTS,
         telemetry=telemetry,
         clock=clock,
         mint=front_work.minting(credentials, clock),
         endpoint=orders.endpoint,
         tree_of=lambda each: str(code / each.sha256 / "tree"),
-        inherited_bytes=front_work.inherited(sandboxes, choice),
+        inherited_bytes=makers.inherited_bytes,
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
-        network=networking(orders.networks),
+        network=networking(orders.networks, orders.levels),
     )
 
 
@@ -141,7 +141,12 @@ def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
 def limits_of(settings: Settings) -> PoolLimits:
     """The pool's share of the settings."""
     return PoolLimits(
-        memory_mib_max=settings.memory_mib_max, idle_s_max=settings.idle_s_max, freeze_s_min=settings.freeze_s_min
+        memory_mib_max=settings.memory_mib_max,
+        idle_s_max=settings.idle_s_max,
+        freeze_s_min=settings.freeze_s_min,
+        scaling_max=settings.scaling_max,
+        trust_s_max=settings.trust_s_max,
+        processors=len(os.sched_getaffinity(0)),
     )
 
 

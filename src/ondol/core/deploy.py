@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,7 @@ class NewFunction:
     tags: Mapping[str, str]
     publish: bool = False
     description: str | None = None
+    annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +176,7 @@ class Deployments:
         )  # fmt: skip
         function = Function(
             id=function_id, account=new.account, region=new.region, name=new.name, latest=revision_id, created_s=now_s,
-            stage=Stage.CREATING, tags=dict(new.tags),
+            stage=Stage.CREATING, tags=dict(new.tags), annotations=dict(new.annotations),
         )  # fmt: skip
         _check_tags(function.tags)
         deployed, operations = self._published(Deployed(function=function, revision=revision), new.publish, new.description)

@@ -4,9 +4,9 @@ Version 1 (a hierarchy per controller), version 2, or both on hybrid hosts: `Cgr
 (`cgroup_places.py` says where that is). Directories are made when a shell is prepared, never on a request's way (making one
 takes up to 20 ms). Knows nothing of shells but their names.
 
-CPU time is by weight: a function weighs as much as its memory, and all functions of a node together as much as an ordinary
-group (version 1: as one ordinary process on each CPU), so that however many they are, they do not starve who serves them.
-Nobody is held back while there is time left.
+CPU time is by weight: a function weighs as much as its memory, and all functions of a node together half of what an ordinary
+group weighs, such as the one with the node's own processes (version 1: as much as one process on each CPU). So, however many,
+they do not starve who serves them. Nobody is held back while there is time left.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from ondol.keeper import cgroup_places
 from ondol.keeper.cgroup_places import Hierarchy, read, try_write, write
 
 PIDS_MAX = 1024
+#: What the buffers of a shell's sockets hold, where version 1 counts them apart: else one function could take all that the
+#: machine allows to TCP, and leave nothing to others' connections. Version 2 counts them as the shell's memory.
+SOCKETS_BYTES_MAX = 64 << 20
 #: The memory with which a function weighs as much as an ordinary group of the machine's: one CPU's worth at Lambda.
 WEIGHT_BYTES = 1769 << 20
 #: The most a group may weigh, in ordinary groups: the kernel's bound in version 2.
@@ -44,7 +47,7 @@ class Cgroups:
             if hierarchy.version == 1:
                 try_write(f"{hierarchy.parent}/cpu.shares", str(_SHARES_V1 * (os.cpu_count() or 1)))
             else:
-                try_write(f"{hierarchy.parent}/cpu.weight", str(_WEIGHT_V2))
+                try_write(f"{hierarchy.parent}/cpu.weight", str(_WEIGHT_V2 // 2))
         return cls(found, cgroup_places.lacking(found, reasons))
 
     @classmethod
@@ -80,6 +83,8 @@ class Cgroups:
                 os.mkdir(path, 0o755)
                 if "pids" in hierarchy.controllers:
                     write(f"{path}/pids.max", str(PIDS_MAX))
+                if hierarchy.version == 1 and "memory" in hierarchy.controllers:
+                    try_write(f"{path}/memory.kmem.tcp.limit_in_bytes", str(SOCKETS_BYTES_MAX))
                 descriptors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             for fd in descriptors:

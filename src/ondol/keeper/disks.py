@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import struct
 import subprocess
 
@@ -22,6 +23,7 @@ MKFS_S_MAX = 20.0
 _TRIES_MAX = 32
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _AUTOCLEAR, _DIRECT_IO = 4, 16
+_LOOP_MAJOR, _CONTROL = 7, os.makedev(10, 237)
 _BLOCK_BYTES = 4096
 #: fd and block size; loop_info64 (device to encrypt key: 20 words and three texts); reserved.
 _CONFIG = struct.Struct("=II5Q4I64s64s32s2Q64s")
@@ -127,11 +129,12 @@ def _mount(image: int) -> int:
 
 def _loop(image: int) -> tuple[int, str]:
     """A loop device over the file. Others take devices, too: the one that was free may not be any more."""
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    control = _open_device("/dev/loop-control", stat.S_IFCHR, _CONTROL)
     try:
         for attempt in range(_TRIES_MAX):
-            path = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
-            device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+            path = f"/dev/loop{number}"
+            device = _open_device(path, stat.S_IFBLK, os.makedev(_LOOP_MAJOR, number))
             flags = _AUTOCLEAR | (_DIRECT_IO if attempt < _TRIES_MAX // 2 else 0)
             numbers = (image, _BLOCK_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, flags)
             try:
@@ -145,3 +148,13 @@ def _loop(image: int) -> tuple[int, str]:
     finally:
         os.close(control)
     raise OSError(errno.EBUSY, "no loop device is free")
+
+
+def _open_device(path: str, kind: int, number: int) -> int:
+    """Open it; made where it is missing: a container's /dev is not told of the devices that the kernel makes."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        os.mknod(path, 0o600 | kind, number)
+        return os.open(path, flags)

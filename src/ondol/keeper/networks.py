@@ -30,6 +30,8 @@ NODE_ADDRESS, NODE_PORT = "127.0.0.1", 9001
 GATEWAY_ADDRESS = "198.18.0.1"
 #: Connections that wait for the front.
 BACKLOG = 16
+#: What the kernel keeps of a connection's data for the front, each way; it counts twice as much for its own use.
+BUFFER_BYTES = 256 * 1024
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _IFREQ = "16sh22x"
@@ -46,6 +48,8 @@ def open_inside(network: str) -> list[socket.socket]:
         return []
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     _bring_up(listener, "lo")
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # inherited by what is accepted: the front's memory, not the function's
+        listener.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
     listener.bind((NODE_ADDRESS, NODE_PORT))
     listener.listen(BACKLOG)
     if network != EGRESS:

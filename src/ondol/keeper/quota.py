@@ -6,6 +6,7 @@ nothing: directories are opened without links, by descriptor, so a function cann
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ ENTRIES_MAX = 200_000
 SLICE_ENTRIES = 200
 DEPTH_MAX = 64
 INTERVAL_S = 1.0
+#: Under way at once.
+WALKS_MAX = 16
+#: It was there, or was a directory, a moment ago: its owner is at work.
+_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Over(Exception):  # noqa: N818
@@ -22,41 +27,63 @@ class Over(Exception):  # noqa: N818
 
 
 def walk(path: str, bytes_max: int) -> Iterator[None]:
-    """Yields after each slice. Raises Over."""
+    """Yields after each slice. Raises Over.
+
+    Depth first, so that as many directories are open as the tree is deep, and no more than DEPTH_MAX: a function chooses its
+    tree's shape, and the keeper's descriptors are everybody's.
+    """
     try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        top = _open(path)
     except FileNotFoundError:
         return
     used = entries = 0
     stack = [top]
     try:
         while stack:
-            directory = stack.pop()
-            try:
-                names = os.listdir(directory)
-                for name in names:
-                    entries += 1
-                    used += _size(directory, name, stack)
-                    if used > bytes_max or entries > ENTRIES_MAX:
-                        raise Over
-                    if entries % SLICE_ENTRIES == 0:
-                        yield
-            finally:
-                os.close(directory)
+            entry = next(stack[-1][1], None)
+            if entry is None:
+                _close(stack.pop())
+                continue
+            entries += 1
+            used += _size(entry, stack)
+            if used > bytes_max or entries > ENTRIES_MAX:
+                raise Over
+            if entries % SLICE_ENTRIES == 0:
+                yield
     finally:
         for directory in stack:
-            os.close(directory)
+            _close(directory)
 
 
-def _size(directory: int, name: str, stack: list[int]) -> int:
-    """Bytes on disk of one entry; directories go on the stack."""
+#: A directory that is being read: its descriptor, and what is left of its entries, which are read as they are asked for.
+_Directory = tuple[int, Iterator[os.DirEntry[str]]]
+
+
+def _open(name: str, directory: int | None = None) -> _Directory:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return fd, os.scandir(fd)
+    except OSError:
+        os.close(fd)
+        raise
+
+
+def _close(directory: _Directory) -> None:
+    directory[1].close()  # type: ignore[attr-defined]  # typeshed knows it as a context manager only
+    os.close(directory[0])
+
+
+def _size(entry: os.DirEntry[str], stack: list[_Directory]) -> int:
+    """Bytes on disk of one entry; a directory goes on the stack."""
+    parent = stack[-1][0]
+    try:
+        status = os.stat(entry.name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            if len(stack) >= DEPTH_MAX * 8:
+            if len(stack) >= DEPTH_MAX:
                 raise Over
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            stack.append(os.open(name, flags, dir_fd=directory))
-    except FileNotFoundError:
-        return 0
+            stack.append(_open(entry.name, parent))
+    except OSError as error:
+        if error.errno in _CHANGED:
+            return 0
+        raise
     return status.st_blocks * 512

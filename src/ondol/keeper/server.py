@@ -33,6 +33,8 @@ ZYGOTE_S_MAX = 30.0
 SHELLS_MAX = 4096
 ZYGOTES_MAX = 256
 MEMORY_BYTES_MIN = 4 << 20
+#: A template is made, and kept, for each size.
+TMP_MIB_MAX = 10_240
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 Answer = tuple[Message, list[int]]
@@ -176,7 +178,7 @@ class Keeper:
         except OSError as error:
             kind = "space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "failed"
             self._tell(front, {"n": number, "error": kind, "message": str(error)})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             self._tell(front, {"n": number, "error": "invalid", "message": f"{type(error).__name__}: {error}"})
         finally:
             close_all(fds)
@@ -282,8 +284,9 @@ class Keeper:
         memory, tmp_mib = int(message["memory_bytes"]), int(message["tmp_mib"])
         if shell.attached or shell.gone:
             raise Refused("invalid", f"shell {shell.id} is {'gone' if shell.gone else 'attached already'}")
-        if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
-            raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
+        if memory < MEMORY_BYTES_MIN or not 1 <= tmp_mib <= TMP_MIB_MAX:
+            bounds = f"memory_bytes is at least {MEMORY_BYTES_MIN}, tmp_mib 1 to {TMP_MIB_MAX}"
+            raise Refused("invalid", f"{bounds}: these are {memory} and {tmp_mib}")
         self._cgroups.limit(shell.id, memory)
         shell.memory_bytes = memory
         for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
@@ -479,14 +482,15 @@ class Keeper:
                 for s in self._shells.values()
                 if s.tmp_bytes_max and not s.gone and not s.discarding
             }
-        for shell_id, walk in list(self._walks.items()):
+        for shell_id, walk in list(self._walks.items())[: quota.WALKS_MAX]:
             try:
                 next(walk)
             except StopIteration:
                 del self._walks[shell_id]
-            except (quota.Over, OSError):
+            except (quota.Over, OSError) as error:
                 del self._walks[shell_id]
-                self._over(shell_id)
+                if getattr(error, "errno", 0) not in (errno.EMFILE, errno.ENFILE):  # that says nothing of this shell
+                    self._over(shell_id)
         self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
 
     def _over(self, shell_id: str) -> None:

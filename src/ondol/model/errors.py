@@ -102,7 +102,9 @@ class TooLarge(OndolError):
 
 
 class Throttled(OndolError):
-    """Admission refused. `reason`: 'account', 'function' (reserved concurrency) or 'line' (the waiting line is full)."""
+    """Admission refused. `reason`: 'account', 'function' (reserved concurrency), 'line' (the waiting line is full)
+    or 'rate' (it gets new environments as fast as it may).
+    """
 
     def __init__(self, reason: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(f"too many concurrent invocations ({reason})")

@@ -47,6 +47,8 @@ class Configuration:
     tmp_mib: int = 512
     #: What it reaches: "none", "egress" or "host"; "" for what its node gives those who do not ask.
     network: str = ""
+    #: The level of isolation that its owner asked for; "": whatever the node gives.
+    isolation: str = ""
     #: What is shown beside the code, at /opt: one tree, made of one or more archives.
     opt: Code | None = None
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -28,6 +28,8 @@ class Principal:
     name: str
     #: What the principal acts as (a role's name), shown back by identity calls.
     role: str = ""
+    #: Which of the roles that ever had this name it is, for a session; "" where that does not matter.
+    role_id: str = ""
     #: The environment that it runs in; "" when it is none's.
     environment: str = ""
 

@@ -9,20 +9,20 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from ondol import syscalls
 from ondol.config import Settings
 from ondol.http import unix
-from ondol.keeper import probe
-from ondol.model.errors import OndolError, Unavailable
-from ondol.node import announcing, keys, networking, unprivileged
+from ondol.model.errors import OndolError
+from ondol.model.isolation import SANDBOX
+from ondol.node import announcing, isolating, keys, networking, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.following import Connect
+from ondol.node.isolating import MAKERS
 from ondol.node.lines import receive
 from ondol.node.listening import listen
 from ondol.node.serving import Orders
@@ -54,11 +54,11 @@ def say(sentence: str) -> None:
 
 
 def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
-    isolation, networks = _check_isolation(settings.network)
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
     public = None
     try:
+        plan = isolating.plan(settings.isolation, data.run / "isolation.json", say)
         public = listen(settings.host, settings.port)
         key = keys.owner_key(data.root, settings.account, time.time())
         endpoint = f"{settings.url.rpartition(':')[0]}:{public.getsockname()[1]}"
@@ -72,12 +72,16 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
             # Not before the directory is known to be ours: what was found is kept in it.
             interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
-            isolation=isolation,
-            networks=networks,
+            isolation=plan.findings,
+            levels=plan.isolation,
+            networks=networking.decide(settings.network, plan.isolation.level, plan.findings, say),
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
-            _children(orders, owner, data.lock_descriptor), stop_s_max=settings.drain_s + END_S, log=say, env=_environment()
+            [*_makers(orders, plan.words, data.lock_descriptor), *_children(orders, owner)],
+            stop_s_max=settings.drain_s + END_S,
+            log=say,
+            env=_environment(),
         )
         supervisor.run(lambda: announcing.when_ready(endpoint, ready or (lambda _: None)))
         return 0
@@ -90,20 +94,36 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         data.close()
 
 
-def _children(orders: Orders, owner: tuple[int, int] | None, lock: int) -> list[Child]:
+def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
+    """What makes sandboxes: the keeper, and launchers of the levels in `words`."""
+    source = Path(__file__).resolve().parents[2]
+
+    def maker(name: str) -> Callable[[int], list[str]]:
+        room = "keeper" if name == MAKERS[SANDBOX] else "launcher"
+        levels = [part for level, word in words.items() if MAKERS[level] == name for part in ("--level", word)]
+        runtime = {**brought(), "ondol_guest": str(source / "ondol_guest")}
+
+        def command(fd: int) -> list[str]:
+            return [
+                *(sys.executable, "-I", "-S", str(source / "ondol" / room / "__main__.py")),
+                *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
+                *("--data", str(orders.data), "--node-id", node_id(orders.data)),
+                *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
+                *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
+                *levels,
+                *(("--networks", ":".join(orders.networks)) if room == "keeper" else ()),
+            ]
+
+        return command
+
+    return [
+        Child(name=name, command=maker(name), inherited=(lock,), session=False, tidies=True) for name in sorted(orders.makers)
+    ]
+
+
+def _children(orders: Orders, owner: tuple[int, int] | None) -> list[Child]:
     source = Path(__file__).resolve().parents[2]
     message = orders.message()
-
-    def keeper(fd: int) -> list[str]:
-        runtime = [part for name, path in brought().items() for part in ("--runtime", f"{name}={path}")]
-        return [
-            *(sys.executable, "-I", "-S", str(source / "ondol" / "keeper" / "__main__.py")),
-            *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
-            *("--data", str(orders.data), "--node-id", node_id(orders.data)),
-            *("--networks", ":".join(orders.networks)),
-            *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
-            *runtime,
-        ]
 
     def role(name: str, *sockets: str) -> Callable[[int], list[str]]:
         def command(fd: int) -> list[str]:
@@ -118,7 +138,6 @@ def _children(orders: Orders, owner: tuple[int, int] | None, lock: int) -> list[
 
     inherited = orders.sockets
     return [
-        Child(name="keeper", command=keeper, inherited=(lock,), session=False, tidies=True),
         Child(
             name="desk",
             command=role("desk", "desk", "link"),
@@ -129,7 +148,7 @@ def _children(orders: Orders, owner: tuple[int, int] | None, lock: int) -> list[
             name="front",
             command=role("front", "public"),
             inherited=(inherited["public"],),
-            lines=("keeper",),
+            lines=tuple(sorted(orders.makers)),
             settings=message,
         ),
     ]
@@ -161,21 +180,6 @@ def _owner() -> tuple[int, int] | None:
     return (unprivileged.UID_DEFAULT, unprivileged.GID_DEFAULT) if syscalls.may_mount() else None
 
 
-def _check_isolation(network: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """What there is, and what functions may reach. Refuse to start where what was asked for cannot be had."""
-    findings = probe.probe()
-    for found in findings:
-        if found.needed and not found.ok:
-            raise Unavailable(f"{found.what}: {found.detail}. {found.mend} (`ondol doctor` says more)")
-    if lacking := probe.lacking(findings):
-        say(lacking)
-    way_out = next(found for found in findings if found.what == probe.WAY_OUT)
-    networks = networking.given(network, way_out)
-    if shortcoming := networking.shortcoming(network, way_out):
-        say(shortcoming)
-    return [asdict(found) for found in findings], networks
-
-
 # What the children use -------------------------------------------------------------------------------------------------
 def places(root: Path) -> DataDir:
     """The data directory's places, for a process that does not hold its lock."""
@@ -196,17 +200,20 @@ def dialling(path: Path) -> Connect:
     return connect
 
 
-async def first_line(line: socket.socket, name: str) -> socket.socket:
-    """Wait for the supervisor to hand over the line to `name`."""
-    while True:
+async def first_lines(line: socket.socket, names: Collection[str]) -> dict[str, socket.socket]:
+    """Wait for the supervisor to hand over the lines to all of `names`."""
+    lines: dict[str, socket.socket] = {}
+    while set(names) - set(lines):
         received = await asyncio.to_thread(receive, line)
         if received is None:
             sys.exit(1)
         message, fds = received
-        if message.get("line") == name and fds:
-            return socket.socket(fileno=fds[0])
+        name = str(message.get("line"))
+        if name in names and fds:
+            lines[name] = socket.socket(fileno=fds.pop(0))  # of two, the later is to the maker that lives
         for fd in fds:
             with suppress(OSError):
                 os.close(fd)
         if "stop" in message:
             sys.exit(0)
+    return lines

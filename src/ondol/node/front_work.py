@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from ondol.clock import Clock
@@ -14,7 +14,6 @@ from ondol.model.errors import OndolError
 from ondol.model.functions import Function, Revision
 from ondol.model.principals import Kind, Principal
 from ondol.pool.driver import Pool
-from ondol.sandbox import Sandboxes
 
 #: How long a call may wait for a place in the pool.
 WAIT_S_MAX: Final = 60.0
@@ -68,16 +67,6 @@ def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tupl
         return made.access_key_id, made.secret, made.session_token
 
     return mint
-
-
-def inherited(sandboxes: Sandboxes, choice: Choosing) -> Callable[[Revision], Awaitable[int]]:
-    """The memory that a revision's workers share with their zygote, in bytes."""
-
-    async def bytes_of(revision: Revision) -> int:
-        interpreter = choice.interpreter(revision.configuration.runtime)
-        return (await sandboxes.zygote(revision.account, interpreter.path)).rss_bytes if interpreter else 0
-
-    return bytes_of
 
 
 def interpreting(choice: Choosing) -> Callable[[Revision], str]:

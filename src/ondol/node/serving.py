@@ -16,7 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from ondol.config import Settings
+from ondol.model.isolation import Isolation
 from ondol.model.principals import AccessKey
+from ondol.node.isolating import MAKERS
 from ondol.node.lines import SupervisorLine, die_with_parent, receive
 from ondol.sandbox import NETWORK_NONE
 
@@ -46,6 +48,8 @@ class Orders:
     isolation: list[dict[str, Any]] = field(default_factory=list)
     #: What functions may reach, the default first.
     networks: list[str] = field(default_factory=lambda: [NETWORK_NONE])
+    #: What functions may ask for.
+    levels: Isolation = field(default_factory=Isolation)
 
     def message(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -60,6 +64,11 @@ class Orders:
     @property
     def data(self) -> Path:
         return self.settings.data
+
+    @property
+    def makers(self) -> set[str]:
+        """The processes that make sandboxes."""
+        return {MAKERS[level] for level in self.levels.offered}
 
     def listener(self, name: str) -> socket.socket:
         return socket.socket(fileno=self.sockets[name])

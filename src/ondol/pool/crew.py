@@ -5,11 +5,13 @@ Changed in place, not replaced: a warm invocation costs a few microseconds, and 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 
 from ondol.pool.events import Invocation, SlotId
+from ondol.pool.policy import PoolLimits, Scaling, Tempo
 
 
 class State(Enum):
@@ -27,10 +29,16 @@ class Slot:
 
     id: SlotId
     crew: Crew
+    #: When it was last used; until then, when it was asked for.
     used_s: float
     state: State = State.STARTING
     running: set[Invocation] = field(default_factory=set)
     calls: int = 0
+    #: When it was asked for, and when its last call began.
+    asked_s: float = 0.0
+    began_s: float = 0.0
+    #: Its first call came along with it, so that it took as long as a cold start takes.
+    cold: bool = False
     #: One of those that the crew keeps up; it has loaded when it is up.
     pinned: bool = False
     #: Given up for others: takes nothing more and stops after what it runs.
@@ -47,6 +55,10 @@ class Crew:
     revision: str
     memory_mib: int
     concurrency: int
+    scaling: Scaling
+    tempo: Tempo = field(default_factory=Tempo)
+    #: Busy slots that are expected to be free soon, and since when they are busy, the longest first.
+    prompt: dict[SlotId, float] = field(default_factory=dict)
     #: Up and with room, the one used last at the end: those that are kept up, which are given work first, and the others.
     spare: dict[SlotId, Slot] = field(default_factory=dict)
     free: dict[SlotId, Slot] = field(default_factory=dict)
@@ -81,9 +93,37 @@ class Crew:
             return False
         return not self.pin_failures or (self.pin_at_s <= now_s and not any(slot.pinned for slot in self.coming.values()))
 
-    def hungry(self, now_s: float) -> bool:
+    def wanting(self, now_s: float, limits: PoolLimits) -> bool:
+        """Whether one more start is due for those who wait: it takes less time than waiting for what is up, or coming.
+
+        Where several calls run in a slot, and before there is a history: whenever somebody waits that no coming slot covers.
+        """
+        uncovered = self.uncovered()
+        if uncovered <= 0 or self.concurrency > 1 or not self.tempo.known:
+            return uncovered > 0
+        coming = len(self.line) - uncovered
+        if not coming and now_s >= self._overdue_s(limits):
+            return True  # things do not go as expected
+        while self.prompt and now_s >= self._stuck_at_s():
+            del self.prompt[next(iter(self.prompt))]
+        return self.tempo.needed(len(self.line), len(self.prompt), limits) > coming
+
+    def review_s(self, limits: PoolLimits) -> float:
+        """When those who wait without a start are to be looked at again, if nothing else happens."""
+        if not self.line or self.uncovered() <= 0 or self.concurrency > 1 or not self.tempo.known:
+            return math.inf
+        at_s = self._overdue_s(limits) if self.uncovered() == len(self.line) else math.inf
+        return min(at_s, self._stuck_at_s()) if self.prompt else at_s
+
+    def _overdue_s(self, limits: PoolLimits) -> float:
+        return next(iter(self.line.values())) + self.tempo.start_s(limits)
+
+    def _stuck_at_s(self) -> float:
+        return next(iter(self.prompt.values())) + self.tempo.stuck_s
+
+    def hungry(self, now_s: float, limits: PoolLimits) -> bool:
         """Whether one more start is due, as far as the crew itself is concerned."""
-        if self.uncovered() <= 0 and not self.unkept(now_s):
+        if not self.wanting(now_s, limits) and not self.unkept(now_s):
             return False
         return not self.failures or (not self.coming and self.retry_at_s <= now_s)
 

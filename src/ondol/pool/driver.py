@@ -52,7 +52,7 @@ from ondol.telemetry import Telemetry
 _log = logging.getLogger(__name__)
 
 #: The pool looks after itself at most this often.
-TICK_S_MIN = 0.02
+TICK_S_MIN = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Pool:
         self,
         *,
         limits: PoolLimits,
-        sandboxes: Sandboxes,
+        sandboxes: Sandboxes | Callable[[Revision], Sandboxes],
         runtimes: Callable[[Revision], Runtime],
         contracts: Mapping[str, Contract],
         telemetry: Telemetry,
@@ -141,7 +141,7 @@ class Pool:
         network: Callable[[Revision], str] | None = None,
     ) -> None:
         self.makings = Makings(
-            sandboxes=sandboxes,
+            sandboxes=sandboxes if callable(sandboxes) else lambda _: sandboxes,
             runtimes=runtimes,
             contracts=contracts,
             telemetry=telemetry,
@@ -183,7 +183,8 @@ class Pool:
     async def acquire(self, target: Target, *, wait_s_max: float) -> Lease:
         """A place for one invocation of the target's revision.
 
-        Raises Throttled('line') when too many wait or this one waited `wait_s_max`; RuntimeMissing, StartFailed or OutOfSpace
+        Raises Throttled('line') when too many wait or this one waited `wait_s_max`, Throttled('rate') when the revision
+        grows as fast as it may; RuntimeMissing, StartFailed or OutOfSpace
         when no environment can be started; Unavailable when the node is going down.
         """
         revision = target.revision
@@ -389,6 +390,8 @@ class Pool:
                 return self._failures.get(revision.id) or StartFailed(f"no environment of {revision.name} could be started")
             case "memory":
                 return StartFailed(self._too_large(revision))
+            case "rate":
+                return Throttled("rate", retry_after_s=max(self.limits.scaling_s / self.limits.scaling_max, 1.0))
             case _:
                 return Throttled("line")
 

@@ -79,7 +79,8 @@ class Answering(Protocol):
 class Makings:
     """What all environments of a node are made with."""
 
-    sandboxes: Sandboxes
+    #: Which sandboxes this revision's environments get. Raises StartFailed.
+    sandboxes: Callable[[Revision], Sandboxes]
     runtimes: Callable[[Revision], Runtime]
     contracts: Mapping[str, Contract]
     telemetry: Telemetry
@@ -138,7 +139,8 @@ class Environment:
         self._reviving = asyncio.Lock()
         self._running = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._memory = Memory(makings.sandboxes, makings.clock)
+        self._sandboxes = makings.sandboxes(revision)
+        self._memory = Memory(self._sandboxes, makings.clock)
         self._closed = False
 
     # Life --------------------------------------------------------------------------------------------------------------
@@ -146,11 +148,11 @@ class Environment:
         """Make it ready for its first call. Raises StartFailed, OutOfSpace, RuntimeMissing; `close` it then, too."""
         revision, makings = self.revision, self.makings
         configuration = revision.configuration
-        self._shell = self._memory.shell = shell = await makings.sandboxes.prepare(
+        self._shell = self._memory.shell = shell = await self._sandboxes.prepare(
             revision.account, makings.interpreter(revision), makings.network(revision)
         )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
-        await makings.sandboxes.attach(
+        await self._sandboxes.attach(
             shell,
             tree=makings.tree_of(revision.code),
             opt_tree=self._opt_tree(),
@@ -187,7 +189,7 @@ class Environment:
     async def _freeze(self, *, on: bool) -> None:
         assert self._shell is not None
         try:
-            await self.makings.sandboxes.freeze(self._shell, on=on)
+            await self._sandboxes.freeze(self._shell, on=on)
         except OndolError as error:
             if not on and self._worker is not None and not self.broken:
                 _log.warning("environment %s could not be thawed: %s", self.place.environment, error)
@@ -226,7 +228,7 @@ class Environment:
         if self.makings.answering is not None:
             self.makings.answering.take_down(self._caller)
         if self._shell is not None:
-            await self.makings.sandboxes.discard(self._shell)
+            await self._sandboxes.discard(self._shell)
 
     def _let_go(self) -> None:
         """Once closed: the last call that it runs sees the worker die and buries it; one that nobody buried is let go here."""
@@ -289,7 +291,7 @@ class Environment:
         assert self._shell is not None
         try:
             async with asyncio.timeout(DEATH_S_MAX):
-                await self.makings.sandboxes.scour(self._shell)
+                await self._sandboxes.scour(self._shell)
                 status = await worker.ended()
                 # Until its end has been seen on its line, too: what it said last belongs to the call.
                 while worker.alive:  # noqa: ASYNC110  (the port has no event for it)

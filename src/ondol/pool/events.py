@@ -107,7 +107,8 @@ class Stop(Struct, frozen=True, gc=False):
 class Refuse(Struct, frozen=True, gc=False):
     """Tell an invocation that there is no place for it.
 
-    `why`: 'line' (too many wait), 'wait' (it waited too long), 'start' (environments of this revision cannot be started),
+    `why`: 'line' (too many wait), 'rate' (the revision grows as fast as it may),
+    'wait' (it waited too long), 'start' (environments of this revision cannot be started),
     'memory' (it needs more than the whole pool may hold).
     """
 

@@ -11,7 +11,10 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
     pins           so many slots of a crew are kept up and loaded, called or not: they are given work before the others, never
                    make room for anybody, and take room from idle ones that nobody pinned
     one line       who waits gets whatever comes free first: a slot that was started for another, or one that finished
-    one start      per waiting invocation that no coming slot covers; revisions take turns; at most `starts_max` at a time
+    wait or start  a slot is started for those who would wait longer than a start takes, going by the revision's recent calls;
+                   without a history, for every waiting invocation that no coming slot covers (`policy.Tempo`)
+    starts         revisions take turns; at most `starts_max` at a time
+    scaling        a revision grows by at most `scaling_max` slots at once; who would need more is refused
     room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
                    than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
     freezing       a slot that has idled for `freeze_s_min` is frozen, and thawed when it is given something to run
@@ -21,7 +24,8 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
 Every handler asserts what it touches; `check()` asserts everything and is for tests, because it looks at every slot.
 
 Invariants: memory and slots stay in bounds; a slot runs at most its concurrency and one revision; nobody waits while a slot
-of its revision has room; nobody waits without a start on its way unless starts, room or a pause forbid it; lines are bounded.
+of its revision has room; nobody waits longer than a start takes (nor than `trust_s_max`) without one on its way, unless starts,
+room or a pause forbid it; lines are bounded.
 """
 
 from __future__ import annotations
@@ -51,7 +55,7 @@ from ondol.pool.events import (
     Tick,
     Wanted,
 )
-from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
+from ondol.pool.policy import History, PoolLimits, Scaling, backoff_s, keep_s
 
 #: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
 LOOK_AHEAD = 8
@@ -72,6 +76,8 @@ class Machine:
         self.awake: dict[SlotId, Slot] = {}
         #: Crews to start a slot for, in turn; and those with failed starts.
         self.hungry: OrderedDict[str, Crew] = OrderedDict()
+        #: Crews in which somebody waits and no start is due, yet.
+        self.patient: dict[str, Crew] = {}
         self.failing: dict[str, Crew] = {}
         #: Crews with slots to be kept up that did not load.
         self.unloaded: dict[str, Crew] = {}
@@ -112,6 +118,7 @@ class Machine:
         """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
         times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
         times += [crew.pin_at_s for crew in self.unloaded.values()]
+        times += [crew.review_s(self.limits) for crew in self.patient.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
         times = [at_s for at_s in times if now_s < at_s < math.inf]
@@ -129,7 +136,7 @@ class Machine:
         crew = self.crews.get(want.revision)
         if crew is not None and (crew.spare or crew.free):
             slot = next(reversed((crew.spare or crew.free).values()))
-            self._occupy(slot, want.invocation)
+            self._occupy(slot, want.invocation, now_s)
             if slot.frozen:
                 slot.frozen = False
                 return [Thaw(slot.id), Run(slot.id, want.invocation)]
@@ -137,17 +144,27 @@ class Machine:
         if crew is None:
             if want.memory_mib > self.limits.memory_mib_max:
                 return [Refuse(want.invocation, "memory")]
-            crew = self.crews[want.revision] = Crew(want.revision, want.memory_mib, want.concurrency)
+            crew = self._crew(want, now_s)
         assert (crew.memory_mib, crew.concurrency) == (want.memory_mib, want.concurrency), "a revision never changes"
-        if self._is_broken(crew, now_s):
-            return [Refuse(want.invocation, "start")]
-        if len(crew.line) >= self.limits.line_revision_max or len(self.waiting) >= self.limits.line_total_max:
-            self._forget(crew, now_s)
-            return [Refuse(want.invocation, "line")]
         crew.line[want.invocation] = now_s
+        why = self._why_not(crew, now_s)
+        if why:
+            del crew.line[want.invocation]
+            self._forget(crew, now_s)
+            return [Refuse(want.invocation, why)]
         self.waiting[want.invocation] = crew
         self._queue_up(crew, now_s)
         return self._grow(now_s)
+
+    def _why_not(self, crew: Crew, now_s: float) -> str:
+        """Why the last of this crew's line may not wait in it; "" when it may."""
+        if self._is_broken(crew, now_s):
+            return "start"
+        if len(crew.line) > self.limits.line_revision_max or len(self.waiting) >= self.limits.line_total_max:
+            return "line"
+        if crew.wanting(now_s, self.limits) and crew.scaling.left(self.limits, now_s) < 1:
+            return "rate"
+        return ""
 
     def _done(self, done: Done, now_s: float) -> list[Action]:
         slot = self.slots.get(done.slot)
@@ -155,9 +172,12 @@ class Machine:
             return []  # it was ended with what it ran
         assert slot.state is State.BUSY, f"Done from a slot that is {slot.state}"
         slot.running.remove(done.invocation)
+        self._learn(slot, now_s)
         slot.used_s = now_s
         slot.calls += 1
         actions = self._hand_on(slot, now_s)
+        if slot.leaving:
+            self._queue_up(slot.crew, now_s)  # its line got nothing
         if self.hungry:
             actions += self._grow(now_s)
         return actions
@@ -179,6 +199,7 @@ class Machine:
         slot.used_s = now_s
         slot.freezes = ready.freezes
         actions = self._hand_on(slot, now_s)
+        slot.cold = bool(actions) and not slot.pinned
         self._queue_up(crew, now_s)
         return actions + self._grow(now_s)
 
@@ -214,7 +235,7 @@ class Machine:
         if crew is None:
             if not event.slots or event.memory_mib > self.limits.memory_mib_max:
                 return []
-            crew = self.crews[event.revision] = Crew(event.revision, event.memory_mib, event.concurrency)
+            crew = self._crew(event, now_s)
         if event.slots:
             crew.retired = False
         crew.pins = event.slots
@@ -263,7 +284,7 @@ class Machine:
             if now_s >= slot.used_s + keep_s(History(calls=slot.calls), self.limits):
                 actions.append(self._stop(slot, now_s))
         actions += self._freeze(now_s)
-        for crew in [*self.failing.values(), *self.unloaded.values()]:
+        for crew in [*self.failing.values(), *self.unloaded.values(), *self.patient.values()]:
             self._queue_up(crew, now_s)
             self._forget(crew, now_s)
         return actions + self._grow(now_s)
@@ -280,8 +301,9 @@ class Machine:
         return actions
 
     # One slot ----------------------------------------------------------------------------------------------------------
-    def _occupy(self, slot: Slot, invocation: Invocation) -> None:
+    def _occupy(self, slot: Slot, invocation: Invocation, now_s: float) -> None:
         """A free slot takes an invocation."""
+        slot.began_s = slot.crew.prompt[slot.id] = now_s
         if slot.state is State.IDLE:
             slot.state = State.BUSY
             self.awake.pop(slot.id, None)
@@ -291,6 +313,16 @@ class Machine:
         slot.running.add(invocation)
         if len(slot.running) >= slot.crew.concurrency:
             del slot.crew.roomy(slot)[slot.id]
+
+    def _learn(self, slot: Slot, now_s: float) -> None:
+        """A call of this slot is over."""
+        crew = slot.crew
+        crew.prompt.pop(slot.id, None)
+        if slot.cold:
+            slot.cold = False
+            crew.tempo.started(now_s - slot.asked_s)
+        elif slot.calls or slot.pinned:
+            crew.tempo.called(now_s - slot.began_s)
 
     def _hand_on(self, slot: Slot, now_s: float) -> list[Action]:
         """A slot that is up has room: for those who wait, else it rests, or leaves."""
@@ -302,6 +334,8 @@ class Machine:
             invocation, _ = crew.line.popitem(last=False)
             del self.waiting[invocation]
             slot.running.add(invocation)
+            crew.prompt.pop(slot.id, None)
+            slot.began_s = crew.prompt[slot.id] = now_s
             actions.append(Run(slot.id, invocation))
         if actions:
             crew.served_s = now_s
@@ -340,6 +374,7 @@ class Machine:
                 del self.idle[slot.id]
                 self.idle_mib -= crew.memory_mib
         crew.roomy(slot).pop(slot.id, None)
+        crew.prompt.pop(slot.id, None)
         crew.kept.pop(slot.id, None)
         if slot.leaving:
             self.leaving -= 1
@@ -348,13 +383,23 @@ class Machine:
         self.live -= 1
         self.used_mib -= crew.memory_mib
 
+    def _crew(self, event: Wanted | Pinned, now_s: float) -> Crew:
+        crew = Crew(event.revision, event.memory_mib, event.concurrency, Scaling(self.limits, now_s))
+        self.crews[event.revision] = crew
+        return crew
+
     # One crew ----------------------------------------------------------------------------------------------------------
     def _queue_up(self, crew: Crew, now_s: float) -> None:
         """Take a turn, or leave the queue of those who want a start."""
-        if crew.hungry(now_s):
+        if crew.hungry(now_s, self.limits):
             self.hungry.setdefault(crew.revision, crew)
+            self.patient.pop(crew.revision, None)
+            return
+        self.hungry.pop(crew.revision, None)
+        if crew.line:
+            self.patient[crew.revision] = crew
         else:
-            self.hungry.pop(crew.revision, None)
+            self.patient.pop(crew.revision, None)
 
     def _is_broken(self, crew: Crew, now_s: float) -> bool:
         """Its starts fail, and the next try is not due."""
@@ -442,9 +487,11 @@ class Machine:
         return max(first_since_s, crew.served_s) + self.limits.patience_s_max
 
     def _start(self, crew: Crew, now_s: float) -> Start:
-        slot = Slot(self._next_slot, crew, now_s, pinned=crew.uncovered() <= 0)
+        slot = Slot(self._next_slot, crew, now_s, asked_s=now_s, pinned=not crew.wanting(now_s, self.limits))
         if slot.pinned:
             crew.kept[slot.id] = slot
+        else:
+            crew.scaling.take(self.limits, now_s)
         self._next_slot += 1
         self.slots[slot.id] = slot
         crew.coming[slot.id] = slot
@@ -467,6 +514,8 @@ class Machine:
             if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving and not slot.pinned:
                 slot.leaving = True
                 slot.crew.free.pop(slot.id, None)
+                slot.crew.prompt.pop(slot.id, None)
+                self._queue_up(slot.crew, now_s)
                 self.leaving += 1
                 self.leaving_mib += slot.crew.memory_mib
 
@@ -517,5 +566,7 @@ class Machine:
         assert crew.slots or crew.line or crew.failures or crew.pins, "an empty crew that is not forgotten"
         assert (crew.revision in self.failing) == bool(crew.failures)
         assert not crew.pin_failures or crew.revision in self.unloaded
-        if crew.revision in self.hungry or not (crew.failures or crew.pin_failures):
-            assert (crew.revision in self.hungry) == crew.hungry(now_s), "its turn is not as its need"
+        assert (crew.revision in self.patient) == (bool(crew.line) and crew.revision not in self.hungry)
+        due = crew.revision in self.patient and crew.review_s(self.limits) <= now_s  # it is looked at next
+        if crew.revision in self.hungry or not (crew.failures or crew.pin_failures or due):
+            assert (crew.revision in self.hungry) == crew.hungry(now_s, self.limits), "its turn is not as its need"

@@ -34,6 +34,7 @@ def meta_of(raw: bytes) -> Mapping[str, Any]:
 def init_ms_of(meta: Mapping[str, Any], *, at_most: float) -> float:
     """How long loading took, as the guest says and the clock allows: a call's time begins where it ends."""
     said = meta.get("init_ms", 0.0)
-    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+    # An integer may have more digits than any float: it is compared, never converted.
+    if isinstance(said, bool) or not isinstance(said, int | float) or (isinstance(said, float) and not math.isfinite(said)):
         raise frames.BrokenFrame("a loading time that is no number")
     return float(min(max(said, 0.0), at_most))

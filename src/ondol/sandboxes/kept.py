@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import NETWORK_NONE, Shell, Usage
+from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage
 from ondol.sandboxes.line import Line, Message, close_all
 
 PREPARE_S_MAX = 10.0
@@ -38,6 +38,9 @@ REFILL_AFTER_S = 0.03
 GLANCE_S = 0.005
 #: After a failed refill of the stock.
 STOCK_PAUSE_S = 0.5
+
+#: What stands between functions in the keeper's shells.
+CLAIMS = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
 
 _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")

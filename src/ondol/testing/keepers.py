@@ -26,8 +26,8 @@ import ondol_guest
 from ondol.keeper import __main__ as keeper
 from ondol.keeper import probe
 from ondol.node import unprivileged
-from ondol.sandbox import Child, Shell
-from ondol.sandboxes.kept import KeptSandboxes
+from ondol.sandbox import Child, Claims, Shell
+from ondol.sandboxes.kept import CLAIMS, KeptSandboxes
 from ondol.testing.internet import World
 from ondol.testing.patience import PATIENCE
 
@@ -37,8 +37,8 @@ USER: Final = 12345
 SECONDS_MAX: Final = 30.0 * PATIENCE
 _SOURCE: Final = Path(ondol_guest.__file__).resolve().parent
 
-#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace.
-_GUEST: Final = """
+#: Stands in for the guest: length and code in, length and JSON of `result` out, in one namespace with `task`, `opt`, `tmp`.
+STUB: Final = """
 import json, os, struct, sys, traceback
 
 def exactly(fd, size):
@@ -50,11 +50,17 @@ def exactly(fd, size):
         data += part
     return data
 
-def run(wire):
+def run(wire, adapt=None):
+    settings = {"cwd": "/var/task", "path": ["/opt"], "memory_mib": 256, "variables": {}}
     names = {"wire": wire}
     while True:
         code = exactly(wire, struct.unpack("<I", exactly(wire, 4))[0]).decode()
         names["result"] = None
+        if adapt is not None:
+            adapt(settings)
+            adapt = None
+        names["task"], names["opt"] = settings["cwd"], settings["path"][0]
+        names["tmp"] = settings["variables"].get("TMPDIR", "/tmp")
         try:
             exec(code, names)
             answer = {"result": names["result"]}
@@ -145,8 +151,21 @@ class Kept:
     supervisor: socket.socket
     sandboxes: KeptSandboxes
     insides: list[Inside] = field(default_factory=list)
+    claims: Claims = CLAIMS
     #: Where it runs, when not on the real machine.
     on: World | None = None
+
+    @property
+    def shells(self) -> Path:
+        """Where the shells' directories are."""
+        return self.data / "shells"
+
+    def groups(self) -> list[str]:
+        """The directories of its control groups."""
+        return [top for top, _, _ in os.walk("/sys/fs/cgroup") if top.endswith(f"/ondol-{self.node}")]
+
+    def limits_memory(self) -> bool:
+        return bool(self.groups())
 
     def code(self, **files: str) -> str:
         """A tree of code: names (with `__` for the dot) and texts."""
@@ -186,16 +205,21 @@ class Kept:
 
     def processes(self) -> list[int]:
         """The keeper's outer half and everything below it, parents first."""
-        parents: dict[int, list[int]] = {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                    parents.setdefault(int(fields[1]), []).append(int(entry))
-        found = [self.process.pid]
-        for pid in found:
-            found += parents.get(pid, [])
-        return found
+        return descendants(self.process.pid)
+
+
+def descendants(top: int) -> list[int]:
+    """A process and everything below it, parents first."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                parents.setdefault(int(fields[1]), []).append(int(entry))
+    found = [top]
+    for pid in found:
+        found += parents.get(pid, [])
+    return found
 
 
 def sweepers(data: Path) -> list[int]:
@@ -263,7 +287,7 @@ def start_keeper(
     (data / "run").mkdir()
     (data / "run" / "lock").touch()
     shutil.copytree(_SOURCE, runtime, ignore=shutil.ignore_patterns("__pycache__"))
-    (runtime / "guest.py").write_text(_GUEST)
+    (runtime / "guest.py").write_text(STUB)
     as_user = user if os.geteuid() == 0 else None
     if as_user is not None:
         os.chmod(top, 0o755)  # noqa: S103

@@ -1,9 +1,9 @@
 """What functions, zygotes and inits may ask of the kernel: lists of names, and rules for arguments. Denied unless it is here.
 
-The list was made from what runtimes do (CPython 3.8 to 3.14, Node, the JVM, Go, shells, NumPy), and `make test` runs them under
-it. Of two filters in a row the stricter verdict counts. So a zygote has everything that a function has and what it needs to let
-a child into a shell (`ENTERING`), the child then takes that from itself with a filter of a few lines, and the long one is in
-the kernel once for all of a zygote's children.
+The list was made from what runtimes do (CPython from 3.8 on, Node, the JVM, Go, shells, NumPy); `tests/e2e/test_walls.py` has
+what it can of them. Of two filters in a row the stricter verdict counts. So a zygote has everything that a function has and
+what it needs to let a child into a shell (`_ENTERING`), the child then takes that from itself with a filter of a few lines, and
+the long one is in the kernel once for all of a zygote's children.
 
 What a denied call answers is what libraries expect of a kernel that lacks it: `EPERM`, or `ENOSYS` where they probe for a newer
 call and have an older one to fall back to. Calls newer than this list answer `ENOSYS`, too.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from ondol.testing.hostile import SOURCE
 from ondol.testing.leaks import roles
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -149,7 +152,7 @@ out = [open("/proc/self/environ").read(), open("/proc/self/cmdline").read(), ope
 """
     )
     named = [part.partition("=")[0] for part in environment.split("\0") if part]
-    assert set(named) <= {"PATH", "LANG", "HOME"}, environment
+    assert set(named) <= {"PATH", "LANG", "HOME", "LD_LIBRARY_PATH"}, environment
     assert str(node.data) not in environment + words + status
     secret = node.credentials["AWS_SECRET_ACCESS_KEY"].encode()
     assert any(secret in memory_of(pid) for pid in roles(node)["front"]), "the search finds nothing anywhere"
@@ -169,6 +172,68 @@ def memory_of(pid):
                 except OSError:
                     continue
     return b"".join(pieces)
+
+
+@pytest.fixture
+def machine():
+    """What else listens on this machine: (TCP port, abstract name)."""
+    name = f"ondol-attacked-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(f"\0{name}")
+        unix.listen()
+        yield tcp.getsockname()[1], name
+
+
+def test_a_function_has_no_network_but_the_node(node, machine, inside):
+    """Neither the machine's loopback, nor its abstract sockets, nor its interfaces, nor what listens on them."""
+    port, name = machine
+    public = int(node.endpoint.rpartition(":")[2])
+    found = inside(
+        """
+def reach(family, address, kind=socket.SOCK_STREAM):
+    with socket.socket(family, kind) as line:
+        line.settimeout(3)
+        line.connect(address)
+out = {
+    "a server of the machine's": tried(reach, socket.AF_INET, ("127.0.0.1", port)),
+    "the same by another name": tried(reach, socket.AF_INET, ("127.0.0.2", port)),
+    "the same by version 6": tried(reach, socket.AF_INET6, ("::1", port)),
+    "the node's own port": tried(reach, socket.AF_INET, ("127.0.0.1", public)),
+    "an abstract socket": tried(reach, socket.AF_UNIX, chr(0) + name),
+    "the metadata service": tried(reach, socket.AF_INET, ("169.254.169.254", 80)),
+    "the internet": tried(reach, socket.AF_INET, ("1.1.1.1", 53), socket.SOCK_DGRAM),
+    "the neighbourhood": tried(reach, socket.AF_INET, ("255.255.255.255", 9), socket.SOCK_DGRAM),
+    "bind": tried(lambda: socket.create_server(("127.0.0.1", 9001), reuse_port=True)),
+}
+interfaces = [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]]
+sockets = [line.split()[7] for line in open("/proc/net/unix").read().splitlines()[1:] if len(line.split()) > 7]
+out = [out, interfaces, sockets]
+""",
+        port=port,
+        public=public,
+        name=name,
+    )
+    assert "done" not in found[0].values(), found[0]
+    assert found[1] == ["lo"]
+    assert not [each for each in found[2] if name in each or str(node.data) in each]
+
+
+def test_two_functions_see_nothing_of_each_others_ports(aws, deploy, inside):
+    name = deploy(SOURCE, Timeout=20)
+    listening = """
+server = socket.create_server(("127.0.0.1", 12345))
+server.settimeout(4)
+try:
+    out = server.accept()[1]
+except TimeoutError:
+    out = "nobody came"
+"""
+    with ThreadPoolExecutor(1) as elsewhere:
+        payload = json.dumps({"code": listening})
+        waiting = elsewhere.submit(lambda: json.loads(aws.invoke(FunctionName=name, Payload=payload)["Payload"].read()))
+        for _ in range(6):
+            assert inside("out = tried(socket.create_connection, ('127.0.0.1', 12345), 1); time.sleep(0.3)") == "ECONNREFUSED"
+        assert waiting.result() == "nobody came"
 
 
 def test_heads_without_end_from_inside_are_refused(inside):
@@ -214,5 +279,5 @@ out = len(kept)
 time.sleep(2)
 """
     )
-    assert held > 0
+    assert 0 < held
     assert node.http("GET", "/ondol/v1/functions").status == 200

@@ -13,13 +13,14 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from ondol.dialects.aws import codec
+from ondol.dialects.aws.actions import ACTIONS
 from ondol.dialects.aws.service import ServiceError
 
 LOADER = Loader()
 FOLDERS = {"monitoring": "cloudwatch"}
 MODELS = {
     name: ServiceModel(LOADER.load_service_model(FOLDERS.get(name, name), "service-2"), name)
-    for name in ("lambda", "logs", "sts", "sqs", "sns", "monitoring")
+    for name in ("lambda", "logs", "sts", "sqs", "sns", "monitoring", "iam")
 }
 #: What a service speaks besides its model's first protocol.
 MORE_PROTOCOLS = {"monitoring": ("json", "query")}
@@ -30,7 +31,7 @@ STREAMS = {("lambda", "InvokeWithResponseStream"), ("logs", "StartLiveTail"), ("
 def cases():
     for service, model in MODELS.items():
         for protocol in (model.metadata["protocol"], *MORE_PROTOCOLS.get(service, ())):
-            for name in model.operation_names:
+            for name in model.operation_names if service != "iam" else sorted(ACTIONS["iam"]):
                 if (service, name) not in STREAMS:
                     yield pytest.param(service, protocol, name, id=f"{service}-{protocol}-{name}")
 

@@ -228,6 +228,9 @@ async def test_a_session_of_a_role_that_is_gone_may_nothing(control):
     assert (await error(client.list_functions))[0] == "AccessDeniedException"
     await blocking(iam.delete_role, RoleName="worker")
     assert (await error(client.list_functions))[0] == "AccessDeniedException"
+    await blocking(iam.create_role, RoleName="worker", AssumeRolePolicyDocument=ROOT)
+    await blocking(iam.put_role_policy, RoleName="worker", PolicyName="all", PolicyDocument=allowing("*"))
+    assert (await error(client.list_functions))[0] == "AccessDeniedException", "another role of the same name"
 
 
 # Roles of functions ---------------------------------------------------------------------------------------------------------

@@ -252,11 +252,20 @@ def test_the_client_context_arrives_as_its_text(lambda_, invoker):
     )
 
 
-def test_a_throttled_call_says_which_limit(lambda_, invoker):
-    invoker.error = platform.Throttled("function")
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        ("function", "ReservedFunctionConcurrentInvocationLimitExceeded"),
+        ("account", "ConcurrentInvocationLimitExceeded"),
+        ("line", "ConcurrentInvocationLimitExceeded"),
+        ("rate", "FunctionInvocationRateLimitExceeded"),
+    ],
+)
+def test_a_throttled_call_says_which_limit(lambda_, invoker, reason, named):
+    invoker.error = platform.Throttled(reason)
     answer = refused(lambda_.invoke, FunctionName="hello")
     assert answer["Error"] == {"Message": "Rate Exceeded.", "Code": "TooManyRequestsException"}
-    assert (answer["Reason"], answer["Type"]) == ("ReservedFunctionConcurrentInvocationLimitExceeded", "User")
+    assert (answer["Reason"], answer["Type"]) == (named, "User")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 429
     assert answer["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
 
@@ -370,3 +379,53 @@ def test_the_hot_path_knows_the_model_by_heart():
     assert shape.members["FunctionName"].shape.traits["max"] == invoke.names.FUNCTION_CHARS_MAX
     assert shape.members["Qualifier"].shape.traits["pattern"] == invoke.names.QUALIFIER_PATTERN
     assert shape.members["Qualifier"].shape.traits["max"] == invoke.names.QUALIFIER_CHARS_MAX
+
+
+# In events --------------------------------------------------------------------------------------------------------------------
+def test_an_answer_comes_in_events(lambda_, invoker):
+    invoker.body = b"x" * 300_000
+    answer = lambda_.invoke_with_response_stream(FunctionName="hello", Payload=b'{"a": 1}', LogType="Tail")
+    assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
+    events = list(answer["EventStream"])
+    chunks = [event["PayloadChunk"]["Payload"] for event in events[:-1]]
+    assert len(chunks) > 1 and b"".join(chunks) == invoker.body
+    assert events[-1] == {"InvokeComplete": {"LogResult": ""}}
+    assert invoker.seen[0].payload == b'{"a": 1}'
+
+
+def test_an_answer_that_goes_on_is_sent_as_it_comes(lambda_, invoker):
+    closed = []
+
+    class Body:
+        parts = [b"one", b"two"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.parts:
+                raise StopAsyncIteration
+            return self.parts.pop(0)
+
+        async def aclose(self):
+            closed.append(True)
+
+    invoker.body = Body()
+    events = list(lambda_.invoke_with_response_stream(FunctionName="hello")["EventStream"])
+    assert [event["PayloadChunk"]["Payload"] for event in events[:-1]] == [b"one", b"two"]
+    assert closed == [True]
+
+
+def test_what_a_function_failed_with_is_told_at_the_end(lambda_, invoker):
+    invoker.status, invoker.body = Status.FAILED, b'{"errorType": "ValueError"}'
+    events = list(lambda_.invoke_with_response_stream(FunctionName="hello")["EventStream"])
+    assert events == [{"InvokeComplete": {"ErrorCode": "Unhandled", "ErrorDetails": '{"errorType": "ValueError"}'}}]
+
+
+def test_what_cannot_be_answered_in_events(lambda_, invoker):
+    answer = refused(lambda_.invoke_with_response_stream, FunctionName="none")
+    assert answer["Error"]["Code"] == "ResourceNotFoundException"
+    answer = refused(lambda_.invoke_with_response_stream, FunctionName="hello", InvocationType="Event")
+    assert answer["Error"]["Code"] == "ValidationException"
+    lambda_.invoke_with_response_stream(FunctionName="hello", InvocationType="DryRun")
+    assert len(invoker.checked) == 1 and invoker.seen == []

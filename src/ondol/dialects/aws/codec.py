@@ -132,10 +132,11 @@ def encode_error(service: str, protocol: str, error: ServiceError, request_id: s
     return Response(status, [*headers, *error.headers], body)
 
 
-def not_built(service: str, operation: str) -> ServiceError:
+def not_built(service: str, operation: str, reason: str = "") -> ServiceError:
     """The answer for an operation that AWS has and Ondol does not."""
+    why = f": {reason}" if reason else ""
     message = (
-        f"Ondol does not do {operation} of {service} yet. docs/reference/aws.md lists what it does; "
+        f"Ondol does not do {operation} of {service} yet{why}. docs/reference/aws.md lists what it does; "
         "the request was understood and nothing was changed."
     )
     return ServiceError("NotImplemented", message, status=501)

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from ondol.dialects.aws import runtimes
 from ondol.dialects.aws.refusals import invalid, not_built, out_of_range
-from ondol.dialects.aws.service import ServiceError
-from ondol.model.functions import Code, Configuration
+from ondol.model.functions import Code, Configuration, Function
 from ondol.model.limits import ENVIRONMENT_BYTES_MAX, MEMORY_MIB_MAX, TIMEOUT_S_MAX, TMP_MIB_MAX
 
 DIALECT: Final = "aws"
 LAYERS_MAX: Final = 5
+#: What happens to a function that calls itself for ever, if nobody says otherwise.
+TERMINATE: Final = "Terminate"
 
 #: Set by the service itself in every environment.
 RESERVED_VARIABLES: Final = frozenset(
@@ -62,19 +63,17 @@ _REFUSED: Final = {
 }
 
 
+def recursion(function: Function) -> str:
+    """Whether a chain of calls that comes back to this function too often is ended."""
+    return str(function.annotations.get(DIALECT, {}).get("RecursiveLoop", TERMINATE))
+
+
 def created(params: Mapping[str, Any]) -> Configuration:
     """The configuration of a new function. Raises ServiceError."""
     refuse_unbuilt(params)
     runtime, handler = params.get("Runtime"), params.get("Handler")
     if not runtime or not handler:
         raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
-    if arn := params.get("CodeSigningConfigArn"):
-        message = (
-            f"The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
-        )
-        raise ServiceError(
-            "CodeSigningConfigNotFoundException", message, status=404, extra={"Type": "User"}, message_key="Message"
-        )
     empty = Configuration(contract=DIALECT, runtime=runtime, handler=handler, annotations={DIALECT: {}})
     return _with(empty, params)
 

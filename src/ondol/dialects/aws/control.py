@@ -8,11 +8,14 @@ from pathlib import Path
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws.account import Account
 from ondol.dialects.aws.aliases import Aliases
+from ondol.dialects.aws.code_signing import CodeSigning
 from ondol.dialects.aws.event_invoke import EventInvoke
+from ondol.dialects.aws.function_settings import FunctionSettings
 from ondol.dialects.aws.functions import Functions
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.mappings import Mappings
 from ondol.dialects.aws.permissions import Permissions
 from ondol.dialects.aws.provisioned import Keeping, Provisioned
 from ondol.dialects.aws.service import Operations
@@ -44,4 +47,7 @@ def control_plane(
         **Provisioned(deployments, lookup, keeping).operations(),
         **Permissions(deployments, lookup).operations(),
         **UrlConfigs(deployments, lookup).operations(),
+        **FunctionSettings(deployments, lookup).operations(),
+        **CodeSigning(deployments, lookup).operations(),
+        **Mappings(deployments, lookup).operations(),
     }

@@ -64,6 +64,7 @@ class Credentials:
                 principal.role,
                 expires_s,
                 principal.environment,
+                principal.role_id,
             ]
         )
         token = base64.b64encode(words + self._derived(b"seal", words)).decode()
@@ -99,8 +100,10 @@ class Credentials:
         if not hmac.compare_digest(access_key_id.encode("latin-1", "replace"), self._access_key_id(words).encode()):
             return None
         _, kind, account, region, name, role, expires_s, *rest = msgspec.msgpack.decode(words)
-        environment = rest[0] if rest else ""  # before they named it
-        principal = Principal(kind=Kind(kind), account=account, region=region, name=name, role=role, environment=environment)
+        environment, role_id = (*rest, "", "")[:2]  # "" before they were named
+        principal = Principal(
+            kind=Kind(kind), account=account, region=region, name=name, role=role, environment=environment, role_id=role_id
+        )
         return self._secret(access_key_id), principal, expires_s
 
     def _access_key_id(self, words: bytes) -> str:

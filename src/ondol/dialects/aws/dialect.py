@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from ondol.dialects.aws import codec, codec_cbor, errors, shapes, urls
+from ondol.dialects.aws import codec, codec_cbor, coverage, errors, shapes, urls
 from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
@@ -74,6 +74,15 @@ ROUTES: Final = (
         plane=Plane.DATA,
         path="/2014-11-13/functions",
         path_end="invoke-async",
+        methods=("POST",),
+        body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
+    ),
+    Route(
+        dialect=DIALECT,
+        name="invoke-with-response-stream",
+        plane=Plane.DATA,
+        path="/2021-11-15/functions",
+        path_end="response-streaming-invocations",
         methods=("POST",),
         body_bytes_max=SYNC_PAYLOAD_BYTES_MAX,
     ),
@@ -196,7 +205,7 @@ class AwsDesk:
         call = codec.decode(*arguments) if _quick(request, body) else await self._decode_large(*arguments)
         handler = self._services.get(service, {}).get(call.operation)
         if handler is None:
-            raise codec.not_built(service, call.operation)
+            raise refusal_of(service, call.operation)
         acting = self._access.acting(principal, service, call.operation, call.params, request.peer)
         context = Context(
             request_id=request_id,
@@ -208,6 +217,11 @@ class AwsDesk:
         )
         result = await handler(context, call.params)
         return codec.encode(call, result, request_id)
+
+
+def refusal_of(service: str, operation: str) -> ServiceError:
+    """What is said of an operation that is not built."""
+    return codec.not_built(service, operation, coverage.REFUSED.get(operation, "") if service == "lambda" else "")
 
 
 def _quick(request: Request, body: bytes) -> bool:

@@ -22,6 +22,7 @@ _REASONS = {
     "account": "ConcurrentInvocationLimitExceeded",
     "function": "ReservedFunctionConcurrentInvocationLimitExceeded",
     "line": "ConcurrentInvocationLimitExceeded",
+    "rate": "FunctionInvocationRateLimitExceeded",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
-from ondol.dialects.aws import belongings, configuration, layers, names, passing, refusals
+from ondol.dialects.aws import belongings, code_signing, configuration, layers, names, passing, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.layers import Layers
@@ -61,16 +61,20 @@ class Functions:
         if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
             raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
         wanted = configuration.created(params)
+        signing = params.get("CodeSigningConfigArn")
+        config = code_signing.check(self._deployments.index, context, signing) if signing else None
         chosen = self._layers.chosen(context, params.get("Layers") or [])
         passing.check(context, self._deployments.index, self._grants, params["Role"])
         if self._deployments.index.handle(DIALECT, named.account, named.region, named.name):
             raise refusals.conflict(f"Function already exist: {named.name}")
+        code_signing.admit(config, named.name)
         code = await self._uploads.take(params["Code"], account=named.account, region=named.region)
         if chosen:
             wanted = await self._layers.applied(wanted, chosen, code)
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
             code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
+            annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
         )  # fmt: skip
         try:
             return shown(await self._deployments.create(new))
@@ -114,6 +118,8 @@ class Functions:
         configuration.refuse_unbuilt(params)
         with self._lookup.changing(function):
             self._deployments.check(function, params.get("RevisionId"))
+        kept = code_signing.config_of(function)
+        code_signing.admit(code_signing.find(self._deployments.index, kept) if kept else None, function.name)
         code = await self._uploads.take(params, account=function.account, region=function.region)
         old = self._deployments.latest(function).revision.configuration
         layers.check_size(old.opt, code)

@@ -116,7 +116,9 @@ class Grants:
         return Caller(names=frozenset(names | ({root} if whole else set())))
 
     def _role(self, who: Principal) -> Item | None:
-        return roles.role(self._index, who.role, who.account) if who.kind in IN_ROLES else None
+        """The role that the caller acts in; None when it is gone, whoever has its name now."""
+        item = roles.role(self._index, who.role, who.account) if who.kind in IN_ROLES else None
+        return None if item is None or (who.role_id and item.value["RoleId"] != who.role_id) else item
 
     def _identity(self, who: Principal, item: Item | None, asked: Asked) -> Decision:
         """What the caller's own side says."""

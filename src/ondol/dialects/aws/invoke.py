@@ -2,6 +2,7 @@
 
     POST /2015-03-31/functions/{FunctionName}/invocations      RequestResponse, Event, DryRun
     POST /2014-11-13/functions/{FunctionName}/invoke-async     the old form of Event
+    POST /2021-11-15/functions/{FunctionName}/response-streaming-invocations     RequestResponse, answered in framed events
 
 Gets a principal that is proven and a body that is whole; returns a `Response`. Knows nothing of signatures or environments.
 """
@@ -22,7 +23,8 @@ from msgspec import Struct
 from ondol.core import traces
 from ondol.core.catalog import Index
 from ondol.core.payloads import is_json
-from ondol.dialects.aws import errors, jackson, names
+from ondol.dialects.aws import errors, jackson, lineage, names, streaming
+from ondol.dialects.aws.configuration import TERMINATE, recursion
 from ondol.dialects.aws.grants import IN_ROLES, Grants
 from ondol.dialects.aws.ids import digits
 from ondol.dialects.aws.service import ServiceError
@@ -31,7 +33,7 @@ from ondol.model.errors import Denied, OndolError
 from ondol.model.functions import Function
 from ondol.model.invocations import Invocation, Outcome, Status
 from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
-from ondol.model.principals import Principal
+from ondol.model.principals import Kind, Principal
 
 #: The dialect's key in the handle table, in annotations and in routes.
 DIALECT = "aws"
@@ -41,6 +43,7 @@ LATEST = "$LATEST"
 _ACTION = "lambda:InvokeFunction"
 _PREFIX = "/2015-03-31/functions/"
 _PREFIX_ASYNC = "/2014-11-13/functions/"
+_PREFIX_STREAM = "/2021-11-15/functions/"
 _SYNC, _EVENT, _DRY = "RequestResponse", "Event", "DryRun"
 _KINDS, _LOGS = frozenset({_SYNC, _EVENT, _DRY}), frozenset({"None", "Tail"})
 
@@ -69,6 +72,7 @@ class _Asked(Struct, frozen=True):
     payload: bytes
     context: Mapping[str, Any]
     tail: bool
+    streamed: bool = False
 
 
 class Invoke:
@@ -91,10 +95,12 @@ class Invoke:
             principal=principal,
             payload=asked.payload,
             context=asked.context,
-            trace=trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent"))),
+            trace=_trace(request, principal, function),
             tail=asked.tail,
         )
         try:
+            if asked.streamed and asked.kind == _SYNC:
+                return streamed(await self._invoker.invoke(invocation), invocation)
             if asked.kind == _SYNC:
                 return rendered(await self._invoker.invoke(invocation), invocation)
             if asked.kind == _EVENT:
@@ -130,7 +136,11 @@ class Invoke:
 def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     """What is asked for. Raises ServiceError with Lambda's own texts."""
     path = request.path
-    if path.startswith(_PREFIX):
+    in_events = path.startswith(_PREFIX_STREAM)
+    if in_events:
+        kind = request.header("x-amz-invocation-type", _SYNC)
+        text = path[len(_PREFIX_STREAM) :].partition("/")[0]
+    elif path.startswith(_PREFIX):
         kind = request.header("x-amz-invocation-type", _SYNC)
         text = path[len(_PREFIX) :].partition("/")[0]
     else:
@@ -139,14 +149,14 @@ def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     text = unquote(text) if "%" in text else text
     qualifier = _qualifier(request.query) if request.query else None
     log = request.header("x-amz-log-type", "None")
-    if kind not in _KINDS or log not in _LOGS:
+    if kind not in _KINDS or log not in _LOGS or (in_events and kind == _EVENT):
         _refuse(text, qualifier, kind, log)
     named, arn = _named(text, qualifier, principal.account, principal.region)
     context: dict[str, Any] = {"invoked_arn": arn}
     given = request.header("x-amz-client-context")
     if given:
         context["client_context"] = _client_context(given)
-    return _Asked(kind, named, _payload(body, kind), context, log == "Tail" and kind == _SYNC)
+    return _Asked(kind, named, _payload(body, kind), context, log == "Tail" and kind == _SYNC, in_events)
 
 
 @lru_cache(maxsize=4096)
@@ -160,8 +170,9 @@ def _named(text: str, qualifier: str | None, account: str, region: str) -> tuple
 def _refuse(text: str, qualifier: str | None, kind: str, log: str) -> NoReturn:
     """As the codec validates: all findings, the members in the model's order."""
     found = []
-    if kind not in _KINDS:
-        found.append(_enum_text(kind, "invocationType", "[Event, RequestResponse, DryRun]"))
+    if kind not in _KINDS or kind == _EVENT:
+        listed = "[RequestResponse, DryRun]" if kind == _EVENT else "[Event, RequestResponse, DryRun]"
+        found.append(_enum_text(kind, "invocationType", listed))
     if log not in _LOGS:
         found.append(_enum_text(log, "logType", "[Tail, None]"))
     names.check(text, qualifier, found)
@@ -229,6 +240,33 @@ def rendered(outcome: Outcome, invocation: Invocation) -> Response:
     if invocation.tail:
         headers.append(("X-Amz-Log-Result", base64.b64encode(outcome.tail).decode()))
     return Response(200, headers, outcome.body)
+
+
+def streamed(outcome: Outcome, invocation: Invocation) -> Response:
+    """A function's answer in framed events."""
+    version = outcome.target_version
+    headers = [
+        ("Content-Type", streaming.CONTENT_TYPE),
+        ("x-amzn-RequestId", invocation.id),
+        ("X-Amz-Executed-Version", LATEST if version is None else str(version)),
+        ("X-Amzn-Trace-Id", invocation.trace or ""),
+    ]
+    return Response(200, headers, streaming.framed(outcome, tail=invocation.tail))
+
+
+def _trace(request: Request, principal: Principal, function: Function) -> str:
+    """The trace header that the function sees. Raises RecursiveInvocationException for functions that call for ever."""
+    trace = trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent")))
+    if principal.kind is not Kind.FUNCTION:
+        return trace
+    trace, calls = lineage.lengthened(trace, function.id)
+    if calls > lineage.CALLS_MAX and recursion(function) == TERMINATE:
+        message = (
+            "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your "
+            "function's invocation."
+        )
+        raise ServiceError("RecursiveInvocationException", message, status=400, extra=errors.USER, message_key="Message")
+    return trace
 
 
 def _headers(invocation: Invocation) -> list[tuple[str, str]]:

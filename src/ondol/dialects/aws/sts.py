@@ -61,7 +61,12 @@ class Sts:
             raise errors.not_authorized_plainly(self._grants.arn(who), "sts:AssumeRole", params["RoleArn"])
         seconds = _seconds(who, item, params)
         principal = Principal(
-            kind=Kind.SESSION, account=item.account, region=context.region, name=session, role=item.value["Arn"]
+            kind=Kind.SESSION,
+            account=item.account,
+            region=context.region,
+            name=session,
+            role=item.value["Arn"],
+            role_id=item.value["RoleId"],
         )
         minted = self._credentials.mint(principal, now_s=self._clock.wall_s(), lifetime_s=seconds)
         return {

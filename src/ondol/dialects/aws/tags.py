@@ -1,23 +1,26 @@
-"""TagResource, UntagResource, ListTags: tags of functions. Nothing else that could be tagged is there yet."""
+"""TagResource, UntagResource, ListTags: tags of functions, event source mappings and code signing configurations."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
 
-from ondol.core.deploy import Deployments
-from ondol.dialects.aws import refusals
+from ondol.core.deploy import TAGS_MAX, Deployments
+from ondol.core.permit import permit
+from ondol.dialects.aws import code_signing, mappings, refusals
+from ondol.dialects.aws.actions import action_of
+from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
-from ondol.dialects.aws.service import Context, Operations
+from ondol.dialects.aws.service import Context, Operations, ServiceError
+from ondol.model.errors import NotFound
 from ondol.model.functions import Function
+from ondol.model.items import Item
 
 Params = dict[str, Any]
 
-#: What is said of resources of a kind that is not built: that there is none.
-_MISSING = {
-    "event-source-mapping": "Event source mapping not found: {arn}",
-    "capacity-provider": "Capacity provider not found: {arn}",
-    "code-signing-config": "The Lambda code signing configuration {arn} can not be found.",
-}
+#: Resources that are items of the catalog's.
+_ITEMS: Final = frozenset({mappings.KIND, code_signing.KIND})
 
 
 class Tags:
@@ -31,28 +34,57 @@ class Tags:
         return {"TagResource": self.tag, "UntagResource": self.untag, "ListTags": self.list}
 
     async def tag(self, context: Context, params: Params) -> Params:
-        function = self._function(context, "TagResource", params)
+        found = self._found(context, "TagResource", params)
         if not params["Tags"]:
             raise refusals.invalid("An error occurred and the request cannot be processed.")
-        with self._lookup.changing(function):
-            await self._deployments.retag(function.id, add=params["Tags"])
+        await self._retag(found, params["Resource"], add=params["Tags"])
         return {}
 
     async def untag(self, context: Context, params: Params) -> Params:
-        function = self._function(context, "UntagResource", params)
-        with self._lookup.changing(function):
-            await self._deployments.retag(function.id, remove=frozenset(params["TagKeys"]))
+        found = self._found(context, "UntagResource", params)
+        await self._retag(found, params["Resource"], remove=frozenset(params["TagKeys"]))
         return {}
 
     async def list(self, context: Context, params: Params) -> Params:
-        return {"Tags": dict(self._function(context, "ListTags", params).tags)}
+        found = self._found(context, "ListTags", params)
+        return {"Tags": dict(found.value["Tags"] if isinstance(found, Item) else found.tags)}
 
-    def _function(self, context: Context, operation: str, params: Params) -> Function:
+    async def _retag(
+        self, found: Function | Item, resource: str, add: Mapping[str, str] | None = None, remove: frozenset[str] = frozenset()
+    ) -> None:
+        if isinstance(found, Function):
+            with self._lookup.changing(found):
+                await self._deployments.retag(found.id, add=add, remove=remove)
+            return
+
+        def change(item: Item) -> Item:
+            tags = {key: value for key, value in {**item.value["Tags"], **(add or {})}.items() if key not in remove}
+            if len(tags) > TAGS_MAX:
+                raise refusals.invalid("Number of tags exceeds resource tag limit.")
+            return replace(item, value={**item.value, "Tags": tags})
+
+        try:
+            await self._deployments.items.change(found, change)
+        except NotFound as error:
+            raise _absent(found.kind, resource) from error
+
+    def _found(self, context: Context, operation: str, params: Params) -> Function | Item:
         resource = params["Resource"]
-        kind = resource.split(":")[5]
-        if kind in _MISSING:
-            raise refusals.not_found(_MISSING[kind].format(arn=resource))
+        region, account, kind, *rest = resource.split(":")[3:]
+        if kind in (*_ITEMS, "capacity-provider"):
+            permit(context.principal, action_of("lambda", operation), context.account)
+            item = self._deployments.index.item(DIALECT, kind, context.account, context.region, ":".join(rest))
+            if item is None or (account, region) != (context.account, context.region) or kind not in _ITEMS:
+                raise _absent(kind, resource)
+            return item
         found = self._lookup.function(context, operation, {"FunctionName": resource})
         if found.qualifier is not None:
             raise refusals.invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
         return found.function
+
+
+def _absent(kind: str, resource: str) -> ServiceError:
+    if kind == code_signing.KIND:
+        return code_signing.absent(resource)
+    what = "Event source mapping" if kind == mappings.KIND else "Capacity provider"
+    return refusals.not_found(f"{what} not found: {resource}")

@@ -1,0 +1,71 @@
+"""Who makes the sandboxes of this node's levels, for a front: the keeper, and launchers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+from ondol.model.errors import InvalidSetting, StartFailed
+from ondol.model.functions import Revision
+from ondol.model.isolation import Isolation
+from ondol.node.isolating import MAKERS
+from ondol.runtime import Runtime
+from ondol.runtimes.choice import Choice
+from ondol.runtimes.forked import ForkedPython
+from ondol.sandbox import Sandboxes
+from ondol.sandboxes.kept import KeptSandboxes
+from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
+
+
+class Makers:
+    """`lines`: one to each maker, by its name. Make it where an event loop runs."""
+
+    def __init__(self, lines: Mapping[str, socket.socket], isolation: Isolation, choice: Choice, *, stock_shells: int) -> None:
+        self._isolation = isolation
+        self._choice = choice
+        self._makers: dict[str, KeptSandboxes | Launcher] = {
+            name: KeptSandboxes(line, stock_shells=stock_shells)
+            if name == MAKERS["sandbox"]
+            else Launcher(line, stock_shells=stock_shells)
+            for name, line in lines.items()
+        }
+        levels = {level: self._level(level) for level in isolation.offered}
+        self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
+            level: (sandboxes, ForkedPython(sandboxes, choice)) for level, sandboxes in levels.items()
+        }
+        #: What functions get that ask for nothing.
+        self.usual = levels[isolation.level]
+
+    def sandboxes(self, revision: Revision) -> Sandboxes:
+        """Raises StartFailed where the level that it was deployed for is not there any more."""
+        return self._of(revision)[0]
+
+    def runtime(self, revision: Revision) -> Runtime:
+        return self._of(revision)[1]
+
+    async def inherited_bytes(self, revision: Revision) -> int:
+        """The memory that a revision's workers share with what they are forked from, in bytes."""
+        interpreter = self._choice.interpreter(revision.configuration.runtime)
+        if interpreter is None:
+            return 0
+        return (await self.sandboxes(revision).zygote(revision.account, interpreter.path)).rss_bytes
+
+    def use(self, name: str, line: socket.socket) -> None:
+        """A new line, after its maker was started again."""
+        self._makers[name].use(line)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(maker.close() for maker in self._makers.values()))
+
+    def _level(self, level: str) -> KeptSandboxes | LaunchedSandboxes:
+        maker = self._makers[MAKERS[level]]
+        return maker if isinstance(maker, KeptSandboxes) else maker.level(level)
+
+    def _of(self, revision: Revision) -> tuple[Sandboxes, Runtime]:
+        asked = revision.configuration.isolation
+        try:
+            self._isolation.check(asked)
+        except InvalidSetting as error:
+            raise StartFailed(f"{revision.name} was deployed for isolation {asked!r}: {error}") from error
+        return self._levels[self._isolation.of(asked)]

@@ -1,0 +1,92 @@
+"""How far each of Lambda's operations goes here: done, kept, or refused and why. Data; a test compares it with what is served.
+
+The page docs/reference/aws-lambda.md is made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+#: Answered by the front, beside the codec.
+INVOKING: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
+
+_MAPPING: Final = "kept, checked and shown; nothing polls the source yet"
+_RUNTIME: Final = "kept and shown; a runtime is the interpreter that is installed, and changes with it"
+#: What is stored and shown again, and acted on by nothing.
+KEPT: Final[Mapping[str, str]] = {
+    "CreateEventSourceMapping": _MAPPING,
+    "DeleteEventSourceMapping": _MAPPING,
+    "GetEventSourceMapping": _MAPPING,
+    "ListEventSourceMappings": _MAPPING,
+    "UpdateEventSourceMapping": _MAPPING,
+    "GetRuntimeManagementConfig": _RUNTIME,
+    "PutRuntimeManagementConfig": _RUNTIME,
+}
+
+_CAPACITY: Final = "functions run on this node; there is no capacity to provide"
+_DURABLE: Final = "durable functions are not built: deploy without DurableConfig, and keep state elsewhere"
+#: What is answered NotImplemented, and why.
+REFUSED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            "CreateCapacityProvider",
+            "DeleteCapacityProvider",
+            "GetCapacityProvider",
+            "GetFunctionScalingConfig",
+            "ListCapacityProviders",
+            "ListFunctionVersionsByCapacityProvider",
+            "PutFunctionScalingConfig",
+            "UpdateCapacityProvider",
+        ),
+        _CAPACITY,
+    ),
+    **dict.fromkeys(
+        (
+            "CheckpointDurableExecution",
+            "DeleteDurableExecution",
+            "GetDurableExecution",
+            "GetDurableExecutionHistory",
+            "GetDurableExecutionState",
+            "ListDurableExecutionsByFunction",
+            "PauseDurableExecution",
+            "ResumeDurableExecution",
+            "SendDurableExecutionCallbackFailure",
+            "SendDurableExecutionCallbackHeartbeat",
+            "SendDurableExecutionCallbackSuccess",
+            "StopDurableExecution",
+        ),
+        _DURABLE,
+    ),
+}
+
+#: What is worth knowing of operations that are done.
+NOTES: Final[Mapping[str, str]] = {
+    "AddLayerVersionPermission": "asked for other accounts' functions and readers",
+    "AddPermission": "asked for other accounts, sessions, functions and URLs; conditions are weighed",
+    "CreateCodeSigningConfig": "Enforce lets no code in, as nothing here is signed",
+    "CreateFunction": "zip archives sent along; images and archives in S3 are refused",
+    "CreateFunctionUrlConfig": "answers are buffered, also with RESPONSE_STREAM",
+    "GetFunction": "Code.Location is a link of this node's that works for ten minutes",
+    "GetLayerVersion": "Content.Location is a link of this node's that works for ten minutes",
+    "InvokeAsync": "as Invoke with InvocationType Event",
+    "InvokeWithResponseStream": "chunks are passed on as they come",
+    "PublishVersion": "SnapStart is kept and stays Off",
+    "PutFunctionEventInvokeConfig": "destinations are functions",
+    "PutFunctionRecursionConfig": "chains of functions' own calls end after 16 of one function",
+    "TagResource": "functions, event source mappings, code signing configurations",
+    "UpdateFunctionCode": "as CreateFunction",
+}
+
+
+def table(served: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(operation, how far it goes, what to know), in order. `served`: what the control plane has handlers for."""
+    rows = []
+    for operation in sorted({*served, *INVOKING, *REFUSED}):
+        if operation in REFUSED:
+            rows.append((operation, "refused", REFUSED[operation]))
+        elif operation in KEPT:
+            rows.append((operation, "kept", KEPT[operation]))
+        else:
+            rows.append((operation, "done", NOTES.get(operation, "")))
+    return rows

@@ -1,0 +1,323 @@
+"""The launcher: makes shells for the levels whose guests start by exec. Standard library only; start it as
+
+    PYTHON -I -S …/ondol/launcher/__main__.py --supervisor-fd N --data DIR --node-id ID --level LEVEL… [options]
+
+    --supervisor-fd N       inherited SOCK_SEQPACKET end: {"line": "front"} + descriptor, {"stop": seconds}; its end is ours
+    --data DIR              the node's data directory (absolute); code to attach lies below DIR/code
+    --node-id ID            names the node's control groups (ondol-ID)
+    --level NAME[=PROGRAM[=WORDS]]
+                            `process` alone, or tools with their programs and more words for them; repeatable
+    --interpreters P1:P2    absolute paths of the interpreters that guests may run
+    --runtime NAME=PATH     what Ondol brings, shown as /var/runtime/NAME; repeatable
+    --disks none            /tmp is a watched directory, whatever disks there are; for tries
+    --lock-fd N             inherited: the data directory's lock, held until all is clean
+
+Two halves, as the keeper's. For `process` nothing is asked of the kernel: the outer half ends what is left below it. For tools
+the inner half is process 1 of a pid namespace, so the kernel does; as an ordinary user, below a user namespace of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+import gc
+import json
+import resource
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ondol import syscalls, ways
+from ondol.keeper import cleaning
+from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.disks import Disks
+from ondol.keeper.loop import Loop
+from ondol.keeper.view import GID, UID, View, prefix_of
+from ondol.launcher import processes
+from ondol.launcher.server import END_S_MAX, Launcher, Makings, log, with_programs
+from ondol.launcher.shells import Ground, OpenGround, StagedGround
+from ondol.launcher.tools import TOOLS, Tool
+from ondol.walls import findings
+from ondol.walls.built import NoWalls, build
+
+EXIT_USAGE, EXIT_NOT_STARTED = 64, 69
+#: First host user ids of accounts when run as root; the keeper's accounts begin at 2000000 and are at most 60000.
+UID_BASE = {"process": 2_100_000, "tools": 2_200_000}
+#: Covered, in the tools' mount namespace only, by a file system in memory that holds the shells' roots.
+STAGE = "/tmp"  # noqa: S108
+_STAGE_OPTIONS = "mode=755,size=64m"
+
+
+@dataclass
+class Options:
+    """The command line."""
+
+    supervisor_fd: int = -1
+    data: str = ""
+    node_id: str = ""
+    tools: dict[str, Tool] = field(default_factory=dict)
+    interpreters: list[str] = field(default_factory=list)
+    runtime: dict[str, str] = field(default_factory=dict)
+    lock_fd: int = -1
+    disks: str = "some"
+
+    @property
+    def kind(self) -> str:
+        """What stands in the names of what it makes."""
+        return "process" if "process" in self.tools else "tools"
+
+
+def parse(argv: list[str]) -> Options:
+    """Raises ValueError."""
+    options = Options()
+    arguments = iter(argv)
+    for flag in arguments:
+        value = next(arguments, None)
+        if value is None:
+            raise ValueError(f"{flag} wants a value")
+        match flag:
+            case "--supervisor-fd" | "--lock-fd":
+                setattr(options, flag[2:].replace("-", "_"), int(value))
+            case "--data":
+                options.data = os.path.abspath(value)
+            case "--node-id" | "--disks":
+                setattr(options, flag[2:].replace("-", "_"), value)
+            case "--level":
+                options.tools |= _tool(value)
+            case "--interpreters":
+                options.interpreters = [path for path in value.split(":") if path]
+            case "--runtime":
+                name, _, path = value.partition("=")
+                options.runtime[name] = os.path.abspath(path)
+            case _:
+                raise ValueError(f"unknown option {flag}")
+    _check(options)
+    return options
+
+
+def _tool(value: str) -> dict[str, Tool]:
+    """NAME[=PROGRAM[=WORDS]]."""
+    level, program, words = [*value.split("=", 2), "", ""][:3]
+    if level not in TOOLS:
+        raise ValueError(f"unknown level {level!r}")
+    return with_programs(TOOLS, {level: (program, tuple(words.split()))})
+
+
+def _check(options: Options) -> None:
+    if options.supervisor_fd < 3 or not options.data or not options.node_id.isalnum() or not options.tools:
+        raise ValueError("--supervisor-fd, --data, --node-id (letters and digits) and --level are needed")
+    if "process" in options.tools and len(options.tools) > 1:
+        raise ValueError("a launcher of processes is one of nothing else")
+
+
+def main(argv: list[str]) -> int:
+    """The outer half."""
+    try:
+        options = parse(argv)
+    except ValueError as error:
+        log(str(error))
+        return EXIT_USAGE
+    supervisor = os.getppid()
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # an interrupt at the terminal is the supervisor's business
+    root = syscalls.may_mount()
+    try:
+        if options.kind == "tools" and not root:
+            enter_user_namespace()
+        shells = cleaning.open_shells(f"{options.data}/shells-{options.kind}")
+        name = f"{options.node_id}-{options.kind}"
+        cleaning.clean(Cgroups.find(name), shells)
+        cgroups = Cgroups.find(name)
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        inner = _start_inner(options, cgroups, shells, root=root)
+    except OSError as error:
+        log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
+        return EXIT_NOT_STARTED
+    os.close(options.supervisor_fd)
+    status = _watch(inner, supervisor)
+    _end_the_rest()
+    if not root and os.listdir(shells):
+        os.waitpid(processes.loosen(f"{options.data}/shells-{options.kind}"), 0)
+    if not cleaning.clean(cgroups, shells):
+        log("some control groups or directories could not be removed; the next start tries again")
+    return status
+
+
+def _start_inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> int:
+    """Its pid. A process in between enters the pid namespace and leaves: who entered it can start nothing once it is dead."""
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    alive_inside, alive = os.pipe2(os.O_CLOEXEC)
+    between = os.fork()
+    if between == 0:
+        os.close(alive)
+        try:
+            if options.kind == "tools":
+                syscalls.unshare(syscalls.CLONE_NEWPID)
+            pid = os.fork()
+            if pid:
+                os.write(tell, str(pid).encode())
+            elif _outer_lives(alive_inside):
+                _inner(options, cgroups, shells, root=root)
+        except BaseException as error:
+            log(f"{type(error).__name__}: {error}")
+            os._exit(1)
+        os._exit(0)
+    os.close(tell)
+    os.close(alive_inside)
+    _, status = os.waitpid(between, 0)
+    text = os.read(told, 16)
+    os.close(told)
+    if status != 0 or not text:
+        raise OSError("no process could be started, or no pid namespace be made")
+    os.write(alive, b"+")
+    return int(text)  # `alive` stays open: its end is ours
+
+
+def _outer_lives(alive: int) -> bool:
+    """Wait until the process in between has left, then ask the kernel to end us with the outer half."""
+    if os.read(alive, 1) != b"+":
+        return False
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(alive, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _watch(inner: int, supervisor: int) -> int:
+    """Wait for the inner half's end, and bring it about when the supervisor is gone. Its exit status."""
+    ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    poll = select.poll()
+    ours = os.pidfd_open(inner)
+    poll.register(ours, select.POLLIN)
+    try:
+        poll.register(os.pidfd_open(supervisor), select.POLLIN)
+    except OSError:
+        os.kill(inner, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os.kill(inner, signal.SIGKILL)
+    while ours not in (ready := [fd for fd, _ in poll.poll()]):
+        os.kill(inner, signal.SIGKILL)
+        for fd in ready:
+            poll.unregister(fd)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # cleaning is under way
+    _, status = os.waitpid(inner, 0)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
+
+
+def _end_the_rest() -> None:
+    """Whatever has come to lie below this half."""
+    until_s = time.monotonic() + END_S_MAX
+    while time.monotonic() < until_s:
+        left = processes.living(os.getpid(), [])
+        processes.kill(left)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.002)
+
+
+def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> None:
+    syscalls.set_name("ondol-launcher")
+    syscalls.leave_session_keyring()
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.umask(0o022)
+    if options.lock_fd >= 0:
+        os.close(options.lock_fd)  # the outer half's alone
+    ground, code = (_open_ground if options.kind == "process" else _staged_ground)(options, shells, root=root)
+    loop = Loop()
+    launcher = Launcher(
+        loop,
+        Makings(
+            ground=ground,
+            tools=options.tools,
+            cgroups=cgroups,
+            code=(f"{options.data}/code", code),
+            interpreters=frozenset(options.interpreters),
+            walls=_walls() if any(tool.walled for tool in options.tools.values()) else "",
+        ),
+    )
+    supervisor = socket.socket(fileno=options.supervisor_fd)
+    os.set_inheritable(supervisor.fileno(), False)
+    launcher.serve_supervisor(supervisor)
+    gc.collect()
+    gc.freeze()
+    loop.run()
+
+
+def _walls() -> str:
+    """As guests want it. Raises NoWalls: no walled guest runs without a filter."""
+    walls = build()
+    filtered, files = findings.seccomp(walls), findings.landlocked(walls)
+    if not filtered.ok:
+        raise NoWalls(f"no filter of system calls (seccomp) can be put up: {filtered.detail}")
+    if not files.ok:
+        log(f"functions are without Landlock, the second wall around files: {files.detail}")
+        walls = replace(walls, environment=None, init=None)
+    return json.dumps({**walls.message(), "filter": walls.filters.function.hex()})
+
+
+def _open_code(options: Options) -> int:
+    """To be called in the mount namespace that it shall be shown from."""
+    return os.open(f"{options.data}/code", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _open_ground(options: Options, _shells: int, *, root: bool) -> tuple[Ground, int]:
+    """As root, functions are a user of their account's own, who must find a way to what it needs."""
+    shells, base = f"{options.data}/shells-process", 0
+    if root:
+        base = UID_BASE["process"]
+        keep = [shells, f"{options.data}/code", *options.runtime.values(), *map(prefix_of, options.interpreters)]
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+        ways.open_ways(base, base, [Path(path) for path in keep])
+    os.chdir(shells)
+    return OpenGround(shells, options.runtime, base), _open_code(options)
+
+
+def _staged_ground(options: Options, shells: int, *, root: bool) -> tuple[Ground, int]:
+    """A mount namespace with a stage in it. What may be hidden by that is held open, and named by what is open."""
+    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    here = os.open(f"{options.data}/shells-tools", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not os.path.samestat(os.fstat(here), os.fstat(shells)):
+        raise cleaning.NotOurs(f"{options.data}/shells-tools was replaced while the launcher started")
+    os.fchdir(here)
+    where = f"/proc/1/fd/{here}"
+    view = View(f"{where}/.view", options.interpreters, options.runtime)
+    disks = Disks(where) if root and options.disks != "none" else None
+    if disks is not None and disks.missing:
+        log(f"/tmp of functions is a watched directory: {disks.missing}")  # noqa: S108
+        disks = None
+    code = _open_code(options)
+    syscalls.mount("ondol-stage", STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
+    return StagedGround(where, STAGE, view, disks, UID_BASE["tools"] if root else 0), code
+
+
+def enter_user_namespace() -> None:
+    """Whoever runs the node is the functions' user in it, with every right over it; what is executed loses them.
+
+    Not root: a tool without rights may not map a root into the namespace that it makes below.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{GID} {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
