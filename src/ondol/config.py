@@ -45,6 +45,7 @@ class Settings:
     account: str
     region: str
     runtime_substitute: str
+    fronts: int
     stock_shells: int
     idle_s_max: int
     freeze_s_min: float
@@ -292,8 +293,17 @@ SPECS: Final[tuple[Spec, ...]] = (
         choices=("none", "nearest"),
     ),
     Spec(
+        name="fronts",
+        doc="Processes that take calls, each on a core of its own. More of them take more calls at a time; each keeps "
+        "environments of its own, so that a function that is called seldom has more cold starts.",
+        form="COUNT",
+        parse=_number(1, 64, int, "a whole number"),
+        default=lambda: 1,
+        default_text="1",
+    ),
+    Spec(
         name="stock_shells",
-        doc="Empty sandboxes kept ready, so that a cold start does not wait for one to be made.",
+        doc="Empty sandboxes kept ready, so that a cold start does not wait for one to be made; shared out among the fronts.",
         form="COUNT",
         parse=_number(0, 1_000, int, "a whole number"),
         default=lambda: 8,

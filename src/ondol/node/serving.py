@@ -48,6 +48,8 @@ class Orders:
     isolation: list[dict[str, Any]] = field(default_factory=list)
     #: What functions may reach, the default first.
     networks: list[str] = field(default_factory=lambda: [NETWORK_NONE])
+    #: Which of the fronts this is, from 0.
+    front: int = 0
     #: What functions may ask for.
     levels: Isolation = field(default_factory=Isolation)
 

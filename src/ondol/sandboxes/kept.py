@@ -99,7 +99,7 @@ class KeptZygote:
 
     async def fork_ahead(self, shell: Shell) -> None:
         """Fork now, for the next `fork` to take: entering a cgroup alone may take 20 ms, which are nobody's request's."""
-        self._waiting[shell.id] = await self._fork(shell)
+        self._waiting[shell.id] = await self._fork(shell, ahead=True)
 
     def is_waiting(self, shell: Shell) -> bool:
         """Whether a child forked ahead waits in `shell`."""
@@ -112,11 +112,11 @@ class KeptZygote:
         if child is not None:
             child.close()
 
-    async def _fork(self, shell: Shell) -> KeptChild:
+    async def _fork(self, shell: Shell, *, ahead: bool = False) -> KeptChild:
         if not shell.namespaces:
             raise StartFailed(f"shell {shell.id} was discarded")
         fds = [*shell.namespaces.values(), *shell.cgroups]
-        message, fds = await self._line.request(FORK_S_MAX, fds, op="fork", namespaces=list(shell.namespaces))
+        message, fds = await self._line.request(FORK_S_MAX, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
