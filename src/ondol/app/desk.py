@@ -91,8 +91,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    live = LiveLogs(journal, clock)
-    logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
+    live, logged = LiveLogs(journal, clock), both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
     shared = across_fronts(settings, index)
     followers = followers_of(settings, handlers, measures, shared)
