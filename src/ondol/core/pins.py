@@ -71,10 +71,11 @@ class Pins:
         if qualifier is None:
             return found
         numbered = qualifier.isascii() and qualifier.isdecimal()
-        if numbered:
-            there = self._index.version(function, int(qualifier)) if len(qualifier) <= DIGITS_MAX else None
-        else:
+        there: object = None
+        if not numbered:
             there = self._index.alias(function, qualifier)
+        elif len(qualifier) <= DIGITS_MAX:
+            there = self._index.version(function, int(qualifier))
         if there is None:
             raise NotFound("version" if numbered else "alias", f"{found.name}:{qualifier}")
         return found
