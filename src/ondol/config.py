@@ -317,7 +317,8 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="memory_mib_max",
-        doc="Memory that all environments together may be promised, in MiB.",
+        doc="Memory that all environments together may be promised, in MiB. Each front has an equal part, and a function has "
+        "to fit into that.",
         form="MIB",
         parse=_number(MEMORY_MIB_FLOOR, 16_777_216, int, "whole MiB"),
         default=lambda: max(MEMORY_MIB_FLOOR, host_memory_mib() * 3 // 4),
@@ -434,6 +435,13 @@ def _check_together(settings: Settings) -> None:
         raise SettingRefused(
             f"--open lets everybody in without a key, so it needs a loopback address, and {settings.listen} is none: "
             "listen on 127.0.0.1, or leave --open out."
+        )
+    share_mib = settings.memory_mib_max // settings.fronts
+    if share_mib < MEMORY_MIB_FLOOR:
+        raise SettingRefused(
+            f"--fronts {settings.fronts} leaves each front {share_mib} of {settings.memory_mib_max} MiB, "
+            f"and one needs {MEMORY_MIB_FLOOR}: "
+            f"start at most {settings.memory_mib_max // MEMORY_MIB_FLOOR}, or give more with --memory-mib-max."
         )
 
 

@@ -151,6 +151,7 @@ def limits_of(settings: Settings) -> PoolLimits:
     """The pool's share of the settings."""
     return PoolLimits(
         memory_mib_max=settings.memory_mib_max // settings.fronts,
+        pools=settings.fronts,
         idle_s_max=settings.idle_s_max,
         freeze_s_min=settings.freeze_s_min,
         scaling_max=max(settings.scaling_max // settings.fronts, 1),

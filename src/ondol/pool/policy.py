@@ -15,6 +15,8 @@ class PoolLimits:
 
     #: Sum of the memory sizes of everything that is up or coming up.
     memory_mib_max: int
+    #: Pools of one node, each with as much.
+    pools: int = 1
     #: Environments up or coming up: bounds descriptors and processes.
     slots_max: int = 2000
     #: Environments coming up at the same time.
