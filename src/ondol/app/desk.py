@@ -95,8 +95,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
-        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
-    )
+        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have,
+        isolation=orders.levels,
+    )  # fmt: skip
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()

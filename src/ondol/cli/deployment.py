@@ -21,6 +21,9 @@ from ondol.cli.shape import Exit, Failure
 READY_S_MAX: Final = 60.0
 POLL_S: Final = 0.05
 ROLE: Final = "ondol"
+#: How the AWS API is asked for a level of isolation, and what asks for none.
+ISOLATION_TAG: Final = "ondol:isolation"
+NODE: Final = "node"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class Wish:
     memory_mib: int | None = None
     timeout_s: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    #: A level, NODE for the node's; None: as it is.
+    isolation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,8 @@ def deploy_aws(where: Node, wish: Wish) -> Deployed:
     if old is None:
         code = {"ZipFile": wish.package.archive}
         role = f"arn:aws:iam::{where.account}:role/{ROLE}"
-        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, **wanted)
+        tags = {ISOLATION_TAG: wish.isolation} if wish.isolation not in (None, NODE) else {}
+        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, Tags=tags, **wanted)
         change = "created"
     else:
         change = _update_aws(where, api, wish, wanted, old)
@@ -95,7 +101,22 @@ def _update_aws(where: Node, api: Any, wish: Wish, wanted: dict[str, Any], old: 
     if any(known.get(key) != value for key, value in wanted.items()):
         client.ask(where, api.update_function_configuration, FunctionName=wish.name, **wanted)
         change = "updated"
-    return change
+    return "updated" if _retag_aws(where, api, wish, str(old["FunctionArn"])) else change
+
+
+def _retag_aws(where: Node, api: Any, wish: Wish, arn: str) -> bool:
+    """Whether what it asks of the node had to be changed."""
+    if wish.isolation is None:
+        return False
+    now = client.ask(where, api.list_tags, Resource=arn)["Tags"].get(ISOLATION_TAG, NODE)
+    if now == wish.isolation:
+        return False
+    _wait_ready(where, api, wish.name)
+    if wish.isolation == NODE:
+        client.ask(where, api.untag_resource, Resource=arn, TagKeys=[ISOLATION_TAG])
+    else:
+        client.ask(where, api.tag_resource, Resource=arn, Tags={ISOLATION_TAG: wish.isolation})
+    return True
 
 
 def _wanted_aws(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
@@ -169,6 +190,8 @@ def _wanted_web(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> d
         elif old is None:
             wanted[key] = default
             assumed.append(f"{default} {unit}")
+    if wish.isolation is not None:
+        wanted["isolation"] = wish.isolation
     if wish.variables:
         wanted["variables"] = dict(wish.variables)
     return wanted

@@ -28,8 +28,10 @@ from ondol.core.deferrals import Deferrals
 from ondol.core.items import Items
 from ondol.core.pins import CONCURRENCY_UNRESERVED_MIN, Pins, pinned, unreserved
 from ondol.core.settling import Settling
+from ondol.core.wishes import by_tags
 from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
+from ondol.model.isolation import USUAL, Isolation
 from ondol.store import Delete, Put, Store
 
 #: A revision that was replaced or deleted may still run for as long as a call lasts; its code stays for this long.
@@ -87,8 +89,10 @@ class Deployments:
         clock: Clock,
         ids: Callable[[], str],
         fronts_have: Callable[[int], Awaitable[None]],
+        isolation: Isolation = USUAL,
     ) -> None:
         self.index = index
+        self._isolation = isolation
         self._blobs = blobs
         self._clock = clock
         self._ids = ids
@@ -162,10 +166,12 @@ class Deployments:
         """
         if self.index.named(new.account, new.region, new.handle):
             raise AlreadyExists(f"function already exists: {new.handle}")
+        configuration = by_tags(new.configuration, new.tags)
+        self._isolation.check(configuration.isolation)
         now_s, function_id, revision_id = self._clock.wall_s(), self._ids(), self._ids()
         revision = Revision(
             id=revision_id, account=new.account, region=new.region, function=function_id, name=new.name,
-            code=new.code, configuration=new.configuration, created_s=now_s,
+            code=new.code, configuration=configuration, created_s=now_s,
         )  # fmt: skip
         function = Function(
             id=function_id, account=new.account, region=new.region, name=new.name, latest=revision_id, created_s=now_s,
@@ -199,6 +205,8 @@ class Deployments:
         """
         current, number = self._free(base, if_etag)
         old = self.latest(current).revision
+        if configuration is not None:
+            self._isolation.check(configuration.isolation)
         revision = replace(
             old,
             id=self._ids(),
@@ -236,7 +244,12 @@ class Deployments:
 
     # Facts beside the revision -------------------------------------------------------------------------------------
     async def retag(self, function: str, *, add: Mapping[str, str] | None = None, remove: frozenset[str] = frozenset()) -> None:
-        """Set and remove tags."""
+        """Set and remove tags. Where one of them asks something of the node, the function gets a new latest revision."""
+        base = self._there(function)
+        configuration = self.latest(base).revision.configuration
+        wished = by_tags(configuration, add or {}, remove)
+        if wished != configuration:
+            await self.update(base, configuration=wished)
 
         def build() -> Operations:
             current = self._there(function)
