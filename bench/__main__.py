@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import cold, cost, deferred, journal, load, memory, port_queue, servers, startup, upload, walls, warm
 from bench.figures import Figure, Section, page, recorded, regressions
-from bench.servers import FLOOR_FORK, FLOORS, ONDOL, PEERS
+from bench.servers import FLOOR_FORK, FLOORS, FRONTS, ONDOL, PEERS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ALLOWED = 0.25
@@ -68,7 +68,7 @@ def _warm_figures(found: warm.Warm, mode: str, many: int) -> list[Figure]:
     names = list(dict.fromkeys(r.server for r in found.rounds if (r.mode, r.connections) == (mode, many)))
     for name in names:
         rounds = warm.rounds_of(found, name, mode, many)
-        rate = ">= 6000" if name == "Ondol" and many == MANY and mode == "free" else ""
+        rate = ">= 6000" if name.startswith("Ondol") and many == MANY and mode == "free" else ""
         failed = sum(r.failed for r in rounds)
         figures += [
             Figure(what=f"{name}: p50", unit="µs", rounds=[p50(r) for r in rounds], note=found.notes.get(name, "")),
@@ -92,7 +92,9 @@ def _warm_figures(found: warm.Warm, mode: str, many: int) -> list[Figure]:
             )
         )
         for name in names:
-            if name != "Ondol":
+            if name.startswith(FRONTS):
+                figures.append(Figure(what=f"{name} / Ondol, calls", unit="×", rounds=_gain(found, name, mode, many)))
+            elif name != "Ondol":
                 target = ("<= 2.5" if many == 1 else "") if name == FLOOR_FORK else ("" if name.startswith("floor") else "< 1")
                 figures.append(
                     Figure(what=f"Ondol / {name}, p50", unit="×", rounds=ratios(found, name, mode, many, p50), target=target)
@@ -101,6 +103,11 @@ def _warm_figures(found: warm.Warm, mode: str, many: int) -> list[Figure]:
                     Figure(what=f"Ondol / {name}, CPU per call", unit="×", rounds=ratios(found, name, mode, many, cpu))
                 )
     return figures
+
+
+def _gain(found: warm.Warm, name: str, mode: str, many: int) -> list[float]:
+    """How many times as many calls, round by round."""
+    return [1 / ratio for ratio in ratios(found, name, mode, many, lambda round_: round_.per_s)]
 
 
 def _parts(rounds: list[warm.Round]) -> str:
@@ -140,6 +147,9 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="one short round of each; writes nothing")
     parser.add_argument(
+        "--fronts", type=int, default=2, metavar="N", help="of the node that is measured besides the usual one (%(default)s)"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="fail when a warm call costs 25 %% more CPU than RESULTS.md records"
     )
     arguments = parser.parse_args()
@@ -149,7 +159,7 @@ def main() -> int:
         print(f"bench: {why}", file=sys.stderr)
         return 2
     try:
-        return check() if arguments.check else measure(arguments.only, quick=arguments.quick)
+        return check() if arguments.check else measure(arguments.only, quick=arguments.quick, fronts=arguments.fronts)
     except KeyboardInterrupt:
         print("bench: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -162,13 +172,13 @@ def _stopped(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def measure(only: str | None, *, quick: bool) -> int:
+def measure(only: str | None, *, quick: bool, fronts: int) -> int:
     told = facts(sys.argv[1:])
     rounds = 1 if quick else 5
     ratios_now: dict[str, float] = {}
 
     def warm_rows() -> list[Section]:
-        found = warm.measure({**FLOORS, **ONDOL, **PEERS}, rounds=rounds, seconds=1 if quick else 2)
+        found = warm.measure({**FLOORS, **ONDOL, **servers.fronts(fronts), **PEERS}, rounds=rounds, seconds=1 if quick else 2)
         ratios_now.update(check_ratios(found))
         return warm_sections(found)
 

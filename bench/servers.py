@@ -62,7 +62,8 @@ class Server:
     node: nodes.Node | None = None
     #: Said in the table.
     note: str = ""
-    #: Not asked for more connections than this.
+    #: Not asked for fewer connections than this, or for more.
+    connections_min: int = 1
     connections_max: int = 10_000
     #: How long it takes until all its workers are up.
     warm_s: int = 1
@@ -142,12 +143,22 @@ def signed(node: nodes.Node, name: str, bodies: Sequence[bytes], **headers: str)
     )
 
 
-@contextlib.contextmanager
-def _ondol(cpus: set[int] | None) -> Iterator[Server]:
-    with ondol_node(cpus) as node:
-        create(node, NAME, HANDLER)
-        sign = lambda: signed(node, NAME, [body(number) for number in range(DISTINCT)])  # noqa: E731
-        yield Server("Ondol", node.process.pid, node.endpoint + path(NAME), sign, parts=True, node=node)
+def _ondol(name: str, *flags: str, connections_min: int = 1) -> Start:
+    @contextlib.contextmanager
+    def start(cpus: set[int] | None) -> Iterator[Server]:
+        with ondol_node(cpus, *flags) as node:
+            create(node, NAME, HANDLER)
+            sign = lambda: signed(node, NAME, [body(number) for number in range(DISTINCT)])  # noqa: E731
+            url = node.endpoint + path(NAME)
+            yield Server(name, node.process.pid, url, sign, parts=True, node=node, connections_min=connections_min)
+
+    return start
+
+
+def fronts(count: int) -> dict[str, Start]:
+    """Ondol with several fronts, where they can make a difference: not on one CPU, and not at one connection."""
+    name = f"{FRONTS}{count} fronts"
+    return {name: _ondol(name, "--fronts", str(count), connections_min=count)} if count > 1 else {}
 
 
 # Peers -----------------------------------------------------------------------------------------------------------------
@@ -248,7 +259,9 @@ FLOORS: dict[str, Start] = {
     FLOOR_ECHO: _floor(FLOOR_ECHO, "floor_echo.py"),
     FLOOR_FORK: _floor(FLOOR_FORK, "floor_fork.py"),
 }
-ONDOL: dict[str, Start] = {"Ondol": _ondol}
+ONDOL: dict[str, Start] = {"Ondol": _ondol("Ondol")}
+#: How rows of a node with several fronts begin.
+FRONTS = "Ondol, "
 PEERS: dict[str, Start] = {"functions-framework": _functions_framework, "MiniStack": _ministack, "RIE + awslambdaric": _rie}
 
 #: Use CPU while nobody calls them.

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import load, processes
-from bench.servers import PEERS, RESTLESS, WANTED, Server, Start, answer
+from bench.servers import FRONTS, PEERS, RESTLESS, WANTED, Server, Start, answer
 
 MODES = ("pinned", "free")
 CONNECTIONS = (1, 32)
@@ -86,7 +86,11 @@ def measure(
     found = Warm([], {}, {})
     for mode in modes:
         cpus = {pin()} if mode == "pinned" else None
-        calm = {name: start for name, start in starts.items() if name not in RESTLESS}
+        calm = {
+            name: start
+            for name, start in starts.items()
+            if name not in RESTLESS and not (name.startswith(FRONTS) and mode == "pinned")
+        }
         with contextlib.ExitStack() as stack:
             servers = _start_all(stack, calm, cpus, found)
             for many in connections:
@@ -99,6 +103,7 @@ def measure(
 
 def _rounds(servers: Sequence[Server], mode: str, many: int, rounds: int, seconds: int, found: Warm) -> None:
     where = f"{mode}, c={many}"
+    servers = [server for server in servers if server.connections_min <= many]
     for server in servers:
         with _excused(server.name, where, found):
             _warm(server, many)

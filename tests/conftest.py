@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ondol.sandboxes import kept
@@ -11,8 +13,16 @@ for bound in [name for name in vars(kept) if name.endswith("_S_MAX")]:
     setattr(kept, bound, getattr(kept, bound) * PATIENCE)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start a node or sandboxes run one after the other, on one worker; all others wherever there is room."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that start a node or sandboxes run one after the other, on one worker; all others wherever there is room.
+
+    ONDOL_TEST_AS leaves out what is run as somebody else, of tests that are run as root and as an ordinary user.
+    """
+    others = {"root": "user", "user": "root"}.get(os.environ.get("ONDOL_TEST_AS", ""))
+    if others:
+        left_out = [item for item in items if others in item.name.partition("[")[2].rstrip("]").split("-")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if item.get_closest_marker("e2e") or item.get_closest_marker("sandbox"):
             item.add_marker(pytest.mark.xdist_group("node"))

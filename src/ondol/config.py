@@ -44,6 +44,7 @@ class Settings:
     account: str
     region: str
     runtime_substitute: str
+    fronts: int
     stock_shells: int
     idle_s_max: int
     freeze_s_min: float
@@ -280,8 +281,18 @@ SPECS: Final[tuple[Spec, ...]] = (
         choices=("none", "nearest"),
     ),
     Spec(
+        name="fronts",
+        doc="Processes that take calls, each on a core of its own. More of them take more calls at a time; each keeps "
+        "environments of its own, so that a function that is called seldom has more cold starts.",
+        form="COUNT",
+        parse=_number(1, 64, int, "a whole number"),
+        default=lambda: 1,
+        default_text="1",
+    ),
+    Spec(
         name="stock_shells",
-        doc="Empty sandboxes kept ready, so that a cold start does not wait for one to be made.",
+        doc="Empty sandboxes kept ready of each kind, so that a cold start does not wait for one to be made; more, up to 64 "
+        "per front, while as many are needed at once. Shared out among the fronts; 0 keeps none.",
         form="COUNT",
         parse=_number(0, 1_000, int, "a whole number"),
         default=lambda: 8,
@@ -306,7 +317,8 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="memory_mib_max",
-        doc="Memory that all environments together may be promised, in MiB.",
+        doc="Memory that all environments together may be promised, in MiB. Each front has an equal part, and a function has "
+        "to fit into that.",
         form="MIB",
         parse=_number(MEMORY_MIB_FLOOR, 16_777_216, int, "whole MiB"),
         default=lambda: max(MEMORY_MIB_FLOOR, host_memory_mib() * 3 // 4),
@@ -423,6 +435,13 @@ def _check_together(settings: Settings) -> None:
         raise SettingRefused(
             f"--open lets everybody in without a key, so it needs a loopback address, and {settings.listen} is none: "
             "listen on 127.0.0.1, or leave --open out."
+        )
+    share_mib = settings.memory_mib_max // settings.fronts
+    if share_mib < MEMORY_MIB_FLOOR:
+        raise SettingRefused(
+            f"--fronts {settings.fronts} leaves each front {share_mib} of {settings.memory_mib_max} MiB, "
+            f"and one needs {MEMORY_MIB_FLOOR}: "
+            f"start at most {settings.memory_mib_max // MEMORY_MIB_FLOOR}, or give more with --memory-mib-max."
         )
 
 

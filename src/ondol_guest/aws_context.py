@@ -39,6 +39,11 @@ def read_facts():
     return _facts
 
 
+def forget_facts():
+    """They are to be read again: the variables are others."""
+    _facts.clear()
+
+
 class LambdaContext:
     """What the platform tells the handler about its invocation."""
 

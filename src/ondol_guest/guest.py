@@ -214,13 +214,15 @@ def _await_room(fd):
     poll.poll()
 
 
-def run(wire_fd, adapt=None):
+def run(wire_fd, adapt=None, *, ahead=False):
     """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here.
 
-    `adapt(settings)` may change what INIT said before it is done.
+    `adapt(settings)` may change what INIT said before it is done. `ahead`: nobody waits for it yet.
     """
     status = 1
     try:
+        if ahead:
+            importlib.import_module("ondol_guest.rehearsal").rehearse()
         wire = Wire(wire_fd, Log())
         settings = await_init(wire)
         if adapt is not None:

@@ -4,7 +4,7 @@ The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD
 
     -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}}, once: see Walls
     <- {"ready": true, "version": "3.11.7"}, once
-    -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …]} + [their descriptors, cgroup.procs…]
+    -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …], "ahead": false} + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
     <- {"exit": 12, "status": 0}, or minus the signal's number
 
@@ -63,6 +63,7 @@ WARM = [
     "ondol_guest.frames",
     "ondol_guest.guest",
     "ondol_guest.aws",
+    "ondol_guest.rehearsal",
     "ondol_guest.web",
 ]
 
@@ -134,7 +135,7 @@ def serve_one(line, walls):
     answer, ours = {"n": message.get("n"), "error": "unknown"}, []
     try:
         if message.get("op") == "fork":
-            pid, ours = fork(message["namespaces"], fds, walls)
+            pid, ours = fork(message["namespaces"], fds, walls, message.get("ahead", False))
             answer = {"n": message["n"], "pid": pid}
     except OSError as error:
         answer = {"n": message.get("n"), "error": "failed", "message": str(error)}
@@ -147,8 +148,11 @@ def serve_one(line, walls):
     return True
 
 
-def fork(names, fds, walls):
-    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces (by `names`) and cgroup files `fds` are."""
+def fork(names, fds, walls, ahead):  # noqa: PLR0917
+    """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces (by `names`) and cgroup files `fds` are.
+
+    `ahead`: nobody waits for it yet.
+    """
     namespaces = dict(zip(names, fds))  # noqa: B905  (as long as the names go)
     wire, wire_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     log, log_inside = os.pipe()
@@ -166,11 +170,11 @@ def fork(names, fds, walls):
             for fd in inside:
                 os.close(fd)
     if pid == 0:
-        become_environment(inside[0], log_inside, namespaces, fds[len(names) :], walls)
+        become_environment(inside[0], log_inside, namespaces, fds[len(names) :], walls, ahead)
     return pid, [wire.detach(), log]
 
 
-def become_environment(wire, log, namespaces, cgroups, walls):  # noqa: PLR0917
+def become_environment(wire, log, namespaces, cgroups, walls, ahead):  # noqa: PLR0917
     """Never returns. Enter the shell, give up everything, run the guest."""
     status = EXIT_NOT_STARTED
     try:
@@ -196,7 +200,7 @@ def become_environment(wire, log, namespaces, cgroups, walls):  # noqa: PLR0917
         walls.filter()
         guest = importlib.import_module("ondol_guest.guest")
         gc.enable()
-        status = guest.run(wire)
+        status = guest.run(wire, ahead=ahead)
     except BaseException as error:
         os.write(2, ("ondol: the environment could not start: %s: %s\n" % (type(error).__name__, error)).encode())
     finally:

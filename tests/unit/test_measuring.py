@@ -373,3 +373,15 @@ async def test_what_comes_is_looked_at_once_it_is_kept():
 
     assert await module.both(keep, lambda value: seen.append(("looked at", value)))(None, 7) == "answer"
     assert seen == [("kept", 7), ("looked at", 7)]
+
+
+def test_gauges_of_several_fronts_are_summed_and_go_with_their_front():
+    desk = measures(Kept())
+    one, other = object(), object()
+    desk.take(Measured(gauges={"idle": 2.0, "busy": 1.0}), one)
+    desk.take(Measured(gauges={"idle": 3.0, "busy": 0.0}), other)
+    desk.take(Measured(gauges={"idle": 4.0, "busy": 1.0}), one)
+    assert desk._totals.gauges == {"idle": 7.0, "busy": 1.0}
+    desk.lost(one)
+    desk.lost(one)
+    assert desk._totals.gauges == {"idle": 3.0, "busy": 0.0}

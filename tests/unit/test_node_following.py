@@ -55,7 +55,7 @@ async def node(handlers=None, seconds_max=0.2, more=None):
     followers = Followers(handlers or {}, seconds_max)
     followers.load(2, [document("a", 1), document("b", 2)])
     line, index = Line(followers), Index()
-    front = Following(line, index, _echo, more)
+    front = Following(line, index, {"run": _echo, **(more or {})})
     serving = asyncio.create_task(front.serve())
     try:
         yield followers, line, index, front
@@ -154,7 +154,7 @@ async def test_a_front_that_reads_nothing_any_more_is_let_go_at_once():
     theirs.setblocking(False)
     with ours:
         _, link = await asyncio.get_running_loop().create_unix_connection(followers.link, sock=theirs)
-        message = msgspec.msgpack.encode((1, "follow", 0))
+        message = msgspec.msgpack.encode((1, "follow", []))
         ours.send(len(message).to_bytes(4, "little") + message)
         while not followers._links:
             await asyncio.sleep(0)
@@ -191,10 +191,11 @@ async def test_calls_go_both_ways():
 
     async with node({"defer": take}) as (followers, _, _, front):
         with pytest.raises(Unavailable, match="no front"):
-            await followers.run("early")
+            await followers.run([{"id": "early", "attempts": 0}, 1])
         await front.ready.wait()
         assert await front.call("defer", 1) == 2
-        assert await followers.run("item") == "item"
+        item = [{"id": "item", "attempts": 0}, 1]
+        assert await followers.run(item) == item
 
 
 async def test_the_last_casts_arrive_before_the_line_is_closed():
@@ -229,7 +230,7 @@ async def test_every_front_is_asked():
     async with node(more={"stats": _echo}) as (followers, line, _, front):
         assert await followers.ask("stats", 7, 20.0) == [], "none is there yet"
         await front.ready.wait()
-        other = Following(line, Index(), _echo, {"stats": _echo})
+        other = Following(line, Index(), {"run": _echo, "stats": _echo})
         serving = asyncio.create_task(other.serve())
         await other.ready.wait()
         assert await followers.ask("stats", 7, 20.0) == [7, 7]
@@ -252,3 +253,92 @@ async def test_a_front_that_fails_or_does_not_answer_is_left_out():
         assert await followers.ask("fails", None, 20.0) == []
         assert await followers.ask("waits", None, 0.01) == []
         never.set()
+
+
+# Several fronts -----------------------------------------------------------------------------------------------------------
+@asynccontextmanager
+async def three(seconds_max=0.2, tries=()):
+    """A desk with three fronts, each of which says who it is when it is asked to run something; `tries`: what the second has."""
+    followers = Followers({}, seconds_max, fronts=3)
+    followers.load(1, [document("a", 1)])
+    held, begun, fronts = asyncio.Event(), [], []
+
+    def front(number):
+        async def run(_link, value):
+            begun.append((number, value[0]["id"]))
+            await held.wait()
+            return number
+
+        return Following(Line(followers), Index(), {"run": run}, tries=(lambda: tries) if number == 1 else tuple)
+
+    fronts = [front(number) for number in range(3)]
+    serving = [asyncio.create_task(front.serve()) for front in fronts]
+    try:
+        yield followers, fronts, held, begun
+    finally:
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+def event(name):
+    return [{"id": name, "attempts": 0}, 1]
+
+
+async def test_deferred_calls_go_to_the_front_that_runs_the_fewest():
+    async with three() as (followers, _, held, begun):
+        await followers.followed()
+        runs = [asyncio.create_task(followers.run(event(f"e{number}"))) for number in range(6)]
+        while len(begun) < 6:
+            await asyncio.sleep(0)
+        assert sorted(number for number, _ in begun) == [0, 0, 1, 1, 2, 2]
+        held.set()
+        await asyncio.gather(*runs)
+        assert not followers._runs
+        assert not followers._tries
+
+
+async def test_a_deferred_call_that_a_front_has_already_is_asked_of_that_front():
+    async with three(tries=[("mine", 0)]) as (followers, _, held, _begun):
+        await followers.followed()
+        held.set()
+        assert await followers.run(event("mine")) == 1
+
+
+async def test_deferred_calls_begin_when_all_fronts_are_there_but_wait_for_none_that_does_not_come():
+    followers = Followers({}, 0.05, fronts=2)
+    followers.load(1, [document("a", 1)])
+    front = Following(Line(followers), Index(), {"run": _echo})
+    serving = asyncio.create_task(front.serve())
+    async with asyncio.timeout(20):
+        await followers.followed()
+    assert len(followers._links) == 1
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def test_a_change_is_in_force_when_every_front_has_it_and_a_front_that_is_gone_holds_nothing_up_for_ever():
+    async with three(seconds_max=0.5) as (followers, fronts, _, _begun):
+        await followers.followed()
+        followers.changed([change("c", 2)])
+        await followers.have(2)
+        assert all(front._index.key("c") is not None for front in fronts)
+        followers.changed([change("d", 3)])
+        slow = fronts[2]._link
+        true_take, slow._take = slow._take, lambda message, size: None  # it reads nothing any more
+        async with asyncio.timeout(20):
+            await followers.have(3)
+        assert all(front._index.key("d") is not None for front in fronts[:2])
+        slow._take = true_take
+
+
+async def test_who_listens_hears_of_each_front_that_is_lost():
+    async with three() as (followers, fronts, _, _begun):
+        await followers.followed()
+        lost = []
+        followers.listeners.append(lost.append)
+        gone = list(followers._links)[1]
+        gone.close()
+        await gone.lost
+        assert lost == [gone]

@@ -135,12 +135,23 @@ def test_children_have_no_input_and_only_the_descriptors_meant_for_them(story):
         assert first["fds"] == 5  # three, the line, and the listing itself
 
 
-def test_the_front_is_asked_first_and_the_others_when_it_has_ended(story):
-    story.run(
-        [story.child("desk"), story.child("front")], lambda _: story.until(lambda: story.pids("desk") and story.pids("front"))
-    )
-    at = {name: next(note["at"] for note in story.notes(name) if "stop" in note.get("told", {})) for name in ("desk", "front")}
-    assert at["front"] < at["desk"]
+def test_the_fronts_are_asked_first_and_the_others_when_they_have_ended(story):
+    names = ("desk", "front-1", "front-2")
+    children = [story.child(name, ends_first=name != "desk") for name in names]
+    story.run(children, lambda _: story.until(lambda: all(story.pids(name) for name in names)))
+    at = {name: next(note["at"] for note in story.notes(name) if "stop" in note.get("told", {})) for name in names}
+    assert max(at["front-1"], at["front-2"]) < at["desk"]
+
+
+def test_fronts_that_end_slowly_are_asked_all_at_once(story):
+    names = ("front-1", "front-2")
+
+    def script(_):
+        story.until(lambda: all(story.pids(name) for name in names))
+
+    story.run([story.child(name, "tidy", ends_first=True) for name in names], script, stop_s_max=module.LAST_S + 0.5)
+    for name in names:
+        assert [note["told"]["stop"] for note in story.notes(name) if "told" in note] == [0.0]
 
 
 def test_who_dies_is_started_again_and_both_ends_get_a_fresh_line(story):
@@ -238,7 +249,8 @@ def test_a_stop_before_anyone_is_up_ends_all(story):
 
 
 def test_the_time_told_leaves_some_for_putting_away(story):
-    story.run([story.child("front")], lambda _: story.until(lambda: story.pids("front")), stop_s_max=module.END_S + 4)
+    front = story.child("front", ends_first=True)
+    story.run([front], lambda _: story.until(lambda: story.pids("front")), stop_s_max=module.END_S + 4)
     assert 3.0 < story.notes("front")[-1]["told"]["stop"] <= 4.0
 
 

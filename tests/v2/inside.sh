@@ -21,7 +21,7 @@ cat /proc/self/cgroup
 
 case " $RUNS " in *" root "*)
 	echo "== as root"
-	python3 -m pytest -p no:cacheprovider --junitxml=/mnt/root.xml $ARGUMENTS $ROOT_TESTS
+	ONDOL_TEST_AS=root python3 -m pytest -p no:cacheprovider --junitxml=/mnt/root.xml $ARGUMENTS $ROOT_TESTS
 	report root $?
 esac
 
@@ -31,7 +31,7 @@ case " $RUNS " in *" user "*)
 	for try in $(seq 120); do [ -S /run/user/$uid/bus ] && break; sleep 1; done
 	runuser -u ondol -- env XDG_RUNTIME_DIR=/run/user/$uid DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$uid/bus \
 		systemd-run --user --quiet --wait --pipe --collect -p Delegate=yes --working-directory=/opt/project \
-		-E CI -E PYTHONDONTWRITEBYTECODE -E ONDOL_TEST_PATIENCE -E ONDOL_TEST_CGROUPS \
+		-E ONDOL_TEST_AS=user -E CI -E PYTHONDONTWRITEBYTECODE -E ONDOL_TEST_PATIENCE -E ONDOL_TEST_CGROUPS \
 		python3 -m pytest -p no:cacheprovider --junitxml=/mnt/user.xml $ARGUMENTS $USER_TESTS
 	report user $?
 esac

@@ -28,6 +28,7 @@ ROOT_TESTS = (
     "tests/e2e/test_shells_life.py",
     "tests/e2e/test_shells_killed.py",
     "tests/e2e/test_shells_cgroups.py",
+    "tests/e2e/test_doctor.py",
     "tests/e2e/test_kills.py",
 )
 USER_TESTS = (

@@ -6,7 +6,7 @@ import functools
 import os
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
 from ondol.clock import Clock, SteadyClock, SystemClock
 from ondol.config import Settings
+from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.commits import Commits
 from ondol.core.deferrals import rules
@@ -65,6 +66,8 @@ from ondol.node.doors import CALLER, DeskDoor
 from ondol.node.following import Followers
 from ondol.node.journaling import Journaling
 from ondol.node.keys import fresh_pair
+from ondol.node.lending import Lending
+from ondol.node.levels import LevelsEverywhere
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, both
 from ondol.node.serving import Orders, Tasks, until_stopped
@@ -91,7 +94,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     live = LiveLogs(journal, clock)
     logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
-    followers, dispatcher = dispatching(queue, index, handlers, steady, measures.observe)
+    shared = across_fronts(settings, index)
+    followers = followers_of(settings, handlers, measures, shared)
+    dispatcher = dispatching(queue, index, followers, steady, measures.observe)
     keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
@@ -142,18 +147,33 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for room in (helper, journal, measures, meter, recorder, queue, store):
+        for room in (*shared, helper, journal, measures, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
 
 
-def dispatching(
-    queue: SqliteQueue, index: Index, handlers: dict[str, Handler], steady: Clock, observe: Observe
-) -> tuple[Followers, Dispatcher]:
+def across_fronts(settings: Settings, index: Index) -> list[LevelsEverywhere | Lending]:
+    """What holds for several fronts together."""
+    if settings.fronts == 1:
+        return []
+    lending = Lending(settings.fronts, Admission(concurrency_max=settings.concurrency_max))
+    index.listeners.append(lending.follow)
+    return [LevelsEverywhere(), lending]
+
+
+def followers_of(
+    settings: Settings, handlers: Mapping[str, Handler], measures: Measures, shared: Sequence[LevelsEverywhere | Lending]
+) -> Followers:
+    """The lines to the fronts, and who hears what comes over them."""
+    more = {name: handler for room in shared for name, handler in room.handlers.items()}
+    followers = Followers({**handlers, **more}, fronts=settings.fronts)
+    followers.listeners += [measures.lost, *(room.lost for room in shared)]
+    return followers
+
+
+def dispatching(queue: SqliteQueue, index: Index, followers: Followers, steady: Clock, observe: Observe) -> Dispatcher:
     """Deferred calls: fronts bring them, and run them when the dispatcher says. Timed by a clock that does not jump."""
-    defer = taking(queue, lambda: dispatcher.woken(), steady, naming(index), observe)  # noqa: PLW0108  # made below
-    followers = Followers({**handlers, "defer": defer})
     dispatcher = Dispatcher(
         queue,
         asking(followers.run),
@@ -165,7 +185,8 @@ def dispatching(
         shown_s=SystemClock.wall_s,
     )
     index.listeners.append(dispatcher.follow)
-    return followers, dispatcher
+    followers.answer("defer", taking(queue, dispatcher.woken, steady, naming(index), observe))
+    return dispatcher
 
 
 def aws_desk(

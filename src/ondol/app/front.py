@@ -6,12 +6,13 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from ondol.app.makers import Makers
 from ondol.app.shared import CONTRACTS, TABLE, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
-from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
 from ondol.dialect import Dialect
@@ -36,6 +37,7 @@ from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
@@ -49,21 +51,22 @@ async def front(orders: Orders, line: socket.socket) -> None:
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = children.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    lines = await children.first_lines(line, orders.makers)
-    makers = Makers(lines, orders.levels, choice, stock_shells=settings.stock_shells)
+    lines = await children.first_lines(line, orders.makers, settled=settings.fronts > 1)
+    makers = Makers(lines, orders.levels, choice, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
-    admission = Admission(concurrency_max=settings.concurrency_max)
-    measuring = Measuring(lambda measured: following.cast("measured", measured), admission.levels, index, clock)
+    sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
+    measuring = Measuring(lambda measured: following.cast("measured", measured), sharing.admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(makers.usual, choice, account=settings.account, runtime=own)
-    index.listeners += [admission.follow, front_work.pinning(pool, index), front_work.retiring(pool), warmer.listen]
+    pinning = front_work.pinning(pool, index, settings.fronts)
+    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
         index=index,
-        admission=admission,
+        admission=sharing.admission,
         pool=pool,
         contracts=CONTRACTS,
         telemetry=telemetry,
@@ -71,11 +74,12 @@ async def front(orders: Orders, line: socket.socket) -> None:
         draw=random.random,
         enqueue=Deferring(lambda name, value: following.call(name, value), clock),  # noqa: PLW0108  # made below
         wait_s_max=front_work.WAIT_S_MAX,
+        borrow=sharing.borrow,
         grants=Grants(index, clock),
     )
-    following = Following(
-        children.dialling(data.run / "link.sock"), index, Runs(invoker.invoke).run, looking.telling(pool.stats, pool.kept)
-    )
+    runs = Runs(invoker.invoke)
+    answers = {"run": runs.run, **looking.telling(pool.stats, pool.kept), **sharing.handlers}
+    following = Following(children.dialling(data.run / "link.sock"), index, answers, opened=sharing.opened, tries=runs.tries)
     passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(
         table=TABLE,
@@ -89,6 +93,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(sharing.serve(), "telling what runs here")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
 
@@ -129,6 +134,12 @@ def pool_of(  # noqa: PLR0917
     )
 
 
+def sharing_of(orders: Orders, cast: Callable[[str, Any], bool]) -> Sharing:
+    """What this front shares with the others."""
+    settings = orders.settings
+    return Sharing(orders.front, settings.fronts, concurrency_max=settings.concurrency_max, cast=cast)
+
+
 def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
     """What functions call their node by."""
     server = Server(ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost")))
@@ -139,12 +150,13 @@ def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
 def limits_of(settings: Settings) -> PoolLimits:
     """The pool's share of the settings."""
     return PoolLimits(
-        memory_mib_max=settings.memory_mib_max,
+        memory_mib_max=settings.memory_mib_max // settings.fronts,
+        pools=settings.fronts,
         idle_s_max=settings.idle_s_max,
         freeze_s_min=settings.freeze_s_min,
-        scaling_max=settings.scaling_max,
+        scaling_max=max(settings.scaling_max // settings.fronts, 1),
         trust_s_max=settings.trust_s_max,
-        processors=len(os.sched_getaffinity(0)),
+        processors=max(len(os.sched_getaffinity(0)) // settings.fronts, 1),
     )
 
 

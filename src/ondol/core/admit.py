@@ -5,13 +5,18 @@ what the others share, whether it uses them or not. One without a reservation th
 of what the others share, uses those first, and shares beyond them. Counting only: no I/O, no clock, no waiting. What was
 entered is left with the *same* `Function`, so that a reservation changed meanwhile cannot unbalance the books.
 
+One of several fronts may only use what it was leased of each limit (`core/leases.py`); who is refused may borrow more.
+
 Invariants: no count is ever negative; a count that falls to nothing takes no memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from ondol.core.leases import Key
 from ondol.model.errors import Throttled
 from ondol.model.functions import Function, Pin
 from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
@@ -19,11 +24,23 @@ from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
 Region = tuple[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What is under way: by function id; and per region, of functions without a reservation and of those with one."""
+
+    functions: dict[str, int] = field(default_factory=dict)
+    regions: dict[Region, tuple[int, int]] = field(default_factory=dict)
+
+
 class Admission:
     """Counts what is under way. Give `follow` to the catalog's listeners, so that reservations are known."""
 
-    def __init__(self, *, concurrency_max: int = CONCURRENCY_PER_ACCOUNT) -> None:
+    def __init__(self, *, concurrency_max: int = CONCURRENCY_PER_ACCOUNT, leased: Mapping[Key, int] | None = None) -> None:
+        """`leased`: how much of each limit may be used here; None: all of it."""
         self.concurrency_max = concurrency_max
+        self._leased = leased
+        #: What runs at other fronts, for what is measured; None: there are none.
+        self.elsewhere: Levels | None = None
         #: Under way, by function id.
         self._functions: dict[str, int] = {}
         #: Under way in functions without a reservation.
@@ -43,7 +60,8 @@ class Admission:
         """Count one more; raises Throttled('function' | 'account') when there is no room for it."""
         running = self._functions.get(function.id, 0)
         if function.concurrency_reserved is not None:
-            if running >= function.concurrency_reserved:
+            most = function.concurrency_reserved
+            if running >= (most if self._leased is None else min(most, self._leased.get(function.id, 0))):
                 raise Throttled("function")
             region = (function.account, function.region)
             self._reserved[region] = self._reserved.get(region, 0) + 1
@@ -53,7 +71,8 @@ class Admission:
             if self._pins and self._enter_own(function, region):
                 self._functions[function.id] = running + 1
                 return
-            if shared >= self.concurrency_max - self._set_aside.get(region, 0):
+            most = self.concurrency_max - self._set_aside.get(region, 0)
+            if shared >= (most if self._leased is None else min(most, self._leased.get(region, 0))):
                 raise Throttled("account")
             self._shared[region] = shared + 1
         self._functions[function.id] = running + 1
@@ -74,17 +93,44 @@ class Admission:
         """Whether there was room in what the function's pins set aside."""
         pins = self._pins.get(function.id)
         own = self._own.get(function.id, 0)
-        if pins is None or own >= sum(pins.values()):
+        if pins is None:
+            return False
+        most = sum(pins.values())
+        if own >= (most if self._leased is None else min(most, self._leased.get(function.id, 0))):
             return False
         self._own[function.id] = own + 1
         self._reserved[region] = self._reserved.get(region, 0) + 1
         return True
 
     def levels(self, function: Function) -> tuple[int, int, int]:
-        """Under way now: of this function, of its account in its region, and there of functions without a reservation."""
+        """Under way now, at all fronts: of this function, of its account in its region, and there of functions without a
+        reservation.
+        """
         region = (function.account, function.region)
-        shared = self._shared.get(region, 0)
-        return self._functions.get(function.id, 0), shared + self._reserved.get(region, 0), shared
+        running = self._functions.get(function.id, 0)
+        shared, reserved = self._shared.get(region, 0), self._reserved.get(region, 0)
+        if self.elsewhere is not None:
+            running += self.elsewhere.functions.get(function.id, 0)
+            there = self.elsewhere.regions.get(region, (0, 0))
+            shared, reserved = shared + there[0], reserved + there[1]
+        return running, shared + reserved, shared
+
+    def here(self) -> Levels:
+        """All that is under way here."""
+        regions = {*self._shared, *self._reserved}
+        counts = {region: (self._shared.get(region, 0), self._reserved.get(region, 0)) for region in regions}
+        return Levels(dict(self._functions), counts)
+
+    def used(self, key: Key) -> int:
+        """How much of a limit is under way here: of what functions share, or of what one has to itself."""
+        if isinstance(key, tuple):
+            return self._shared.get(key, 0)
+        known = self._known.get(key)
+        return (self._own if known is not None and known.concurrency_reserved is None else self._functions).get(key, 0)
+
+    def set_aside(self, function: str) -> int:
+        """What the function has to itself: its reservation, or its pins."""
+        return self._shares.get(function, (("", ""), 0))[1]
 
     def running(self, function: str) -> int:
         """How many of this function are under way."""

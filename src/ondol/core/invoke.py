@@ -49,13 +49,19 @@ class Invoker:
     enqueue: Callable[[Invocation], Awaitable[None]]
     #: How long a call may wait for a place.
     wait_s_max: float
+    #: Enters a function that was refused, with room that other fronts do not use; raises Throttled when there is none. None:
+    #: there are no others.
+    borrow: Callable[[Function], Awaitable[None]] | None = None
     #: What callers other than the account's owner may.
     grants: Grants | None = None
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Run it and wait for its outcome."""
         function = self._permitted(invocation)
-        self._admit(function)
+        try:
+            self.admission.enter(function)
+        except Throttled as refused:
+            await self._admit_late(function, refused)
         streaming = None
         try:
             target = resolve(self.index, function, invocation.qualifier, self.draw())
@@ -97,9 +103,11 @@ class Invoker:
             )
         return function
 
-    def _admit(self, function: Function) -> None:
+    async def _admit_late(self, function: Function, refused: Throttled) -> None:
         try:
-            self.admission.enter(function)
+            if self.borrow is None:
+                raise refused
+            await self.borrow(function)
         except Throttled:
             self.telemetry.throttled(function.account, function.region, function.id)
             raise

@@ -12,6 +12,10 @@ from ondol.keeper.trying import ALL, Finding, enter, exit_with, read, tried
 
 Try = Callable[[Callable[[], None]], str]
 _NO_NODE = "no node can run here"
+_UNKNOWN = (
+    "if this is a chroot: use systemd-nspawn, or run the node outside; else a security module or a limit refuses them, and the "
+    "machine's administrator knows which"
+)
 #: Switches below /proc/sys.
 _CLONE, _MAX = "kernel/unprivileged_userns_clone", "user/max_user_namespaces"
 _RESTRICT = "kernel/apparmor_restrict_unprivileged_userns"
@@ -62,7 +66,11 @@ def _why_none(around: Surroundings, error: str) -> tuple[str, str]:
             "start the node without it (in a systemd unit: no SystemCallFilter, no RestrictNamespaces)",
             f"{error}; a filter of system calls was put upon this process",
         ),
-        (True, "a security module or a limit of the machine's refuses them: its administrator knows which", error),
+        (
+            True,
+            _UNKNOWN,
+            error,
+        ),
     )
     return next((mend, detail) for holds, mend, detail in reasons if holds)
 

@@ -117,7 +117,7 @@ class Keeper:
         try:
             while (received := line.receive()) is not None:
                 message, fds = received
-                if message.get("line") == "front" and len(fds) == 1:
+                if str(message.get("line")).partition("-")[0] == "front" and len(fds) == 1:
                     self.serve_front(socket.socket(fileno=fds[0]))
                 else:
                     close_all(fds)
@@ -446,6 +446,16 @@ class Keeper:
             _kill(zygote.pidfd)
         return {"rss_bytes": zygotes.rss_bytes(zygote), "version": str(ready["version"])}, [zygote.socket.detach()]
 
+    def _settled(self, front: Front, message: Message) -> Operation:
+        """Answered when nothing is left of fronts whose lines have closed."""
+        del front, message
+        yield Sleep(0.005)  # a line that has just closed may be noticed only now
+        waited = 0.0
+        while len(self._shells) > sum(len(front.shells) for front in self._fronts) and waited < DISCARD_S_MAX:
+            yield Sleep(0.005)
+            waited += 0.005
+        return {}, []
+
     # What happens by itself --------------------------------------------------------------------------------------------
     def _reap(self) -> None:
         while True:
@@ -516,6 +526,7 @@ _OPERATIONS: dict[str, Callable[[Keeper, Front, Message], Operation]] = {
     "scour": Keeper._scour,  # noqa: SLF001
     "discard": Keeper._discard,  # noqa: SLF001
     "usage": Keeper._usage,  # noqa: SLF001
+    "settled": Keeper._settled,  # noqa: SLF001
     "zygote": Keeper._zygote,  # noqa: SLF001
 }
 

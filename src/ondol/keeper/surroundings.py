@@ -62,7 +62,10 @@ class Surroundings:
 
     @property
     def chroot(self) -> bool:
-        """Whether the first process has another root than this one, as far as this user may see."""
+        """Whether this is seen to be one: nothing is mounted at its root, or the first process has another root."""
+        points = [line.split()[4] for line in read(f"{self.root}proc/self/mountinfo").splitlines()]
+        if points and "/" not in points:
+            return True
         try:
             return not os.path.samefile(f"{self.root}proc/1/root", self.root)
         except OSError:

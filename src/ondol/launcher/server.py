@@ -3,7 +3,7 @@
     prepare {account, interpreter, level, network, shell} -> {}, and what launch gives where an interpreter is named
     launch  {shell, interpreter} -> {"pid", "guest"} + wire, log: a guest that waits for INIT, in a shell that has none
     attach  {shell, tree, opt_tree?, memory_bytes, tmp_mib} -> {"again"}: the guest that is there must be started again
-    scour {shell}, discard {shell}, usage {shell}: as the keeper's
+    scour {shell}, discard {shell}, usage {shell}, settled {}: as the keeper's
     news    {"ended": shell, "guest": number, "status"}, {"over_tmp": shell}
 
 Each operation is a generator of small steps (`keeper/loop.py`). Invariants: a shell belongs to the line that asked for it and
@@ -306,6 +306,16 @@ class Launcher:
                 raise Refused("failed", f"{len(left) + bool(shell.first)} processes of shell {shell.id} do not end")
             yield Sleep(0.002)
 
+    def _settled(self, front: Front, message: Message) -> Operation:
+        """Answered when nothing is left of fronts whose lines have closed."""
+        del front, message
+        yield Sleep(0.005)  # a line that has just closed may be noticed only now
+        waited = 0.0
+        while len(self._shells) > sum(len(front.shells) for front in self._fronts) and waited < END_S_MAX:
+            yield Sleep(0.005)
+            waited += 0.005
+        return {}, []
+
     def _discard(self, front: Front, message: Message) -> Operation:
         shell = front.shells.get(_name(message, "shell"))
         if shell is not None:
@@ -416,6 +426,7 @@ _OPERATIONS: dict[str, Callable[[Launcher, Front, Message], Operation]] = {
     "scour": Launcher._scour,  # noqa: SLF001
     "discard": Launcher._discard,  # noqa: SLF001
     "usage": Launcher._usage,  # noqa: SLF001
+    "settled": Launcher._settled,  # noqa: SLF001
 }
 
 

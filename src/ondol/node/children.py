@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import json
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from ondol.node.datadir import DataDir
 from ondol.node.following import Connect
 from ondol.node.isolating import MAKERS
 from ondol.node.lines import receive
-from ondol.node.listening import listen
+from ondol.node.listening import listen_many
 from ondol.node.serving import Orders
 from ondol.node.supervisor import END_S, Child, Supervisor
 
@@ -33,8 +35,12 @@ BROUGHT: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "ur
 #: Environment variables that the node's own processes get; an operator's keys are none of their business.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
 EXIT_REFUSED: Final = 4
-#: Sockets by which the front reaches the desk.
+#: Sockets by which fronts reach the desk.
 LOCAL: Final = ("desk", "link")
+#: A front's role, and its name; of several, each has a number behind it.
+FRONT: Final = "front"
+#: How long a maker of sandboxes may take for ending what another front left behind.
+SETTLED_S_MAX: Final = 10.0
 #: Finds the interpreters of this machine; the file is where it may keep what it learnt.
 Finder = Callable[[Path], Sequence[Mapping[str, Any]]]
 
@@ -56,12 +62,12 @@ def say(sentence: str) -> None:
 def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | None) -> int:
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
-    public = None
+    public: list[socket.socket] = []
     try:
         plan = isolating.plan(settings.isolation, data.run / "isolation.json", say)
-        public = listen(settings.host, settings.port)
+        public = listen_many(settings.host, settings.port, settings.fronts)
         key = keys.owner_key(data.root, settings.account, time.time())
-        endpoint = f"{settings.url.rpartition(':')[0]}:{public.getsockname()[1]}"
+        endpoint = f"{settings.url.rpartition(':')[0]}:{public[0].getsockname()[1]}"
         local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in LOCAL}
         keys.own([data.run / f"{name}.sock" for name in local], owner)
         orders = Orders(
@@ -69,7 +75,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             key=key,
             secret=keys.master_secret(data.root),
             endpoint=endpoint,
-            sockets={"public": public.fileno(), **{name: sock.fileno() for name, sock in local.items()}},
+            sockets={name: sock.fileno() for name, sock in local.items()},
             # Not before the directory is known to be ours: what was found is kept in it.
             interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
             isolation=plan.findings,
@@ -77,7 +83,10 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
-            [*_makers(orders, plan.words, data.lock_descriptor), *_children(orders, owner)],
+            [
+                *_makers(orders, plan.words, data.lock_descriptor),
+                *_children(orders, owner, [sock.fileno() for sock in public]),
+            ],
             stop_s_max=settings.drain_s + END_S,
             log=say,
             env=_environment(),
@@ -88,8 +97,8 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         announcing.remove_card(data.run)
         for name in LOCAL:
             (data.run / f"{name}.sock").unlink(missing_ok=True)
-        if public is not None:
-            public.close()
+        for sock in public:
+            sock.close()
         data.close()
 
 
@@ -119,36 +128,39 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
     ]
 
 
-def _children(orders: Orders, owner: tuple[int, int] | None) -> list[Child]:
+def _children(orders: Orders, owner: tuple[int, int] | None, public: Sequence[int]) -> list[Child]:
+    """`public`: the listening sockets, one for each front; they stay open here whatever becomes of the fronts."""
     source = Path(__file__).resolve().parents[2]
-    message = orders.message()
 
-    def role(name: str, *sockets: str) -> Callable[[int], list[str]]:
+    def role(name: str, sockets: Sequence[int]) -> Callable[[int], list[str]]:
         def command(fd: int) -> list[str]:
             argv = [sys.executable, "-P", "-m", "ondol.app", name, str(fd)]
             if owner is None:
                 return argv
             keep = [orders.data, Path(sys.prefix), Path(sys.base_prefix), source]
-            fds = [fd, *(orders.sockets[each] for each in sockets)]
-            return unprivileged.command(argv, uid=owner[0], gid=owner[1], keep=keep, fds=fds)
+            return unprivileged.command(argv, uid=owner[0], gid=owner[1], keep=keep, fds=[fd, *sockets])
 
         return command
 
-    inherited = orders.sockets
+    def front(number: int, listener: int) -> Child:
+        return Child(
+            name=FRONT if len(public) == 1 else f"{FRONT}-{number + 1}",
+            command=role(FRONT, [listener]),
+            inherited=(listener,),
+            lines=tuple(sorted(orders.makers)),
+            settings=replace(orders, sockets={"public": listener}, front=number).message(),
+            ends_first=True,
+        )
+
+    local = tuple(orders.sockets[name] for name in LOCAL)
     return [
         Child(
             name="desk",
-            command=role("desk", "desk", "link"),
-            inherited=(inherited["desk"], inherited["link"]),
-            settings=message,
+            command=role("desk", local),
+            inherited=local,
+            settings=orders.message(),
         ),
-        Child(
-            name="front",
-            command=role("front", "public"),
-            inherited=(inherited["public"],),
-            lines=tuple(sorted(orders.makers)),
-            settings=message,
-        ),
+        *(front(number, listener) for number, listener in enumerate(public)),
     ]
 
 
@@ -198,8 +210,11 @@ def dialling(path: Path) -> Connect:
     return connect
 
 
-async def first_lines(line: socket.socket, names: Collection[str]) -> dict[str, socket.socket]:
-    """Wait for the supervisor to hand over the lines to all of `names`."""
+async def first_lines(line: socket.socket, names: Collection[str], *, settled: bool) -> dict[str, socket.socket]:
+    """Wait for the supervisor to hand over the lines to all of `names`, the makers of sandboxes.
+
+    `settled`: wait, too, until nothing is left of what fronts had that have ended.
+    """
     lines: dict[str, socket.socket] = {}
     while set(names) - set(lines):
         received = await asyncio.to_thread(receive, line)
@@ -214,4 +229,15 @@ async def first_lines(line: socket.socket, names: Collection[str]) -> dict[str, 
                 os.close(fd)
         if "stop" in message:
             sys.exit(0)
+    if settled:
+        await asyncio.gather(*(asyncio.to_thread(_wait_settled, maker) for maker in lines.values()))
     return lines
+
+
+def _wait_settled(maker: socket.socket) -> None:
+    maker.settimeout(SETTLED_S_MAX)
+    try:
+        maker.send(json.dumps({"n": 0, "op": "settled"}).encode())
+        receive(maker)
+    except OSError:  # it took too long, or the maker has died, and everything with it
+        return

@@ -181,6 +181,10 @@ class Runs:
             self._forget(key)
         return await asyncio.shield(task)
 
+    def tries(self) -> list[tuple[str, int]]:
+        """(id, attempt) of those under way, and of those over that nobody heard of."""
+        return list(self._tries)
+
     def _ended(self, key: tuple[str, int], task: asyncio.Task[dict[str, Any]]) -> None:
         """Heard of at once, or kept for who comes next; a try that nothing came of is made again."""
         asker = self._askers.get(key)

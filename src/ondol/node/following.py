@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from ondol.core.catalog import Index
@@ -29,12 +31,26 @@ Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.Bas
 
 
 class Following:
-    """Keeps one link to the desk alive. `run` answers the desk's calls to run a deferred invocation, `more` its other calls."""
+    """Keeps one link to the desk alive. `answers`: to what the desk calls and casts, besides changes of the catalog.
 
-    def __init__(self, connect: Connect, index: Index, run: Handler, more: Mapping[str, Handler] | None = None) -> None:
+    `opened` is awaited with each new link once the catalog is in, and may raise Unavailable; `tries` says which deferred calls
+    this front has: (id, attempt).
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        index: Index,
+        answers: Mapping[str, Handler],
+        *,
+        opened: Callable[[Link], Awaitable[None]] | None = None,
+        tries: Callable[[], Sequence[tuple[str, int]]] = tuple,
+    ) -> None:
         self._connect = connect
         self._index = index
-        self._handlers: dict[str, Handler] = {"change": self._changed, "run": run, **(more or {})}
+        self._opened = opened
+        self._tries = tries
+        self._handlers: dict[str, Handler] = {"change": self._changed, **answers}
         self._link: Link | None = None
         self._closing = False
         self.ready = asyncio.Event()
@@ -80,7 +96,7 @@ class Following:
             await asyncio.wait([link.lost], timeout=seconds_max)
 
     async def _open(self, link: Link) -> None:
-        number, documents = await link.call("follow", self._index.number)
+        number, documents = await link.call("follow", self._tries())
         known = set(self._index.documents())
         for key, value, revision in documents:
             known.discard(key)
@@ -92,6 +108,8 @@ class Following:
         self._link = link
         link.cast("have", number)
         self.ready.set()
+        if self._opened is not None:
+            await self._opened(link)
 
     async def _changed(self, link: Link, value: Any) -> None:
         for number, key, document in value:
@@ -102,16 +120,28 @@ class Following:
 class Followers:
     """The desk's half: every front that follows, and how far each has come."""
 
-    def __init__(self, handlers: dict[str, Handler], seconds_max: float = FOLLOW_S_MAX) -> None:
+    def __init__(self, handlers: dict[str, Handler], seconds_max: float = FOLLOW_S_MAX, *, fronts: int = 1) -> None:
         self._seconds_max = seconds_max
+        self._fronts = fronts
         #: A front is on its way: at the start, and after one was lost. Until it is here, it may serve what it knew before.
         self._awaited = True
+        #: Called with each link that is lost.
+        self.listeners: list[Callable[[Link], None]] = []
+        #: Until when all fronts are waited for before deferred calls begin: one of them may be running already.
+        self._joining_until_s = 0.0
+        #: Deferred calls under way by link, and who has which: also from before this desk.
+        self._runs: Counter[Link] = Counter()
+        self._tries: dict[tuple[str, int], Link] = {}
         self._handlers = handlers | {"follow": self._follow, "have": self._have}
         self._number = 0
         #: The catalog as it stands: a snapshot is answered without a pause in which a change could slip by.
         self._documents: dict[str, Document] = {}
         self._links: dict[Link, int] = {}
         self._moved = asyncio.Event()
+
+    def answer(self, name: str, handler: Handler) -> None:
+        """One more message of the fronts'; before the first of them is here."""
+        self._handlers[name] = handler
 
     def link(self) -> Link:
         """A protocol for one accepted connection."""
@@ -142,7 +172,7 @@ class Followers:
         """
         end_s = asyncio.get_running_loop().time() + self._seconds_max
         again = True
-        while self._late(number) or (self._awaited and not self._links):
+        while self._late(number) or (self._awaited and len(self._links) < self._fronts):
             self._moved.clear()
             try:
                 async with asyncio.timeout_at(end_s):
@@ -158,16 +188,33 @@ class Followers:
                 end_s += self._seconds_max
 
     async def followed(self) -> None:
-        """Return when there is a front."""
-        while not self._links:
+        """Return when there is a front; at first, when all of them are there, but then after `seconds_max` at the latest."""
+        now_s = asyncio.get_running_loop().time
+        self._joining_until_s = self._joining_until_s or now_s() + self._seconds_max
+        while not self._links or (len(self._links) < self._fronts and now_s() < self._joining_until_s):
             self._moved.clear()
-            await self._moved.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._joining_until_s if self._links else None):
+                    await self._moved.wait()
 
     async def run(self, value: Any) -> Any:
-        """Have a front run a deferred invocation. Raises Unavailable while there is none."""
-        for link in self._links:
+        """Have a front run a deferred invocation: the one that has it already, else the least busy.
+
+        Raises Unavailable while there is none.
+        """
+        key = (value[0]["id"], value[0]["attempts"])
+        link = self._tries.get(key) or min(self._links, key=self._runs.__getitem__, default=None)
+        if link is None:
+            raise Unavailable("no front is there to run it")
+        self._tries[key] = link
+        self._runs[link] += 1
+        try:
             return await link.call("run", value)
-        raise Unavailable("no front is there to run it")
+        finally:
+            self._runs[link] -= 1
+            if not self._runs[link]:
+                del self._runs[link]
+            self._tries.pop(key, None)
 
     async def ask(self, name: str, value: Any, seconds_max: float) -> list[Any]:
         """What each front answers; those that do not within `seconds_max`, or fail, are left out."""
@@ -191,19 +238,23 @@ class Followers:
         self._lost(link)
         link.abort()
 
-    async def _follow(self, link: Link, since: int) -> Any:
-        del since  # a whole snapshot is cheap; asking for the difference is left for when it is not
+    async def _follow(self, link: Link, tries: Sequence[Sequence[Any]]) -> Any:
+        """A whole snapshot is cheap; asking for the difference is left for when it is not."""
         self._links[link] = 0
+        self._tries.update(((event, attempt), link) for event, attempt in tries)
         self._moved.set()
         return self._number, [(d.key, d.value, d.revision) for d in self._documents.values()]
 
     async def _have(self, link: Link, number: int) -> None:
         if link in self._links:
             self._links[link] = max(number, self._links[link])
-            self._awaited = False
+            self._awaited = self._awaited and len(self._links) < self._fronts
             self._moved.set()
 
     def _lost(self, link: Link) -> None:
         if self._links.pop(link, None) is not None:
             self._awaited = True
+            self._tries = {key: its for key, its in self._tries.items() if its is not link}
+            for listener in self.listeners:
+                listener(link)
         self._moved.set()

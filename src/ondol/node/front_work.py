@@ -95,8 +95,11 @@ def gauges(pool: Pool) -> dict[str, float]:
     }
 
 
-def pinning(pool: Pool, index: Index) -> Callable[[str, Any], None]:
-    """A listener of the catalog: what is to be kept up follows pins, and what their qualifiers mean."""
+def pinning(pool: Pool, index: Index, fronts: int) -> Callable[[str, Any], None]:
+    """A listener of the catalog: what is to be kept up follows pins, and what their qualifiers mean.
+
+    Each front keeps its part, rounded up: with none at a front, calls that come to it would be cold.
+    """
     due: list[asyncio.Handle] = []
 
     def listen(key: str, _noun: Any) -> None:
@@ -106,7 +109,7 @@ def pinning(pool: Pool, index: Index) -> Callable[[str, Any], None]:
 
     def follow() -> None:
         due.clear()
-        pool.pin(wanted(index))
+        pool.pin({revision: (noun, -(-count // fronts)) for revision, (noun, count) in wanted(index).items()})
 
     return listen
 

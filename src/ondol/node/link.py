@@ -13,6 +13,7 @@ anything (a change of the catalog) has finished before the next one begins.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
@@ -29,6 +30,8 @@ CASTS_BYTES_MAX: Final = 64 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
+_SERIALS: Final = itertools.count(1)
+
 #: Answers one call or takes one cast.
 Handler = Callable[["Link", Any], Awaitable[Any]]
 
@@ -39,6 +42,8 @@ class Link(asyncio.Protocol):
     def __init__(self, handlers: Mapping[str, Handler], on_lost: Callable[[Link], None] | None = None) -> None:
         self._handlers = handlers
         self._on_lost = on_lost
+        #: Of two lines of one process, the greater is the later.
+        self.serial = next(_SERIALS)
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._calls: dict[int, asyncio.Future[Any]] = {}

@@ -255,6 +255,8 @@ class Measures:
         self._index = index
         self._clock = clock
         self._sinks = sinks
+        #: How each front was when it last said so.
+        self._gauges: dict[Link | None, dict[str, float]] = {}
 
     def observe(self, account: str, region: str, function: str, name: str, value: float) -> None:
         """One value of one function (its opaque id). `name`: a key of `core.measuring.UNITS`.
@@ -270,7 +272,7 @@ class Measures:
         self._totals.observe(account, region, called, name, value)
         self._totals.lose("metrics", self._meter.add(points))
 
-    def take(self, measured: Measured) -> None:
+    def take(self, measured: Measured, front: Link | None = None) -> None:
         """What a front has measured."""
         totals = self._totals
         for each in measured.sums:
@@ -281,11 +283,23 @@ class Measures:
         for what, count in measured.lost.items():
             totals.lose(what, count)
         if measured.gauges is not None:
-            totals.gauges = measured.gauges
+            self._gauges[front] = measured.gauges
+            self._sum_gauges()
         if measured.records:
             totals.lose("records", self._recorder.add(measured.records))
             for sink in self._sinks:
                 sink.take(measured.records)
+
+    def lost(self, front: Link) -> None:
+        """A front is gone, with what it had."""
+        if self._gauges.pop(front, None) is not None:
+            self._sum_gauges()
+
+    def _sum_gauges(self) -> None:
+        summed: Counter[str] = Counter()
+        for gauges in self._gauges.values():
+            summed.update(gauges)
+        self._totals.gauges = dict(summed)
 
     async def close(self) -> None:
         for sink in self._sinks:
@@ -293,7 +307,7 @@ class Measures:
 
     @property
     def handler(self) -> Handler:
-        async def take(_link: Link, value: Any) -> None:
-            self.take(msgspec.convert(value, Measured))
+        async def take(link: Link, value: Any) -> None:
+            self.take(msgspec.convert(value, Measured), link)
 
         return take

@@ -45,6 +45,8 @@ class Orders:
     interpreters: list[dict[str, Any]]
     #: What the supervisor found of isolation, as plain values.
     isolation: list[dict[str, Any]] = field(default_factory=list)
+    #: Which of the fronts this is, from 0.
+    front: int = 0
     #: What functions may ask for.
     levels: Isolation = field(default_factory=Isolation)
 

@@ -24,7 +24,7 @@ PAUSE_S_MIN: Final = 0.05
 PAUSE_S_MAX: Final = 10.0
 #: A child that lived this long is taken as healthy: its pause starts over.
 HEALTHY_S: Final = 10.0
-#: Of the time there is for an end, what is kept for putting away: the front is killed with LAST_S of it left, for the others.
+#: Of the time there is for an end, what is kept for putting away: a front is killed with LAST_S of it left, for the others.
 END_S: Final = 2.0
 LAST_S: Final = 1.0
 #: How long a child that tidies up is waited for when it is asked to do just that, because the time is over.
@@ -49,6 +49,8 @@ class Child:
     #: On SIGTERM it ends at once what it holds for others and puts it away. So it is asked for that where others are killed; if
     #: it takes longer than TIDY_S, it goes on with it by itself.
     tidies: bool = False
+    #: It is asked to end, and waited for, before the others: it takes the node's work.
+    ends_first: bool = False
 
 
 @dataclass(slots=True)
@@ -198,15 +200,16 @@ class Supervisor:
 
     # The end --------------------------------------------------------------------------------------------------------
     def _stop(self) -> None:
-        """Ask all at once (the front first: it stops taking work), give them the time they have, then kill."""
+        """Ask all at once (those that take work first, and wait for them), give them the time they have, then kill."""
         end_s = time.monotonic() + self._stop_s_max
-        for name in sorted(self._lives, key=lambda name: name != "front"):
-            life = self._lives[name]
-            left_s = end_s - time.monotonic()
-            if life.line is not None:
-                _tell(life.line, {"stop": max(left_s - (END_S if name == "front" else LAST_S / 2), 0.0)})
-            if name == "front" and life.process is not None:
-                _await(life.process, left_s - LAST_S)
+        for first, kept_s in ((True, END_S), (False, LAST_S / 2)):
+            lives = [life for name, life in self._lives.items() if self._children[name].ends_first is first]
+            for life in lives:
+                if life.line is not None:
+                    _tell(life.line, {"stop": max(end_s - time.monotonic() - kept_s, 0.0)})
+            for life in lives:
+                if first and life.process is not None:
+                    _await(life.process, end_s - time.monotonic() - LAST_S)
         for life in self._lives.values():
             if life.line is not None:
                 life.line.close()

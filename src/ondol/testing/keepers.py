@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -50,7 +51,7 @@ def exactly(fd, size):
         data += part
     return data
 
-def run(wire, adapt=None):
+def run(wire, adapt=None, ahead=False):
     settings = {"cwd": "/var/task", "path": ["/opt"], "memory_mib": 256, "variables": {}}
     names = {"wire": wire}
     while True:
@@ -233,6 +234,7 @@ def sweepers(data: Path) -> list[int]:
     return found
 
 
+@functools.cache  # the machine stays what it is
 def why_not(user: int | None) -> str:
     """Why no keeper can run here as this user (None: as root); empty when it can."""
     if user is None and os.geteuid() != 0:

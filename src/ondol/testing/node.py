@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import io
 import json
 import os
@@ -151,6 +152,7 @@ class Node:
         return self.log.read_text(errors="replace")
 
 
+@functools.cache  # the machine stays what it is
 def why_not() -> str:
     """Why no node can run here; empty when one can."""
     return "; ".join(f"{found.what}: {found.detail}" for found in probe.probe() if found.needed and not found.ok)

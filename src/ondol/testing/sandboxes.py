@@ -37,7 +37,7 @@ def await_local_init(wire):
 guest.await_init = await_local_init
 guest.run(int(fd))
 """
-_SOURCE: Final = str(Path(ondol_guest.__file__).resolve().parent.parent)
+SOURCE: Final = str(Path(ondol_guest.__file__).resolve().parent.parent)
 
 
 class LocalChild:
@@ -80,7 +80,7 @@ class LocalZygote:
         log, written = os.pipe()
         try:
             process = subprocess.Popen(  # noqa: ASYNC220  # a test may wait for an exec
-                [self.interpreter, "-I", "-S", "-X", "utf8", "-c", _CHILD, _SOURCE, str(theirs.fileno()), tree],
+                [self.interpreter, "-I", "-S", "-X", "utf8", "-c", _CHILD, SOURCE, str(theirs.fileno()), tree],
                 stdin=subprocess.DEVNULL,
                 stdout=written,
                 stderr=written,

@@ -10,10 +10,26 @@ from pathlib import Path
 import pytest
 
 from ondol.testing.hostile import NEIGHBOUR, SOURCE, Failed, Neighbour
-from ondol.testing.node import zipped
+from ondol.testing.leaks import roles
+from ondol.testing.node import running_node, zipped
 
+#: The node that is attacked runs as this user, where root runs the tests: `make soak` attacks such a one, too.
+USER = os.environ.get("ONDOL_ATTACK_USER", "")
 #: A file for one line of JSON per attack, with what the neighbour's calls took: `make soak` names one.
 RESULTS = os.environ.get("ONDOL_ATTACK_RESULTS", "")
+
+
+@pytest.fixture(scope="session")
+def node(possible):
+    """One for all attacks of a worker."""
+    with running_node(user=int(USER) if USER and os.geteuid() == 0 else None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def aws(node):
+    """A boto3 client for functions."""
+    return node.client("lambda")
 
 
 def _deployed(aws, name, source, **settings):
@@ -46,6 +62,32 @@ def inside(aws, function):
 
     yield inside
     assert inside("out = 'serves on'") == "serves on"
+
+
+@pytest.fixture
+def counted(node, inside):
+    """What control groups count of the attacker: "memory", "pids", …, and "v2" where there is one of version 2."""
+    inside("out = 'there'")
+    found = set()
+    for pid in roles(node)["guest"]:
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            if f"/ondol-{node.id}/" in path:
+                found |= set(names.split(",")) if names else {"v2", *Path(f"/sys/fs/cgroup{path}").glob("memory.max")}
+    return {getattr(each, "stem", each) for each in found}
+
+
+@pytest.fixture
+def disks(inside):
+    """Whether /tmp is a disk of its own: then it is as large as a function may have it, and not as the machine's."""
+    return inside("it = os.statvfs('/tmp'); out = it.f_blocks * it.f_frsize") <= 512 << 20
+
+
+@pytest.fixture
+def memory_counted(counted):
+    """Skips where no control group counts memory, and nothing but the machine bounds it."""
+    if "memory" not in counted:
+        pytest.skip("no control group counts memory here: it is bounded by the machine alone")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
 import signal
 
@@ -216,6 +217,7 @@ out = [os.stat("/var/task/suid").st_mode & 0o7000, os.stat("/var/task/suid").st_
     finally:
         aws.delete_function(FunctionName=name)
     assert answer[0] == 0
-    assert answer[1] != 993
+    if os.geteuid() == 0 and not os.environ.get("ONDOL_ATTACK_USER"):  # an ordinary user's node and functions are one user
+        assert answer[1] != 993
     assert answer[2:5] == ["993\n", "long", "strange"]
     assert set(answer[5:]) <= {"EROFS", "EACCES", "EPERM"}
