@@ -37,6 +37,8 @@ from ondol.store import Delete, Put, Store
 #: A revision that was replaced or deleted may still run for as long as a call lasts; its code stays for this long.
 RETIRED_S: Final = 3600.0
 TAGS_MAX: Final = 50
+#: What functions may ask to reach.
+NETWORKS: Final = ("none", "egress", "host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,11 @@ class Deployments:
         clock: Clock,
         ids: Callable[[], str],
         fronts_have: Callable[[int], Awaitable[None]],
+        networks: Sequence[str] = NETWORKS,
         isolation: Isolation = USUAL,
     ) -> None:
         self.index = index
+        self._networks = networks
         self._isolation = isolation
         self._blobs = blobs
         self._clock = clock
@@ -167,7 +171,7 @@ class Deployments:
         if self.index.named(new.account, new.region, new.handle):
             raise AlreadyExists(f"function already exists: {new.handle}")
         configuration = by_tags(new.configuration, new.tags)
-        self._isolation.check(configuration.isolation)
+        self._check_asked(configuration)
         now_s, function_id, revision_id = self._clock.wall_s(), self._ids(), self._ids()
         revision = Revision(
             id=revision_id, account=new.account, region=new.region, function=function_id, name=new.name,
@@ -204,9 +208,9 @@ class Deployments:
         Raises Busy when another change is under way or came first, RevisionMismatch when `if_etag` is stale.
         """
         current, number = self._free(base, if_etag)
-        old = self.latest(current).revision
         if configuration is not None:
-            self._isolation.check(configuration.isolation)
+            self._check_asked(configuration)
+        old = self.latest(current).revision
         revision = replace(
             old,
             id=self._ids(),
@@ -322,6 +326,16 @@ class Deployments:
         self._retired = {sha256: at_s for sha256, at_s in self._retired.items() if now_s - at_s < RETIRED_S}
         named = {code for revision in self.index.revisions() for code in revision.codes}
         return await self._blobs.keep_only(frozenset(named | self.index.item_codes() | self._retired.keys()))
+
+    def _check_asked(self, configuration: Configuration) -> None:
+        """Raise InvalidSetting for what this node does not give."""
+        self._isolation.check(configuration.isolation)
+        if configuration.network not in ("", *self._networks):
+            raise InvalidSetting(
+                "network",
+                f"the network {configuration.network!r} is not given by this node, which gives {', '.join(self._networks)}; "
+                "its operator decides with --network",
+            )
 
     # Within --------------------------------------------------------------------------------------------------------
     def _published(self, latest: Deployed, publish: bool, description: str | None) -> tuple[Deployed, Operations]:

@@ -9,8 +9,9 @@ from typing import Any, Final
 from ondol.model.functions import Configuration
 
 ISOLATION_TAG: Final = "ondol:isolation"
+NETWORK_TAG: Final = "ondol:network"
 #: The field of the configuration that each of them is for; without the tag it is "".
-TAGS: Final[Mapping[str, str]] = {ISOLATION_TAG: "isolation"}
+TAGS: Final[Mapping[str, str]] = {ISOLATION_TAG: "isolation", NETWORK_TAG: "network"}
 
 
 def by_tags(configuration: Configuration, tags: Mapping[str, str], removed: Collection[str] = ()) -> Configuration:
