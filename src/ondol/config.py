@@ -40,6 +40,7 @@ class Settings:
     listen: str
     data: Path
     isolation: str
+    network: str
     open: bool
     account: str
     region: str
@@ -247,6 +248,17 @@ SPECS: Final[tuple[Spec, ...]] = (
         choices=ISOLATIONS,
     ),
     Spec(
+        name="network",
+        doc="What functions may reach besides their node. `none`: nothing. `egress`: the world, but nothing of this machine, "
+        "of other functions, or link-local. `auto` is `egress` where the machine can, else `none`, and says so. `host` is "
+        "`auto`, and functions that ask for it share the machine's network. A function may ask for less by itself.",
+        form="KIND",
+        parse=_choice("auto", "none", "egress", "host"),
+        default=lambda: "auto",
+        default_text="auto",
+        choices=("auto", "none", "egress", "host"),
+    ),
+    Spec(
         name="open",
         doc="Ask nobody for a key. Refused unless the listener is on a loopback address.",
         form="",
@@ -291,7 +303,8 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="stock_shells",
-        doc="Empty sandboxes kept ready, so that a cold start does not wait for one to be made; shared out among the fronts.",
+        doc="Empty sandboxes kept ready of each kind, so that a cold start does not wait for one to be made; more, up to 64 "
+        "per front, while as many are needed at once. Shared out among the fronts; 0 keeps none.",
         form="COUNT",
         parse=_number(0, 1_000, int, "a whole number"),
         default=lambda: 8,
@@ -316,7 +329,8 @@ SPECS: Final[tuple[Spec, ...]] = (
     ),
     Spec(
         name="memory_mib_max",
-        doc="Memory that all environments together may be promised, in MiB.",
+        doc="Memory that all environments together may be promised, in MiB. Each front has an equal part, and a function has "
+        "to fit into that.",
         form="MIB",
         parse=_number(MEMORY_MIB_FLOOR, 16_777_216, int, "whole MiB"),
         default=lambda: max(MEMORY_MIB_FLOOR, host_memory_mib() * 3 // 4),
@@ -433,6 +447,13 @@ def _check_together(settings: Settings) -> None:
         raise SettingRefused(
             f"--open lets everybody in without a key, so it needs a loopback address, and {settings.listen} is none: "
             "listen on 127.0.0.1, or leave --open out."
+        )
+    share_mib = settings.memory_mib_max // settings.fronts
+    if share_mib < MEMORY_MIB_FLOOR:
+        raise SettingRefused(
+            f"--fronts {settings.fronts} leaves each front {share_mib} of {settings.memory_mib_max} MiB, "
+            f"and one needs {MEMORY_MIB_FLOOR}: "
+            f"start at most {settings.memory_mib_max // MEMORY_MIB_FLOOR}, or give more with --memory-mib-max."
         )
 
 

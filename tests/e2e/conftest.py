@@ -1,4 +1,7 @@
-"""One node for all tests of a worker that do not need their own; functions with names that no other test has."""
+"""One node for all tests of a worker that do not need their own; functions with names that no other test has.
+
+ONDOL_E2E_FLAGS: more flags for that node, such as `--fronts 2`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def possible():
 
 @pytest.fixture(scope="session")
 def node(possible):
-    with running_node() as running:
+    with running_node(*os.environ.get("ONDOL_E2E_FLAGS", "").split()) as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -210,3 +211,13 @@ async def test_the_sweeper_of_a_keeper_that_was_replaced_touches_nothing(doomed)
     await asyncio.to_thread(again.process.wait)
     again.supervisor.close()
     assert await nothing_left(again) == []
+
+
+async def test_a_front_is_told_when_nothing_is_left_of_one_that_went_before(doomed):
+    with doomed.new_line() as line:
+        line.settimeout(30)
+        await doomed.sandboxes.close()
+        line.send(b'{"n":7,"op":"settled"}')
+        answer = json.loads(await asyncio.to_thread(line.recv, 65536))
+        assert answer == {"n": 7, "ok": {}}
+        assert [path.name for path in doomed.shells.iterdir() if not path.name.startswith(".")] == []

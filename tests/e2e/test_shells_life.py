@@ -273,6 +273,14 @@ async def test_a_front_that_leaves_takes_its_shells_along(kept):
     assert len(kept.processes()) == 2
 
 
+async def test_a_stock_grows_with_what_is_taken_at_once():
+    may_not(None if os.geteuid() == 0 else USER)
+    async with running_keeper(None if os.geteuid() == 0 else USER, stock_shells=1) as kept:
+        await asyncio.gather(*(kept.sandboxes.prepare(ACCOUNT) for _ in range(4)))
+        while len(list((kept.data / "shells").glob("[0-9a-f]*"))) < 8:  # four in hand, four in stock
+            await asyncio.sleep(0.05)
+
+
 async def test_a_stock_is_kept_ahead_of_need():
     may_not(None if os.geteuid() == 0 else USER)
     async with running_keeper(None if os.geteuid() == 0 else USER, stock_shells=2) as kept:

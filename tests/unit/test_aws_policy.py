@@ -210,3 +210,34 @@ def test_a_value_never_becomes_a_wildcard():
 def test_what_is_no_policy_is_refused(text, kind):
     with pytest.raises(PolicyError):
         parse(text, kind)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text("a:*?${}, '", max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+WORDS = ["Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Principal", "Condition"]
+VALUES = JSON | st.sampled_from(["Allow", "Deny", "*", "lambda:*", FUNCTION, {"AWS": "*"}, {"StringLike": {"aws:a": "*"}}])
+
+
+@given(st.sampled_from(list(Kind)), st.dictionaries(st.sampled_from(WORDS), VALUES), JSON)
+def test_whatever_is_written_is_refused_or_decides(kind, statement, other):
+    for document in ({"Version": "2012-10-17", "Statement": statement}, {"Statement": [statement, other]}, other):
+        try:
+            made = parse(json.dumps(document), kind)
+        except PolicyError:
+            continue
+        assert decide([made], asked(aws__a="b")) in Decision
+
+
+@given(st.text(max_size=30), st.dictionaries(st.text(max_size=4), st.lists(st.text(max_size=4), max_size=2), max_size=2))
+def test_any_text_can_be_filled(text, context):
+    assert filled(text, context) is None or isinstance(filled(text, context), str)
+
+
+@pytest.mark.parametrize("operator", ["DateLessThan", "NumericEquals", "IpAddress", "ArnLike", "Bool"])
+@given(wanted=st.text(max_size=12), value=st.text(max_size=12))
+def test_no_value_of_a_condition_is_a_crash(operator, wanted, value):
+    statement = policy(allow(Condition={operator: {"aws:Key": wanted}}))
+    assert decide([statement], asked(aws__key=value)) in Decision

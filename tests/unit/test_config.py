@@ -156,6 +156,12 @@ def test_open_is_taken_on_loopback(listen):
     assert load({"listen": listen}, environ={"ONDOL_OPEN": "true"}).open
 
 
+def test_every_front_needs_some_memory():
+    assert load({"fronts": "4", "memory_mib_max": "1024"}, environ={}).fronts == 4
+    with pytest.raises(SettingRefused, match=r"5 leaves each front 204 of 1024 MiB.*at most 4.*--memory-mib-max"):
+        load({"fronts": "5", "memory_mib_max": "1024"}, environ={})
+
+
 def test_an_address_for_all_interfaces_is_reached_over_loopback():
     assert load({"listen": "0.0.0.0:80"}, environ={}).url == "http://127.0.0.1:80"
     assert load({"listen": "[::]:80"}, environ={}).url == "http://[::1]:80"

@@ -91,14 +91,14 @@ class Stock:
         self.asked = []
         self.error = error
 
-    async def stock(self, account, interpreter):
-        self.asked.append((account, interpreter))
+    async def stock(self, account, interpreter, network):
+        self.asked.append((account, interpreter, network))
         if self.error:
             raise self.error
 
 
 async def warmed(stock, choice=None, *, catalog_read=True):
-    warmer = Warmer(stock, choice or Choice(), account="1", runtime="python3.11")
+    warmer = Warmer(stock, choice or Choice(), ["egress", "none"], account="1", runtime="python3.11")
     catalog = asyncio.Event()
     if catalog_read:
         catalog.set()
@@ -134,7 +134,19 @@ async def test_what_a_new_function_needs_is_warmed_while_it_is_deployed():
     warmer.listen("revision/f/r", replace(revision, account="2"))
     for _ in range(5):
         await asyncio.sleep(0)
-    assert "2" in {account for account, _ in stock.asked[before:]}
+    assert {(account, network) for account, _, network in stock.asked[before:]} >= {("2", "egress")}
+    await ended(task)
+
+
+async def test_a_network_of_its_own_is_warmed_for_a_function_that_asks_and_none_that_the_node_does_not_give():
+    stock = Stock()
+    warmer, task = await warmed(stock)
+    for number, network in enumerate(("none", "host")):
+        revision = a_target("another", network=network).revision
+        warmer.listen(f"revision/f/{number}", replace(revision, account="3"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert {network for account, _, network in stock.asked if account == "3"} == {"none"}
     await ended(task)
 
 

@@ -239,6 +239,9 @@ async def test_a_function_larger_than_the_pool_is_told_what_to_do():
     async with Node(memory_mib_max=256) as node:
         with pytest.raises(StartFailed, match="asks for 512 MiB.*share 256 MiB.*give"):
             await node.call(a_target(memory_mib=512))
+    async with Node(memory_mib_max=256, pools=2) as node:
+        with pytest.raises(StartFailed, match="asks for 512 MiB.*each of this node's 2 fronts has 256 MiB.*fewer fronts"):
+            await node.call(a_target(memory_mib=512))
 
 
 @virtually

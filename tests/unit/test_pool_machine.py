@@ -1,8 +1,10 @@
 """The pool's rules, one at a time. All of them at once: tests/sim."""
 
+from dataclasses import replace
+
 from ondol.pool.events import Done, Freeze, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import Machine
-from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s
+from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s, worth
 
 
 class Table:
@@ -101,6 +103,33 @@ def test_the_coldest_idle_slot_makes_room_for_another_revision():
     table = Table(memory_mib_max=256)
     first, _ = table.warm(2)
     assert table.want(1, "other") == [Stop(first), Start(3, "other")]
+
+
+def test_of_the_coldest_the_one_that_saves_least_makes_room():
+    table = Table(memory_mib_max=384)
+    table.want("cheap-1", "cheap")
+    table.want("dear-1", "dear")
+    table.tell(Ready(1), after_s=0.01)
+    table.tell(Done(1, "cheap-1"), after_s=0.01)
+    table.tell(Ready(2), after_s=5.0)  # a start that takes long
+    table.tell(Done(2, "dear-1"), after_s=0.01)
+    for number in range(20):
+        table.want(f"dear-{number + 2}", "dear")
+        table.tell(Done(2, f"dear-{number + 2}"), after_s=0.01)
+    table.want("cheap-2", "cheap")
+    table.tell(Done(1, "cheap-2"), after_s=0.01)
+    assert table.want(1, "large", memory_mib=256) == [Stop(1), Start(3, "large")]  # although it was used last
+
+
+def test_what_is_used_often_dear_and_small_is_worth_more():
+    usual = History(calls=10, age_s=100.0, idle_s=10.0, start_s=0.1, memory_mib=128)
+    better = [
+        replace(usual, calls=20),
+        replace(usual, idle_s=5.0),
+        replace(usual, start_s=0.2),
+        replace(usual, memory_mib=64),
+    ]
+    assert all(worth(each) > worth(usual) for each in better)
 
 
 def test_nobody_is_evicted_for_what_cannot_fit_anyway():

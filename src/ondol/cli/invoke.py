@@ -14,7 +14,7 @@ import click
 from ondol.cli import client
 from ondol.cli import node as nodes
 from ondol.cli.node import Node
-from ondol.cli.shape import Example, Exit, Failure, as_json, find_node, note, print_json
+from ondol.cli.shape import Example, Exit, Failure, as_json, find_node, foreign, note, print_json
 from ondol.model import limits
 
 
@@ -118,11 +118,11 @@ def _show(answer: dict[str, Any], *, as_json_: bool, tail: bool, name: str) -> N
         print_json({**answer, "payload": _loaded(body)})
         return
     if tail:
-        note(answer["log"].rstrip("\n"))
+        note(foreign(answer["log"].rstrip("\n"), err=True))
     if answer["status"] == 202:
         note(f"accepted: request {answer['request_id']}")
     elif body:
-        click.echo(body)
+        click.echo(foreign(body))
     if answer["error"]:
         note(f"ondol: {name} failed ({answer['error']}): see 'ondol logs {name}'.")
 

@@ -15,7 +15,7 @@ import click
 from ondol.cli import client
 from ondol.cli import node as nodes
 from ondol.cli.node import Node
-from ondol.cli.shape import Example, Failure, find_node, note
+from ondol.cli.shape import Example, Failure, find_node, foreign, note
 
 FOLLOW_S: Final = 0.5
 #: While following, events that turn up this late are still shown, once.
@@ -206,4 +206,4 @@ def _print(event: dict[str, Any], level: str, *, json_: bool) -> None:
         kept = {"at_ms": event["timestamp"], "stream": event["logStreamName"], "level": level, "message": event["message"]}
         click.echo(json.dumps(kept, ensure_ascii=False))
     else:
-        click.echo(event["message"].rstrip("\n"))
+        click.echo(foreign(event["message"].rstrip("\n")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -143,6 +144,17 @@ def _say(message: str) -> None:
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+#: What a terminal obeys: control characters but tab and newline, and escape sequences but those of colour.
+_OBEYED = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
+def foreign(text: str, *, err: bool = False) -> str:
+    """Text that a function wrote, for a terminal: it shall be read, not obeyed. Anything but a terminal gets it as it is."""
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def note(message: str) -> None:

@@ -106,12 +106,16 @@ class Index:
         self.listeners: list[Callable[[str, Any], None]] = []
         self._functions: dict[str, Function] = {}
         self._numbers: dict[str, int] = {}
-        self._revisions: dict[tuple[str, str], Revision] = {}
+        self._revisions: dict[str, dict[str, Revision]] = {}
+        #: Bytes of code as uploaded, by account and region; each revision counts.
+        self._stored: dict[tuple[str, str], int] = {}
         self._versions: dict[str, dict[int, Version]] = {}
         self._aliases: dict[str, dict[str, Alias]] = {}
         self._pins: dict[str, dict[str, Pin]] = {}
         self._deferrals: dict[str, dict[str, Deferral]] = {}
         self._handles: dict[tuple[str, str, str, str], str] = {}
+        #: The same, by function.
+        self._called: dict[str, dict[tuple[str, str, str, str], None]] = {}
         self._names: dict[tuple[str, str, str], list[str]] = {}
         self._keys: dict[str, AccessKey] = {}
         #: (dialect, kind, account, region) -> name -> what is kept.
@@ -154,9 +158,7 @@ class Index:
     def handles(self, function: str) -> list[Handle]:
         """Everything that a function is called."""
         return [
-            Handle(dialect=d, account=a, region=r, name=n, function=function)
-            for (d, a, r, n), named in self._handles.items()
-            if named == function
+            Handle(dialect=d, account=a, region=r, name=n, function=function) for d, a, r, n in self._called.get(function, ())
         ]
 
     def functions(self) -> list[Function]:
@@ -178,11 +180,17 @@ class Index:
         return names[start : start + limit]
 
     def revision(self, function: str, revision: str) -> Revision | None:
-        return self._revisions.get((function, revision))
+        return self._revisions.get(function, {}).get(revision)
 
     def revisions(self, function: str | None = None) -> list[Revision]:
         """All revisions (of a function)."""
-        return [r for (f, _), r in self._revisions.items() if function is None or f == function]
+        if function is not None:
+            return list(self._revisions.get(function, {}).values())
+        return [revision for revisions in self._revisions.values() for revision in revisions.values()]
+
+    def stored_bytes(self, account: str, region: str) -> int:
+        """What the code of all revisions of an account in a region comes to, as uploaded."""
+        return self._stored.get((account, region), 0)
 
     def version(self, function: str, number: int) -> Version | None:
         return self._versions.get(function, {}).get(number)
@@ -242,7 +250,13 @@ class Index:
         return _keep(self._functions, parts[2], value, Function)
 
     def _apply_revision(self, parts: list[str], value: dict[str, Any] | None) -> Revision | None:
-        return _keep(self._revisions, (parts[0], parts[1]), value, Revision)
+        before = self._revisions.get(parts[0], {}).get(parts[1])
+        made = _keep_under(self._revisions, parts[0], parts[1], value, Revision)
+        for revision, sign in ((before, -1), (made, 1)):
+            if revision is not None:
+                at = revision.account, revision.region
+                self._stored[at] = self._stored.get(at, 0) + sign * revision.code.zipped_bytes
+        return made
 
     def _apply_version(self, parts: list[str], value: dict[str, Any] | None) -> Version | None:
         return _keep_under(self._versions, parts[0], int(parts[1]), value, Version)
@@ -269,14 +283,26 @@ class Index:
         at = (dialect, account, region, name)
         names = self._names.setdefault(at[:3], [])
         if value is None:
-            if self._handles.pop(at, None) is not None:
+            named = self._handles.pop(at, None)
+            if named is not None:
                 names.remove(name)
+                self._forget_called(named, at)
             return None
         handle = decode(value, Handle)
-        if at not in self._handles:
+        before = self._handles.get(at)
+        if before is None:
             insort(names, name)
+        else:
+            self._forget_called(before, at)
         self._handles[at] = handle.function
+        self._called.setdefault(handle.function, {})[at] = None
         return handle
+
+    def _forget_called(self, function: str, at: tuple[str, str, str, str]) -> None:
+        called = self._called[function]
+        del called[at]
+        if not called:
+            del self._called[function]
 
 
 #: Nothing of a kind.

@@ -309,6 +309,7 @@ class Launcher:
     def _settled(self, front: Front, message: Message) -> Operation:
         """Answered when nothing is left of fronts whose lines have closed."""
         del front, message
+        yield Sleep(0.005)  # a line that has just closed may be noticed only now
         waited = 0.0
         while len(self._shells) > sum(len(front.shells) for front in self._fronts) and waited < END_S_MAX:
             yield Sleep(0.005)

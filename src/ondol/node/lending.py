@@ -180,8 +180,11 @@ class Lending:
         return [[[key, count] for key, count in wish.got.items() if count and self._ledger.stamp(key) == stamps[key]], final]
 
     async def _collect_for(self, wish: _Wish) -> None:
+        short = [key for key, _ in counts_of(wish.short())]
         lenders = [
-            self._keep(self._lend(giver, link, wish)) for giver, link in list(self._links.items()) if giver != wish.front
+            self._keep(self._lend(giver, link, wish))
+            for giver, link in self._links.items()
+            if giver != wish.front and any(self._ledger.held(giver, key) for key in short)
         ]
         if lenders:
             await asyncio.wait(lenders, timeout=LEND_S_MAX)

@@ -396,9 +396,12 @@ class Pool:
                 return Throttled("line")
 
     def _too_large(self, revision: Revision) -> str:
+        share, mend = "this node's functions share", "or the node more"
+        if self.limits.pools > 1:
+            share, mend = f"each of this node's {self.limits.pools} fronts has", "or the node more memory or fewer fronts"
         return (
-            f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and this node's functions share "
-            f"{self.limits.memory_mib_max} MiB: give the function less, or the node more"
+            f"{revision.name} asks for {revision.configuration.memory_mib} MiB, and {share} "
+            f"{self.limits.memory_mib_max} MiB: give the function less, {mend}"
         )
 
     # Starting and stopping ---------------------------------------------------------------------------------------------

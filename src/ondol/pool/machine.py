@@ -15,8 +15,9 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
                    without a history, for every waiting invocation that no coming slot covers (`policy.Tempo`)
     starts         revisions take turns; at most `starts_max` at a time
     scaling        a revision grows by at most `scaling_max` slots at once; who would need more is refused
-    room           memory and slots are bounded; the coldest idle slots of anyone make room. A crew that has waited longer
-                   than `patience_s_max` for room is overtaken no more, and busy slots of others are given up after their call
+    room           memory and slots are bounded; of the coldest idle slots of anyone, those worth least make room. A crew that
+                   has waited longer than `patience_s_max` for room is overtaken no more, and busy slots of others are given
+                   up after their call
     freezing       a slot that has idled for `freeze_s_min` is frozen, and thawed when it is given something to run
     failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
                    a row its waiters are told, and newcomers too until the pause is over
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from itertools import islice
 from typing import assert_never
 
 from ondol.pool.crew import Crew, Slot, State
@@ -55,10 +57,12 @@ from ondol.pool.events import (
     Tick,
     Wanted,
 )
-from ondol.pool.policy import History, PoolLimits, Scaling, backoff_s, keep_s
+from ondol.pool.policy import History, PoolLimits, Scaling, backoff_s, keep_s, worth
 
 #: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
 LOOK_AHEAD = 8
+#: How many of the coldest idle slots are weighed against each other when one must go.
+COLDEST = 16
 
 
 class Machine:
@@ -447,12 +451,28 @@ class Machine:
             if crew is None:
                 break
             while not self._fits(crew, 0, 0):
-                coldest = next(iter(self.idle.values()))
-                actions.append(self._stop(coldest, now_s))
+                actions.append(self._stop(self._worth_least(now_s), now_s))
             actions.append(self._start(crew, now_s))
         if self.hungry:
             self._press(next(iter(self.hungry.values())), now_s)
         return actions
+
+    def _worth_least(self, now_s: float) -> Slot:
+        """Which idle slot goes to make room: of the coldest, the one that saves least (`policy.worth`)."""
+
+        def worth_of(slot: Slot) -> float:
+            crew = slot.crew
+            return worth(
+                History(
+                    calls=slot.calls,
+                    age_s=now_s - slot.asked_s,
+                    idle_s=now_s - slot.used_s,
+                    start_s=crew.tempo.start_s(self.limits),
+                    memory_mib=crew.memory_mib,
+                )
+            )
+
+        return min(islice(self.idle.values(), COLDEST), key=worth_of)
 
     def _next_to_grow(self, now_s: float) -> Crew | None:
         """The first in turn for whom room can be made now. One that starves is overtaken by nobody.

@@ -15,6 +15,8 @@ class PoolLimits:
 
     #: Sum of the memory sizes of everything that is up or coming up.
     memory_mib_max: int
+    #: Pools of one node, each with as much.
+    pools: int = 1
     #: Environments up or coming up: bounds descriptors and processes.
     slots_max: int = 2000
     #: Environments coming up at the same time.
@@ -54,11 +56,26 @@ class History:
 
     #: Calls it has served.
     calls: int
+    #: How long it has been there, and how long it has been idle.
+    age_s: float = 0.0
+    idle_s: float = 0.0
+    #: What a start of its revision takes longer than a call, and what it holds.
+    start_s: float = 0.0
+    memory_mib: int = 1
 
 
 def keep_s(history: History, limits: PoolLimits) -> float:
     """How long an environment may stand idle. One that nobody needed after all goes earlier."""
     return limits.idle_s_max if history.calls else min(limits.idle_unused_s_max, limits.idle_s_max)
+
+
+def worth(history: History) -> float:
+    """What keeping it saves: seconds of starts, for each second and MiB. Whoever is worth least makes room for others.
+
+    How often it was called so far says how soon it is likely to be called again, less so the longer it has not been.
+    """
+    calls_per_s = (history.calls + 1) / (history.age_s + 1)
+    return calls_per_s / (1 + history.idle_s) * max(history.start_s, _MOMENT_S) / history.memory_mib
 
 
 #: Of what is measured, what calls are expected to take: longer than most of them.

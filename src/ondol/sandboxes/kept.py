@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
 from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage
+from ondol.sandboxes.demand import Demand
 from ondol.sandboxes.line import Line, Message, close_all
 
 PREPARE_S_MAX = 10.0
@@ -36,6 +37,10 @@ FORK_S_MAX = 5.0
 REFILL_AFTER_S = 0.03
 #: How often one who waits for the first shell looks.
 GLANCE_S = 0.005
+#: Of all kinds together, however many are wanted: each costs an idle process, its shell and their memory.
+STOCK_SHELLS_MAX = 64
+#: How often shells that are not wanted any more are let go, one of each kind.
+TRIM_EVERY_S = 1.0
 #: After a failed refill of the stock.
 STOCK_PAUSE_S = 0.5
 
@@ -148,6 +153,9 @@ class KeptSandboxes:
 
     def __init__(self, line: socket.socket, *, stock_shells: int = 2) -> None:
         self._stock_shells = stock_shells
+        #: How many of each kind are to be ready, and the timer that lets go of those that are not wanted any more.
+        self._demand: dict[_Kind, Demand] = defaultdict(lambda: Demand(stock_shells, STOCK_SHELLS_MAX))
+        self._trimming: asyncio.TimerHandle | None = None
         self._stock: dict[_Kind, deque[Shell]] = defaultdict(deque)
         self._filling: dict[_Kind, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -168,6 +176,7 @@ class KeptSandboxes:
 
     async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         kind = account, interpreter, network
+        self._demand[kind].taken(asyncio.get_running_loop().time())
         stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
@@ -229,6 +238,8 @@ class KeptSandboxes:
     async def close(self) -> None:
         """Let go of everything; the keeper ends what was ours."""
         self._closed = True
+        if self._trimming is not None:
+            self._trimming.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -287,15 +298,37 @@ class KeptSandboxes:
             _log.warning("a shell of the stock could not be discarded: %s", error)
 
     def _refill(self, kind: _Kind, after_s: float = REFILL_AFTER_S) -> None:
-        if not self._closed and kind not in self._filling and len(self._stock[kind]) < self._stock_shells:
+        if not self._closed and kind not in self._filling and self._lacks(kind):
             task = self._filling[kind] = self._keep(self._fill(kind, after_s))
             task.add_done_callback(lambda _: self._filling.pop(kind, None))
+
+    def _lacks(self, kind: _Kind) -> bool:
+        """Whether one more is to be made ready. Beyond the least, all kinds share what may be kept in all."""
+        have = len(self._stock[kind])
+        if have < self._stock_shells:
+            return True
+        in_all = sum(len(stock) for stock in self._stock.values())
+        return in_all < STOCK_SHELLS_MAX and have < self._demand[kind].wanted(asyncio.get_running_loop().time())
+
+    def _trim_later(self) -> None:
+        if self._trimming is None and not self._closed:
+            self._trimming = asyncio.get_running_loop().call_later(TRIM_EVERY_S, self._trim)
+
+    def _trim(self) -> None:
+        """Let go of one shell of each kind that has more than are wanted by now; again while there are such."""
+        self._trimming = None
+        now_s = asyncio.get_running_loop().time()
+        for kind, stock in self._stock.items():
+            if len(stock) > self._stock_shells:
+                self._trim_later()
+                if len(stock) > self._demand[kind].wanted(now_s):
+                    self._keep(self._discard_quietly(stock.pop()))
 
     async def _fill(self, kind: _Kind, after_s: float) -> None:
         account, _interpreter, network = kind
         # Whoever took the last one is still being served by the keeper, who does one thing at a time.
         await asyncio.sleep(after_s)
-        while self._line.open and len(self._stock[kind]) < self._stock_shells:
+        while self._line.open and self._lacks(kind):
             try:
                 shell = await self._prepare(account, network)
                 await self._stow(kind, shell)
@@ -316,6 +349,8 @@ class KeptSandboxes:
             self._keep(self._discard_quietly(shell))
             raise
         self._stock[kind].append(shell)
+        if len(self._stock[kind]) > self._stock_shells:
+            self._trim_later()
 
     def _let_go(self, shell: Shell) -> None:
         """Close the shell's descriptors, once."""

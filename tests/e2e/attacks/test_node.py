@@ -8,7 +8,9 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
+import h11
 import pytest
 
 from ondol.testing.hostile import SOURCE
@@ -281,3 +283,87 @@ time.sleep(2)
     )
     assert 0 < held
     assert node.http("GET", "/ondol/v1/functions").status == 200
+
+
+#: A web function that answers with whatever head and body its caller asks for, past the guest, by frames of its own.
+ANSWERING = """
+import json, os
+from urllib.parse import unquote
+from ondol_guest import frames
+WIRE = max(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd)
+           and os.readlink("/proc/self/fd/" + fd).startswith("socket:"))
+def app(environ, start_response):
+    wanted = json.loads(unquote(environ["QUERY_STRING"]) or "null")
+    if wanted is not None:
+        for number in range(1, 100):
+            meta = {"status": wanted["status"], "headers": wanted["headers"]}
+            os.write(WIRE, frames.pack_meta(frames.RESULT, number, meta, wanted["body"].encode()))
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [b"honest"]
+"""
+
+
+@pytest.fixture(scope="module")
+def answering(node):
+    node.put_web("answering", {"app.py": ANSWERING}, "app:app")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [["content-length", "3"]],
+        [["content-length", "300"]],
+        [["content-length", "3"], ["content-length", "30"]],
+        [["transfer-encoding", "chunked"]],
+        [["Transfer-Encoding", "chunked"], ["Content-Length", "3"]],
+        [["connection", "close"], ["upgrade", "websocket"]],
+        [["connection", "transfer-encoding"], ["trailer", "x"]],
+        [["x", "y\r\nset-cookie: stolen=1"]],
+        [["x\r\nset-cookie", "stolen=1"]],
+        [["x", "\0"], ["", "y"], ["x y", "z"], [": z", "z"]],
+    ],
+    ids=lambda headers: (
+        "; ".join(f"{name}={value}" for name, value in headers)[:40] if isinstance(headers, list) else str(headers)
+    ),
+)
+def test_no_answer_of_a_functions_is_taken_for_the_next_one(node, raw, answering, headers):
+    """Two requests on one connection: a strict reader finds two answers, and the second is the second's."""
+    host = node.endpoint.partition("//")[2]
+    head = f"host: {host}\r\nx-ondol-key: {node.key}\r\n"
+    for status in (100, 101, 200, 204, 304, 599, 999, -1):
+        body = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
+        wanted = quote(json.dumps({"status": status, "headers": headers, "body": body}), safe="")
+        first = f"GET /fn/answering/?{wanted} HTTP/1.1\r\n{head}\r\n"
+        answers = answers_in(raw(f"{first}GET /ondol/v1/functions/answering HTTP/1.1\r\n{head}\r\n".encode(), 20))
+        assert b"set-cookie" not in answers[0][1]
+        if len(answers) == 2:
+            assert answers[1][0] == 200
+            assert json.loads(answers[1][2])["name"] == "answering"
+        else:
+            assert answers[0][1].get(b"connection") == b"close"
+
+
+def answers_in(came):
+    """(status, headers, content) of each of two answers, or of the one that said that it is the last."""
+    reader = h11.Connection(h11.CLIENT)
+    answers = []
+    for _ in range(2):
+        reader.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+        reader.send(h11.EndOfMessage())
+        if not answers:
+            reader.receive_data(came)
+            reader.receive_data(b"")
+        answer, content = None, b""
+        while not isinstance(event := reader.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                answer = event
+            elif isinstance(event, h11.Data):
+                content += bytes(event.data)
+            else:
+                assert isinstance(event, h11.InformationalResponse), (event, came)
+        answers.append((answer.status_code, dict(answer.headers), content))
+        if reader.their_state is not h11.DONE:
+            break
+        reader.start_next_cycle()
+    return answers

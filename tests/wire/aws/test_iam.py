@@ -151,6 +151,24 @@ async def test_managed_policies_their_versions_and_where_they_are_attached(iam):
     )
 
 
+async def test_aws_own_policies_can_be_attached_and_those_about_what_is_here_looked_at(iam):
+    await blocking(iam.create_role, RoleName="worker", AssumeRolePolicyDocument=LAMBDA)
+    basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+    for arn in (basic, "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"):
+        await blocking(iam.attach_role_policy, RoleName="worker", PolicyArn=arn)
+    shown = (await blocking(iam.get_policy, PolicyArn=basic))["Policy"]
+    assert (shown["PolicyName"], shown["Path"], shown["AttachmentCount"]) == (
+        "AWSLambdaBasicExecutionRole",
+        "/service-role/",
+        1,
+    )
+    version = await blocking(iam.get_policy_version, PolicyArn=basic, VersionId=shown["DefaultVersionId"])
+    assert "logs:PutLogEvents" in version["PolicyVersion"]["Document"]["Statement"][0]["Action"]
+    for call, params in ((iam.delete_policy, {}), (iam.get_policy_version, {"VersionId": "v9"})):
+        assert (await error(call, PolicyArn=basic, **params))[0] == "NoSuchEntity"
+    assert (await error(iam.get_policy, PolicyArn="arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"))[0] == "NoSuchEntity"
+
+
 # Taking a role on ---------------------------------------------------------------------------------------------------------
 async def test_a_session_is_its_role_and_may_what_the_role_says(control):
     await control.create()

@@ -34,13 +34,18 @@ def _lambda(params: Params, account: str, region: str) -> str:
     if "UUID" in params:
         return mapping_arn(account, region, params["UUID"])
     if "LayerName" in params:
-        name = params["LayerName"]
-        version = params.get("VersionNumber")
-        return name if name.startswith("arn:") and version is None else layer_arn(account, region, name, version)
+        return _layer(params["LayerName"], params.get("VersionNumber"), account, region)
     for member in ("CodeSigningConfigArn", "Resource", "ResourceArn", "Arn"):
         if "FunctionName" not in params and member in params:
             return str(params[member])
     return _function(params, account, region)
+
+
+def _layer(name: str, version: int | None, account: str, region: str) -> str:
+    """A layer may be named by its ARN, with or without a version; a version beside it wins, as it does for the handler."""
+    if not name.startswith("arn:"):
+        return layer_arn(account, region, name, version)
+    return name if version is None else ":".join([*name.split(":")[:7], str(version)])
 
 
 def _function(params: Params, account: str, region: str) -> str:

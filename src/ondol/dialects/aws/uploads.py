@@ -67,7 +67,7 @@ def stored_bytes(deployments: Deployments, account: str, region: str) -> int:
     """What all versions of an account's functions and layers come to, as the service counts it."""
     index = deployments.index
     layers: int = sum(item.value["CodeSize"] for item in index.items(DIALECT, LAYER_VERSION, account, region))
-    return layers + sum(r.code.zipped_bytes for r in index.revisions() if (r.account, r.region) == (account, region))
+    return layers + index.stored_bytes(account, region)
 
 
 def _write(path: Path, data: bytes) -> None:

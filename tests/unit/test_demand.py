@@ -1,0 +1,32 @@
+"""How many prepared shells are worth keeping."""
+
+from ondol.sandboxes.demand import HALF_LIFE_S, Demand
+
+
+def after(times, least=8, most=64):
+    demand = Demand(least, most)
+    for at_s in times:
+        demand.taken(at_s)
+    return demand
+
+
+def test_a_few_are_kept_when_nobody_asks():
+    assert Demand(8, 64).wanted(100.0) == 8
+    assert after([1.0, 5.0, 9.0]).wanted(9.0) == 8
+
+
+def test_as_many_are_kept_as_were_taken_together_and_no_more_than_may_be():
+    burst = [10.0 + n / 100 for n in range(30)]
+    assert after(burst).wanted(10.3) == 30
+    assert after([10.0] * 500).wanted(10.0) == 64
+    assert after([n / 2 for n in range(100)]).wanted(50.0) == 8  # two a second are none together
+
+
+def test_what_is_not_wanted_any_more_is_forgotten_by_and_by():
+    demand = after([10.0] * 40)
+    wanted = [demand.wanted(10.0 + times * HALF_LIFE_S) for times in range(5)]
+    assert wanted == [40, 20, 10, 8, 8]
+
+
+def test_who_wants_none_ready_gets_none():
+    assert after([1.0] * 40, least=0).wanted(1.0) == 0
