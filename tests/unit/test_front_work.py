@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from ondol.core.catalog import Index, put
 from ondol.model.errors import StartFailed
+from ondol.model.functions import Pin
 from ondol.model.principals import Kind
-from ondol.node.front_work import Warmer, minting, retiring
+from ondol.node.front_work import Warmer, minting, pinning, retiring
 from ondol.store import Change
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import a_target
@@ -20,6 +23,9 @@ class Pool:
 
     def retire(self, revision):
         self.retired.append(revision)
+
+    def pin(self, wanted):
+        self.pinned = {revision: count for revision, (_, count) in wanted.items()}
 
 
 def following():
@@ -50,6 +56,15 @@ def test_what_is_removed_leaves_the_pool():
     for noun in (target.function, target.revision):
         index.apply(Change(index.number + 1, put(noun).key, None))
     assert set(pool.retired) == {target.revision.id}
+
+
+@pytest.mark.parametrize(("fronts", "each"), [(1, 3), (2, 2), (3, 1), (5, 1)])
+async def test_each_front_keeps_its_part_of_what_is_pinned_and_never_none(fronts, each):
+    index, pool, target = Index(), Pool(), a_target()
+    index.listeners.append(pinning(pool, index, fronts))
+    write(index, target.function, target.revision, Pin(function=target.function.id, qualifier=None, environments=3))
+    await asyncio.sleep(0)
+    assert pool.pinned == {target.revision.id: each}
 
 
 def test_a_functions_credentials_are_its_own():
