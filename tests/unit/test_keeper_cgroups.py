@@ -100,6 +100,11 @@ def test_a_container_that_is_shown_its_own_part_of_the_hosts_tree_stands_at_its_
     assert cgroup_places.mounted(proc)[0].own == f"{tmp_path}/here"
 
 
+def test_of_what_is_mounted_over_each_other_the_last_is_taken(tmp_path):
+    mounts = "31 25 0:27 /../.. {top} rw - cgroup2 cgroup2 rw\n40 31 0:27 / {top} rw - cgroup2 cgroup2 rw\n"
+    assert len(cgroup_places.mounted(machine(tmp_path, "0::/\n", mounts))) == 1
+
+
 def test_a_group_outside_of_what_is_mounted_counts_as_the_top(tmp_path):
     proc = machine(tmp_path, "0::/../other\n", "31 25 0:27 / {top} rw,relatime - cgroup2 cgroup2 rw\n")
     assert cgroup_places.mounted(proc)[0].own == str(tmp_path)

@@ -1,6 +1,6 @@
 """`make test-v2`: the tests of isolation in a guest whose control groups are version 2 only, as root and as an ordinary user.
 
-    python tests/v2/run.py [--runs root,user] [--tests "FILE ..."] [--minutes-max N] [-- PYTEST ARGUMENT ...]
+    python tests/v2/run.py [--runs root,unit,container,user] [--tests "FILE ..."] [--minutes-max N] [-- PYTEST ARGUMENT ...]
 
 The guest is a QEMU machine without KVM (so it runs wherever QEMU does, ten to twenty times slower than its host) with Debian's
 cloud kernel. It has no network. Its console is shown as it comes; the reports are left beside the image, in JUnit's format.
@@ -38,6 +38,9 @@ USER_TESTS = (
     "tests/e2e/test_shells_killed.py",
     "tests/e2e/test_shells_cgroups.py",
 )
+#: For places that differ in nothing but the group they are in.
+GROUP_TESTS = ("tests/e2e/test_shells_cgroups.py",)
+RUNS = ("root", "unit", "container", "user")
 #: How much more time than usual the tests give what they wait for.
 PATIENCE = "10"
 MEMORY_MIB, CPUS = 4096, 2
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> int:
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/v2/run.py", description="The tests of isolation under control groups v2.")
-    parser.add_argument("--runs", default="root,user", help="as whom: root, user, or both")
+    parser.add_argument("--runs", default=",".join(RUNS), help="as whom and where: any of %(default)s")
     parser.add_argument("--tests", default="", help="other tests than the usual ones")
     parser.add_argument("--minutes-max", type=int, default=40, help="the guest is ended after this long")
     parser.add_argument("arguments", nargs="*", metavar="PYTEST-ARGUMENT")
@@ -74,8 +77,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
 def _write_settings(options: argparse.Namespace) -> None:
     """What the guest's script reads, put among the project's files."""
     names = {
-        "RUNS": options.runs.replace(",", " "),
+        "RUNS": options.runs,
         "ROOT_TESTS": options.tests or " ".join(ROOT_TESTS),
+        "GROUP_TESTS": options.tests or " ".join(GROUP_TESTS),
         "USER_TESTS": options.tests or " ".join(USER_TESTS),
         "ARGUMENTS": " ".join(options.arguments or ["-v", "--tb=short", "--color=no"]),
     }

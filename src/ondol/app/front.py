@@ -36,6 +36,7 @@ from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
+from ondol.node.networking import networking
 from ondol.node.serving import Orders, Tasks, until_stopped
 from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
@@ -61,7 +62,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
     invoker = Invoker(
@@ -131,6 +132,7 @@ def pool_of(  # noqa: PLR0917
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
+        network=networking(orders.networks, orders.levels),
     )
 
 

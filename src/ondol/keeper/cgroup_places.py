@@ -65,7 +65,7 @@ def take(name: str, *, look: bool = False) -> tuple[list[Hierarchy], dict[str, s
             if wanted:
                 found += _take_v1(each, wanted, name, reasons)
     for each in there:
-        if each.version == 2:
+        if each.version == 2 and not any(hierarchy.version == 2 for hierarchy in found):  # it may be mounted twice
             wanted = tuple(c for c in CONTROLLERS if c not in _controlled(found))
             found += _take_v2(each, wanted, name, reasons, look=look)
     if not there:
@@ -94,7 +94,7 @@ def mounted(proc: str = "/proc/self") -> list[Mounted]:
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             own[controller] = path
-    found = []
+    found: dict[str, Mounted] = {}
     for line in read(f"{proc}/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
         root, top = left.split(" ")[3:5]
@@ -105,10 +105,10 @@ def mounted(proc: str = "/proc/self") -> list[Mounted]:
             here = ("",)
         else:
             continue
-        if here:
-            version = 2 if kind == "cgroup2" else 1
-            found.append(Mounted(version, here, top, _below(top, root, own[here[0]])))
-    return found
+        if here:  # of what is mounted over each other the last is to be seen
+            found.pop(top, None)
+            found[top] = Mounted(2 if kind == "cgroup2" else 1, here, top, _below(top, root, own[here[0]]))
+    return list(found.values())
 
 
 def _below(top: str, root: str, path: str) -> str:

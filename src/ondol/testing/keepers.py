@@ -71,6 +71,16 @@ def run(wire, adapt=None, ahead=False):
         os.write(wire, struct.pack("<I", len(data)) + data)
 """
 
+#: A keeper whose bounds are as long as a test's.
+_PATIENT: Final = f"""
+import sys; sys.path.insert(0, {str(_SOURCE.parent)!r})
+from ondol.keeper import __main__, server, shells
+for module in (server, shells):
+    for name in [name for name in vars(module) if name.endswith("_S_MAX")]:
+        setattr(module, name, getattr(module, name) * {PATIENCE})
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
 
 class CodeFailed(Exception):  # noqa: N818
     """Code run in a shell raised."""
@@ -319,7 +329,8 @@ def _start(  # noqa: PLR0917
 def _command(  # noqa: PLR0917
     fd: int, data: Path, runtime: Path, node: str, as_user: int | None, interpreters: Sequence[str]
 ) -> list[str]:
-    argv = [INTERPRETER, "-I", "-S", keeper.__file__, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
+    start = [keeper.__file__] if PATIENCE == 1 else ["-c", _PATIENT]
+    argv = [INTERPRETER, "-I", "-S", *start, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
     argv += ["--networks", "none:egress:host", "--interpreters", ":".join(interpreters), "--runtime", f"ondol_guest={runtime}"]
     if as_user is None:
         return argv

@@ -71,7 +71,7 @@ class ManagedPolicies:
         return {"Policy": self._shown(item)}
 
     async def get(self, context: Context, params: Params) -> Params:
-        return {"Policy": self._shown(self._policy(context, params), whole=True)}
+        return {"Policy": self._shown(self._readable(context, params), whole=True)}
 
     async def list(self, context: Context, params: Params) -> Params:
         prefix = params.get("PathPrefix") or "/"
@@ -110,12 +110,12 @@ class ManagedPolicies:
         return {"PolicyVersion": _version(changed, f"v{changed.value['Next'] - 1}")}
 
     async def get_version(self, context: Context, params: Params) -> Params:
-        item = self._policy(context, params)
+        item = self._readable(context, params)
         _check_version(item.value, params)
         return {"PolicyVersion": _version(item, params["VersionId"], whole=True)}
 
     async def list_versions(self, context: Context, params: Params) -> Params:
-        item = self._policy(context, params)
+        item = self._readable(context, params)
         newest_first = sorted(item.value["Versions"], key=lambda name: -int(name[1:]))
         return page(params, "Versions", [(f"{at:03d}", _version(item, name)) for at, name in enumerate(newest_first)])
 
@@ -145,6 +145,19 @@ class ManagedPolicies:
         if item is None or item.account != context.account:
             raise absent(f"Policy {arn} was not found.")
         return item
+
+    def _readable(self, context: Context, params: Params) -> Item:
+        """A policy that can be looked at: one of the account's, or of AWS's own as far as they say something here."""
+        arn = params["PolicyArn"]
+        text = roles.document_of_aws(arn) if roles.is_of_aws(arn) else None
+        if text is None:
+            return self._policy(context, params)
+        path, _, name = arn.partition("policy")[2].rpartition("/")
+        value = {
+            "Arn": arn, "Path": f"{path}/", "PolicyId": "ANPA" + "A" * 17, "CreateDate": 0.0, "UpdateDate": 0.0,
+            "Description": "", "Tags": {}, "Versions": {"v1": {"Document": text, "CreateDate": 0.0}}, "Default": "v1",
+        }  # fmt: skip
+        return Item(dialect=DIALECT, kind=roles.POLICY, account=context.account, region="", name=name, value=value)
 
     async def _change(self, context: Context, params: Params, make: Any) -> Item:
         item = self._policy(context, params)

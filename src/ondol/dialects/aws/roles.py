@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from ondol.core.catalog import Index
 from ondol.dialects.aws import policy
 from ondol.dialects.aws.configuration import DIALECT
@@ -80,14 +82,22 @@ def policies(index: Index, item: Item) -> Iterator[Policy]:
 def attached(index: Index, arn: str) -> Iterator[Policy]:
     """The managed policy that `arn` names, if there is one that says something here."""
     if is_of_aws(arn):
-        actions = _OF_AWS.get(arn.partition(_AWS_PREFIX)[2])
-        if actions:
-            statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-            yield policy.of_document({"Version": policy.VERSIONS[0], "Statement": statement}, Kind.IDENTITY)
+        text = document_of_aws(arn)
+        if text is not None:
+            yield policy.parse(text, Kind.IDENTITY)
         return
     item = managed(index, arn)
     if item is not None:
         yield policy.parse(default_document(item), Kind.IDENTITY)
+
+
+def document_of_aws(arn: str) -> str | None:
+    """What one of AWS's own policies says here; None for those that say nothing here."""
+    actions = _OF_AWS.get(arn.partition(_AWS_PREFIX)[2])
+    if actions is None:
+        return None
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    return msgspec.json.encode({"Version": policy.VERSIONS[0], "Statement": [statement]}).decode()
 
 
 def default_document(item: Item) -> str:
