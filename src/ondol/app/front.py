@@ -32,6 +32,7 @@ from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.unix import connect
 from ondol.node import children, front_work, looking, tailing
+from ondol.node.compiling import Compiling
 from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
@@ -63,7 +64,12 @@ async def front(orders: Orders, line: socket.socket) -> None:
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(makers.usual, choice, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
+    compiling = Compiling(
+        sandboxes=makers.sandboxes, runtimes=makers.runtime, choice=choice, folder=lambda each: data.code / each.code.sha256
+    )
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
+    if orders.front == 0:  # one is enough
+        index.listeners.append(compiling.listen)
     invoker = Invoker(
         index=index,
         admission=sharing.admission,
@@ -93,6 +99,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(compiling.serve(warmer.ready), "compiling")
     tasks.start(sharing.serve(), "telling what runs here")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
