@@ -92,8 +92,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    live = LiveLogs(journal, clock)
-    logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
+    live, logged = LiveLogs(journal, clock), both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
     shared = across_fronts(settings, index)
     followers = followers_of(settings, handlers, measures, shared)
@@ -101,8 +100,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
-        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
-    )
+        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have,
+        networks=orders.networks,
+    )  # fmt: skip
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()

@@ -37,6 +37,7 @@ from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
+from ondol.node.networking import networking
 from ondol.node.serving import Orders, Tasks, until_stopped
 from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
@@ -62,7 +63,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = Compiling(
         sandboxes=makers.sandboxes, runtimes=makers.runtime, choice=choice, folder=lambda each: data.code / each.code.sha256
@@ -138,6 +139,7 @@ def pool_of(  # noqa: PLR0917
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
+        network=networking(orders.networks, orders.levels),
     )
 
 

@@ -81,6 +81,11 @@ def report(done: Deployed) -> None:
     help="A variable for the function; may be repeated. Given once or more, it replaces all.",
 )
 @click.option(
+    "--network",
+    type=click.Choice(["default", "none", "egress", "host"]),
+    help="What it may reach besides its node; default: what the node gives.",
+)
+@click.option(
     "--contract",
     type=click.Choice(["aws", "web"]),
     default="aws",

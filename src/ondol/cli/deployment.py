@@ -21,6 +21,8 @@ from ondol.cli.shape import Exit, Failure
 READY_S_MAX: Final = 60.0
 POLL_S: Final = 0.05
 ROLE: Final = "ondol"
+NETWORK_TAG: Final = "ondol:network"
+NETWORK_DEFAULT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Wish:
     runtime: str | None = None
     memory_mib: int | None = None
     timeout_s: int | None = None
+    network: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -65,7 +68,8 @@ def deploy_aws(where: Node, wish: Wish) -> Deployed:
     if old is None:
         code = {"ZipFile": wish.package.archive}
         role = f"arn:aws:iam::{where.account}:role/{ROLE}"
-        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, **wanted)
+        tags = {NETWORK_TAG: wish.network} if wish.network not in (None, NETWORK_DEFAULT) else {}
+        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, Tags=tags, **wanted)
         change = "created"
     else:
         change = _update_aws(where, api, wish, wanted, old)
@@ -95,7 +99,23 @@ def _update_aws(where: Node, api: Any, wish: Wish, wanted: dict[str, Any], old: 
     if any(known.get(key) != value for key, value in wanted.items()):
         client.ask(where, api.update_function_configuration, FunctionName=wish.name, **wanted)
         change = "updated"
-    return change
+    return "updated" if _retag_aws(where, api, wish, old) else change
+
+
+def _retag_aws(where: Node, api: Any, wish: Wish, old: Mapping[str, Any]) -> bool:
+    """Whether the function's network had to be changed: a tag says it, as AWS's API has no other word for it."""
+    if wish.network is None:
+        return False
+    arn = old["FunctionArn"]
+    now = client.ask(where, api.list_tags, Resource=arn)["Tags"].get(NETWORK_TAG, NETWORK_DEFAULT)
+    if now == wish.network:
+        return False
+    _wait_ready(where, api, wish.name)
+    if wish.network == NETWORK_DEFAULT:
+        client.ask(where, api.untag_resource, Resource=arn, TagKeys=[NETWORK_TAG])
+    else:
+        client.ask(where, api.tag_resource, Resource=arn, Tags={NETWORK_TAG: wish.network})
+    return True
 
 
 def _wanted_aws(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
@@ -169,6 +189,8 @@ def _wanted_web(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> d
         elif old is None:
             wanted[key] = default
             assumed.append(f"{default} {unit}")
+    if wish.network is not None:
+        wanted["network"] = wish.network
     if wish.variables:
         wanted["variables"] = dict(wish.variables)
     return wanted

@@ -35,6 +35,9 @@ from ondol.store import Delete, Put, Store
 #: A revision that was replaced or deleted may still run for as long as a call lasts; its code stays for this long.
 RETIRED_S: Final = 3600.0
 TAGS_MAX: Final = 50
+#: What functions may ask to reach, and the tag by which those ask whose own API has no word for it.
+NETWORKS: Final = ("none", "egress", "host")
+NETWORK_TAG: Final = "ondol:network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +90,10 @@ class Deployments:
         clock: Clock,
         ids: Callable[[], str],
         fronts_have: Callable[[int], Awaitable[None]],
+        networks: Sequence[str] = NETWORKS,
     ) -> None:
         self.index = index
+        self._networks = networks
         self._blobs = blobs
         self._clock = clock
         self._ids = ids
@@ -162,10 +167,12 @@ class Deployments:
         """
         if self.index.named(new.account, new.region, new.handle):
             raise AlreadyExists(f"function already exists: {new.handle}")
+        configuration = replace(new.configuration, network=new.tags.get(NETWORK_TAG, new.configuration.network))
+        self._check_network(configuration)
         now_s, function_id, revision_id = self._clock.wall_s(), self._ids(), self._ids()
         revision = Revision(
             id=revision_id, account=new.account, region=new.region, function=function_id, name=new.name,
-            code=new.code, configuration=new.configuration, created_s=now_s,
+            code=new.code, configuration=configuration, created_s=now_s,
         )  # fmt: skip
         function = Function(
             id=function_id, account=new.account, region=new.region, name=new.name, latest=revision_id, created_s=now_s,
@@ -198,6 +205,8 @@ class Deployments:
         Raises Busy when another change is under way or came first, RevisionMismatch when `if_etag` is stale.
         """
         current, number = self._free(base, if_etag)
+        if configuration is not None:
+            self._check_network(configuration)
         old = self.latest(current).revision
         revision = replace(
             old,
@@ -236,7 +245,13 @@ class Deployments:
 
     # Facts beside the revision -------------------------------------------------------------------------------------
     async def retag(self, function: str, *, add: Mapping[str, str] | None = None, remove: frozenset[str] = frozenset()) -> None:
-        """Set and remove tags."""
+        """Set and remove tags. One of them says what the function may reach: with it, its latest revision changes."""
+        if NETWORK_TAG in {**(add or {})} or NETWORK_TAG in remove:
+            base = self._there(function)
+            configuration = self.latest(base).revision.configuration
+            network = "" if NETWORK_TAG in remove else (add or {})[NETWORK_TAG]
+            if network != configuration.network:
+                await self.update(base, configuration=replace(configuration, network=network))
 
         def build() -> Operations:
             current = self._there(function)
@@ -309,6 +324,14 @@ class Deployments:
         self._retired = {sha256: at_s for sha256, at_s in self._retired.items() if now_s - at_s < RETIRED_S}
         named = {code for revision in self.index.revisions() for code in revision.codes}
         return await self._blobs.keep_only(frozenset(named | self.index.item_codes() | self._retired.keys()))
+
+    def _check_network(self, configuration: Configuration) -> None:
+        if configuration.network not in ("", *self._networks):
+            raise InvalidSetting(
+                "network",
+                f"the network {configuration.network!r} is not given by this node, which gives {', '.join(self._networks)}; "
+                "its operator decides with --network",
+            )
 
     # Within --------------------------------------------------------------------------------------------------------
     def _published(self, latest: Deployed, publish: bool, description: str | None) -> tuple[Deployed, Operations]:

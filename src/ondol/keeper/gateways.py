@@ -290,7 +290,7 @@ def _furnish(report: socket.socket) -> None:
         _forward()
         inside, filters = Netlink(netlink.ROUTE), Netlink(netlink.NETFILTER)
         inside.do([netlink.up(1), netlink.address(1, GATEWAY_ADDRESS), *(netlink.unreachable(*each) for each in UNREACHABLE)])
-        filters.do(_gateway_rules())
+        filters.do(gateway_rules())
         names = [_bound(socket.SOCK_DGRAM), _bound(socket.SOCK_STREAM)]
         names[1].listen(16)
         namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -307,7 +307,7 @@ def _bound(kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-def _gateway_rules() -> list[netlink.Message]:
+def gateway_rules() -> list[netlink.Message]:
     accept = nftables.verdict(nftables.ACCEPT)
     shell = nftables.comes_by(_SHELLS)
     return nftables.batch(

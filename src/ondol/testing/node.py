@@ -183,12 +183,13 @@ def ended(node: Node) -> None:
 def start(data: Path, *flags: str, user: int | None = None) -> Node:
     """Start `ondol up` and wait until it answers. Raises AssertionError with its messages when it does not.
 
-    `user`: an ordinary user to run it as; only root can.
+    `user`: an ordinary user to run it as; only root can. Functions get no network unless `flags` say so: a way out changes the
+    machine (it forwards packets from then on).
     """
     reading, writing = os.pipe()
     log = data.parent / f"{data.name}.log"
     argv = [sys.executable, "-m", "ondol.cli.main", "up", "--data", str(data), "--listen", "127.0.0.1:0"]
-    argv += ["--ready-fd", str(writing), *flags]
+    argv += ["--ready-fd", str(writing), *([] if "--network" in flags else ["--network", "none"]), *flags]
     if user is not None:
         os.chown(data.parent, user, user)
         keep = [_SOURCE, Path(sys.prefix), Path(sys.base_prefix), data.parent]

@@ -296,3 +296,5 @@ async def test_a_function_may_what_its_role_says(control):
     await blocking(iam.create_role, RoleName="worker", AssumeRolePolicyDocument=LAMBDA)
     await blocking(iam.attach_role_policy, RoleName="worker", PolicyArn="arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess")
     assert [each["FunctionName"] for each in (await blocking(client.list_functions))["Functions"]] == ["hello"]
+    await blocking(iam.update_assume_role_policy, RoleName="worker", PolicyDocument=ROOT)
+    assert (await error(client.list_functions))[0] == "AccessDeniedException", "a role that does not trust functions"
