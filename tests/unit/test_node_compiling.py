@@ -37,7 +37,10 @@ def compile_it(folder, name=OWN):
         sandboxes = LocalSandboxes()
         runtime = ForkedPython(sandboxes, Choice(FOUND))
         compiling = Compiling(
-            sandboxes=lambda _: sandboxes, runtimes=lambda _: runtime, choice=Choice(FOUND), folder=lambda _: folder
+            sandboxes=lambda _: sandboxes,
+            runtimes=lambda _: runtime,
+            interpreter=Choice(FOUND).interpreter,
+            folder=lambda _: folder,
         )
         await compiling.compile(a_target(runtime=name).revision, name)
         left = set(sandboxes.shells)

@@ -65,12 +65,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
-    compiling = Compiling(
-        sandboxes=makers.sandboxes, runtimes=makers.runtime, choice=choice, folder=lambda each: data.code / each.code.sha256
-    )
-    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
-    if orders.front == 0:  # one is enough
-        index.listeners.append(compiling.listen)
+    compiling = compiling_of(orders, makers, choice)
+    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
     invoker = Invoker(
         index=index,
         admission=sharing.admission,
@@ -140,6 +136,17 @@ def pool_of(  # noqa: PLR0917
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
         network=networking(orders.networks, orders.levels),
+    )
+
+
+def compiling_of(orders: Orders, makers: Makers, choice: Choice) -> Compiling:
+    """What compiles deployed code: the first front does, for all."""
+    code = children.places(orders.data).code
+    return Compiling(
+        sandboxes=makers.sandboxes,
+        runtimes=makers.runtime,
+        interpreter=choice.interpreter if orders.front == 0 else lambda _runtime: None,
+        folder=lambda each: code / each.code.sha256,
     )
 
 

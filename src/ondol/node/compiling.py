@@ -16,13 +16,12 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ondol.model.errors import OndolError
 from ondol.model.functions import Revision
 from ondol.model.limits import MIB
 from ondol.runtime import Call, Ending, Launch, Runtime
-from ondol.runtimes.choice import Choice
 from ondol.sandbox import Sandboxes
 
 MEMORY_MIB: Final = 512
@@ -37,6 +36,16 @@ _CACHE: Final = re.compile(r"(?P<folder>(?:[^/\0]+/)*)__pycache__/(?P<stem>[^/\0
 log = logging.getLogger(__name__)
 
 
+class Interpreting(Protocol):
+    """An interpreter."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+
 class Compiling:
     """`listen` is a listener of the catalog; `serve` does one after the other."""
 
@@ -45,13 +54,13 @@ class Compiling:
         *,
         sandboxes: Callable[[Revision], Sandboxes],
         runtimes: Callable[[Revision], Runtime],
-        choice: Choice,
+        interpreter: Callable[[str], Interpreting | None],
         folder: Callable[[Revision], Path],
     ) -> None:
-        """`folder`: where a revision's code lies, with its `tree`."""
+        """`interpreter`: what runs a runtime. `folder`: where a revision's code lies, with its `tree`."""
         self._sandboxes = sandboxes
         self._runtimes = runtimes
-        self._choice = choice
+        self._interpreter = interpreter
         self._folder = folder
         self._waiting: dict[tuple[str, str], Revision] = {}
         self._woken = asyncio.Event()
@@ -59,7 +68,7 @@ class Compiling:
     def listen(self, _key: str, noun: Any) -> None:
         if not isinstance(noun, Revision) or len(self._waiting) >= WAITING_MAX:
             return
-        interpreter = self._choice.interpreter(noun.configuration.runtime)
+        interpreter = self._interpreter(noun.configuration.runtime)
         if interpreter is not None and noun.configuration.runtime.startswith("python"):
             self._waiting.setdefault((noun.code.sha256, interpreter.name), noun)
             self._woken.set()
@@ -91,7 +100,7 @@ class Compiling:
 
     async def _in_a_shell(self, revision: Revision) -> None:
         sandboxes, tree = self._sandboxes(revision), self._folder(revision) / "tree"
-        interpreter = self._choice.interpreter(revision.configuration.runtime)
+        interpreter = self._interpreter(revision.configuration.runtime)
         shell = await sandboxes.prepare(revision.account, interpreter.path if interpreter else "")
         try:
             await sandboxes.attach(shell, tree=str(tree), memory_bytes=MEMORY_MIB * MIB, tmp_mib=TMP_MIB)
