@@ -101,7 +101,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have,
-        networks=orders.networks,
+        isolation=orders.levels, networks=orders.networks,
     )  # fmt: skip
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
