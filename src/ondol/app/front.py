@@ -32,6 +32,7 @@ from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.unix import connect
 from ondol.node import children, front_work, looking, tailing
+from ondol.node.compiling import Compiling
 from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
@@ -64,7 +65,8 @@ async def front(orders: Orders, line: socket.socket) -> None:
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
-    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
+    compiling = compiling_of(orders, makers, choice)
+    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
     invoker = Invoker(
         index=index,
         admission=sharing.admission,
@@ -94,6 +96,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(compiling.serve(warmer.ready), "compiling")
     tasks.start(sharing.serve(), "telling what runs here")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
@@ -133,6 +136,17 @@ def pool_of(  # noqa: PLR0917
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
         network=networking(orders.networks, orders.levels),
+    )
+
+
+def compiling_of(orders: Orders, makers: Makers, choice: Choice) -> Compiling:
+    """What compiles deployed code: the first front does, for all."""
+    code = children.places(orders.data).code
+    return Compiling(
+        sandboxes=makers.sandboxes,
+        runtimes=makers.runtime,
+        interpreter=choice.interpreter if orders.front == 0 else lambda _runtime: None,
+        folder=lambda each: code / each.code.sha256,
     )
 
 
