@@ -40,6 +40,7 @@ class Settings:
     listen: str
     data: Path
     isolation: str
+    network: str
     open: bool
     account: str
     region: str
@@ -245,6 +246,17 @@ SPECS: Final[tuple[Spec, ...]] = (
         default=lambda: "auto",
         default_text="auto",
         choices=ISOLATIONS,
+    ),
+    Spec(
+        name="network",
+        doc="What functions may reach besides their node. `none`: nothing. `egress`: the world, but nothing of this machine, "
+        "of other functions, or link-local. `auto` is `egress` where the machine can, else `none`, and says so. `host` is "
+        "`auto`, and functions that ask for it share the machine's network. A function may ask for less by itself.",
+        form="KIND",
+        parse=_choice("auto", "none", "egress", "host"),
+        default=lambda: "auto",
+        default_text="auto",
+        choices=("auto", "none", "egress", "host"),
     ),
     Spec(
         name="open",

@@ -63,6 +63,7 @@ WARM = [
     "ondol_guest.frames",
     "ondol_guest.guest",
     "ondol_guest.aws",
+    "ondol_guest.compiling",
     "ondol_guest.rehearsal",
     "ondol_guest.web",
 ]

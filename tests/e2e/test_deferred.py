@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import signal
 import pytest
 
 from ondol.testing import leaks
-from ondol.testing.load import Ear, until
+from ondol.testing.load import HEARD, HEARING, Ear, until
 from ondol.testing.node import running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -32,6 +33,23 @@ def handler(event, context):
         say("slept")
     return {"well": True}
 """
+
+
+@pytest.fixture(scope="module")
+def node(possible):
+    """One whose functions can be heard."""
+    with running_node(*HEARD) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def aws(node):
+    return node.client("lambda")
+
+
+@pytest.fixture
+def deploy(deploy):
+    return functools.partial(deploy, Tags=HEARING)
 
 
 @pytest.fixture
@@ -112,7 +130,7 @@ def test_functions_that_tell_each_other_for_ever_are_stopped(node, aws, deploy, 
 @pytest.fixture
 def lonely(possible):
     """A node of which a process is killed."""
-    with running_node() as node:
+    with running_node(*HEARD) as node:
         yield node
 
 

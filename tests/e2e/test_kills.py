@@ -11,7 +11,7 @@ import pytest
 
 from ondol.testing import leaks
 from ondol.testing.keepers import sweepers
-from ondol.testing.load import Load, until
+from ondol.testing.load import HEARD, Load, until
 from ondol.testing.node import running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -24,7 +24,7 @@ RECOVER_S_MAX = 20.0
 @pytest.fixture(scope="module")
 def busy(possible):
     """A node with clients at work, for all the kills."""
-    with running_node() as node, Load(node, functions=2, callers=2, pause_s=0.1) as load:
+    with running_node(*HEARD) as node, Load(node, functions=2, callers=2, pause_s=0.1) as load:
         witness = leaks.Witness()
         until(load.serves, RECOVER_S_MAX)
         yield node, load, witness
@@ -63,7 +63,7 @@ def test_what_was_acknowledged_before_any_kill_is_there(busy):
 @pytest.fixture
 def lonely(possible):
     """A node that the test kills whole."""
-    with running_node() as node:
+    with running_node(*HEARD) as node:
         yield node
 
 

@@ -145,3 +145,14 @@ def cpu_ticks(pid):
     except OSError:
         return 0
     return int(fields[11]) + int(fields[12])
+
+
+def test_deployed_code_is_compiled_beside_it_and_seen_as_ever(node, aws, deploy):
+    function = deploy(
+        "import app\ndef handler(event, context):\n    return [app.__file__, app.__cached__, handler.__code__.co_filename]\n"
+    )
+    (tree,) = [path.parent for path in (node.data / "code").glob("*/tree/app.py") if "app.__cached__" in path.read_text()]
+    until(lambda: list((tree / "__pycache__").glob("app.cpython-*.pyc")))
+    file, cached, named = answer(aws.invoke(FunctionName=function, Payload=b"0"))
+    assert (file, named) == ("/var/task/app.py", "/var/task/app.py")
+    assert cached.startswith("/var/task/__pycache__/")

@@ -77,7 +77,11 @@ def test_a_function_calls_another_once_its_role_says_so(node, aws, deploy):
 
 def test_roles_and_their_sessions_outlive_a_restart(possible, folder):
     trust = TRUST | {"Statement": TRUST["Statement"] | {"Principal": {"AWS": "*"}}}
-    grant = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:List*", "Resource": "*"}}
+    here = {"IpAddress": {"aws:SourceIp": ["127.0.0.0/8", "::1/128"]}}
+    grant = {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Allow", "Action": "lambda:List*", "Resource": "*", "Condition": here},
+    }
     with running(folder / "data") as node:
         iam = node.client("iam")
         role = iam.create_role(RoleName="looker", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]

@@ -12,7 +12,7 @@ import pytest
 
 from ondol.testing import leaks
 from ondol.testing.keepers import USER
-from ondol.testing.load import Load, deploy, until
+from ondol.testing.load import HEARD, Load, deploy, until
 from ondol.testing.node import leftovers, running_node, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -30,7 +30,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a
 @pytest.fixture(scope="module")
 def theirs(possible):
     """An ordinary user's node with clients at work."""
-    with running_node(user=USER) as node, Load(node, functions=2, callers=2, pause_s=0.1) as load:
+    with running_node(*HEARD, user=USER) as node, Load(node, functions=2, callers=2, pause_s=0.1) as load:
         until(load.serves, RECOVER_S_MAX)
         yield node, load, leaks.Witness()
         load.stop()
@@ -57,7 +57,7 @@ def test_a_kill_in_an_ordinary_users_node_leaves_nothing_and_the_node_goes_on(th
 @needs_root
 def test_an_ordinary_users_killed_node_leaves_nothing_and_the_next_start_has_everything(possible):
     witness = leaks.Witness()
-    with running_node(user=USER) as node, Load(node, functions=1, callers=1, pause_s=0.1) as load:
+    with running_node(*HEARD, user=USER) as node, Load(node, functions=1, callers=1, pause_s=0.1) as load:
         until(load.serves, RECOVER_S_MAX)
         witness.look(node)
         node.process.kill()

@@ -24,7 +24,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ondol.testing import leaks, node as nodes
-from ondol.testing.load import REFUSALS, Ear, client, deploy, until
+from ondol.testing.load import HEARD, REFUSALS, Ear, client, deploy, until
 from ondol.testing.node import running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
@@ -162,7 +162,7 @@ class Campaign:
 
 def test_random_kills_lose_no_accepted_event(capsys):
     draw, begun_s, ear = random.Random(SEED), time.monotonic(), Ear()
-    with running_node() as node:
+    with running_node(*HEARD) as node:
         deployed(node)
         with Senders(node, ear, EVENTS) as senders:
             campaign = Campaign(node, senders, draw)

@@ -15,7 +15,7 @@ from collections import defaultdict
 import pytest
 
 from ondol.testing import leaks
-from ondol.testing.load import Load, until
+from ondol.testing.load import HEARD, Load, until
 from ondol.testing.node import running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
@@ -117,7 +117,7 @@ def signalled(pid):
 def test_random_kills_leak_nothing_and_break_no_promise(capsys):
     draw = random.Random(SEED)
     begun_s = time.monotonic()
-    with running_node() as node, Load(node, functions=4, callers=4, pause_s=0.05, seed=SEED) as load:
+    with running_node(*HEARD) as node, Load(node, functions=4, callers=4, pause_s=0.05, seed=SEED) as load:
         until(load.serves, RECOVER_S_MAX)
         campaign = Campaign(node, load, draw)
         deck = []

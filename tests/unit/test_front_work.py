@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from ondol.core.catalog import Index, put
 from ondol.model.errors import StartFailed
+from ondol.model.functions import Pin
 from ondol.model.principals import Kind
-from ondol.node.front_work import Warmer, minting, retiring
+from ondol.node.front_work import Warmer, minting, pinning, retiring
 from ondol.store import Change
 from ondol.testing.clock import VirtualClock
 from ondol.testing.pool import a_target
@@ -20,6 +23,9 @@ class Pool:
 
     def retire(self, revision):
         self.retired.append(revision)
+
+    def pin(self, wanted):
+        self.pinned = {revision: count for revision, (_, count) in wanted.items()}
 
 
 def following():
@@ -50,6 +56,15 @@ def test_what_is_removed_leaves_the_pool():
     for noun in (target.function, target.revision):
         index.apply(Change(index.number + 1, put(noun).key, None))
     assert set(pool.retired) == {target.revision.id}
+
+
+@pytest.mark.parametrize(("fronts", "each"), [(1, 3), (2, 2), (3, 1), (5, 1)])
+async def test_each_front_keeps_its_part_of_what_is_pinned_and_never_none(fronts, each):
+    index, pool, target = Index(), Pool(), a_target()
+    index.listeners.append(pinning(pool, index, fronts))
+    write(index, target.function, target.revision, Pin(function=target.function.id, qualifier=None, environments=3))
+    await asyncio.sleep(0)
+    assert pool.pinned == {target.revision.id: each}
 
 
 def test_a_functions_credentials_are_its_own():
@@ -91,14 +106,14 @@ class Stock:
         self.asked = []
         self.error = error
 
-    async def stock(self, account, interpreter):
-        self.asked.append((account, interpreter))
+    async def stock(self, account, interpreter, network):
+        self.asked.append((account, interpreter, network))
         if self.error:
             raise self.error
 
 
 async def warmed(stock, choice=None, *, catalog_read=True):
-    warmer = Warmer(stock, choice or Choice(), account="1", runtime="python3.11")
+    warmer = Warmer(stock, choice or Choice(), ["egress", "none"], account="1", runtime="python3.11")
     catalog = asyncio.Event()
     if catalog_read:
         catalog.set()
@@ -134,7 +149,19 @@ async def test_what_a_new_function_needs_is_warmed_while_it_is_deployed():
     warmer.listen("revision/f/r", replace(revision, account="2"))
     for _ in range(5):
         await asyncio.sleep(0)
-    assert "2" in {account for account, _ in stock.asked[before:]}
+    assert {(account, network) for account, _, network in stock.asked[before:]} >= {("2", "egress")}
+    await ended(task)
+
+
+async def test_a_network_of_its_own_is_warmed_for_a_function_that_asks_and_none_that_the_node_does_not_give():
+    stock = Stock()
+    warmer, task = await warmed(stock)
+    for number, network in enumerate(("none", "host")):
+        revision = a_target("another", network=network).revision
+        warmer.listen(f"revision/f/{number}", replace(revision, account="3"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert {network for account, _, network in stock.asked if account == "3"} == {"none"}
     await ended(task)
 
 

@@ -61,6 +61,23 @@ def test_an_aliass_calls_are_told_apart_by_the_version_that_ran():
     assert all(list(each) == sorted(each) for each in dimensions_of("f", "live", 3))
 
 
+def test_calls_of_what_is_kept_up_are_told_from_those_that_spilled_over():
+    found = added(
+        (a_target(), a_report(pinned=True, pins=(1, 4))),
+        (a_target(), a_report(pinned=True, pins=(4, 4))),
+        (a_target(), a_report(pinned=False, pins=(4, 4))),
+    )
+    dimensions = (("function", "hello"),)
+    assert (found["pinned_invocations", dimensions].sum, found["pinned_spillovers", dimensions].sum) == (2, 1)
+    assert found["pinned_concurrency", dimensions].high == 4
+    shares = found["pinned_utilization", dimensions]
+    assert (shares.low, shares.high) == (0.25, 1.0)
+
+
+def test_where_nothing_is_kept_up_nothing_is_said_of_it():
+    assert not [name for name, _ in added((a_target(), a_report())) if name.startswith("pinned")]
+
+
 def test_everything_that_is_not_ok_is_an_error():
     found = added(*[(a_target(), a_report(status)) for status in Status])
     assert found["errors", ()].sum == len(Status) - 1

@@ -53,6 +53,7 @@ from ondol.dialects.native.live import LiveLogs
 from ondol.dialects.native.logs import Logs as NativeLogs
 from ondol.dialects.native.node import NodeRoutes
 from ondol.dialects.native.operations import Part
+from ondol.dialects.native.pins import Pins
 from ondol.dialects.native.records import Records
 from ondol.dialects.native.table import TABLE as DECLARED
 from ondol.dialects.native.versions import Versions
@@ -91,8 +92,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
-    live = LiveLogs(journal, clock)
-    logged = both(Journaling(journal, clock).take, embedding(meter, totals, clock))
+    live, logged = LiveLogs(journal, clock), both(Journaling(journal, clock).take, embedding(meter, totals, clock))
     handlers = {"log": logged, "measured": measures.handler, tailing.LEAVING: tailing.leaving(live.close)}
     shared = across_fronts(settings, index)
     followers = followers_of(settings, handlers, measures, shared)
@@ -100,8 +100,9 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     keeping = looking.keeping(followers)
     await desk_work.load(store, index, followers, tasks)
     deployments = Deployments(
-        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have
-    )
+        store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have,
+        isolation=orders.levels, networks=orders.networks,
+    )  # fmt: skip
     if index.key(orders.key.id) != orders.key:
         await store.commit([put(orders.key)])
     deployments.settle_interrupted()
@@ -113,7 +114,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,
     }
-    parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper)
+    parts = native_parts(orders, index, deployments, downloads=downloads, choice=choice, helper=helper, keeping=keeping)
     parts += [
         NativeLogs(index=index, journal=journal, group_of=tailing.grouping(CONTRACTS), clock=clock, live=live),
         KeyRoutes(
@@ -232,7 +233,14 @@ def sinks_of(settings: Settings, totals: Totals) -> list[OtelSink]:
 
 
 def native_parts(
-    orders: Orders, index: Index, deployments: Deployments, *, downloads: Downloads, choice: Choice, helper: Helper
+    orders: Orders,
+    index: Index,
+    deployments: Deployments,
+    *,
+    downloads: Downloads,
+    choice: Choice,
+    helper: Helper,
+    keeping: Keeping,
 ) -> list[Part]:
     """What the native API does to functions."""
     functions = Functions(
@@ -243,7 +251,8 @@ def native_parts(
         interpreter=choice.describe,
         downloads=downloads,
     )
-    return [functions, Versions(index=index, deployments=deployments)]
+    pins = Pins(index=index, deployments=deployments, keeping=keeping)
+    return [functions, Versions(index=index, deployments=deployments), pins]
 
 
 def spool_in(folder: Path) -> Callable[[], Path]:

@@ -32,10 +32,12 @@ from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.unix import connect
 from ondol.node import children, front_work, looking, tailing
+from ondol.node.compiling import Compiling
 from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
+from ondol.node.networking import networking
 from ondol.node.serving import Orders, Tasks, until_stopped
 from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
@@ -61,9 +63,10 @@ async def front(orders: Orders, line: socket.socket) -> None:
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
     pinning = front_work.pinning(pool, index, settings.fronts)
-    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen]
+    compiling = compiling_of(orders, makers, choice)
+    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
     invoker = Invoker(
         index=index,
         admission=sharing.admission,
@@ -93,6 +96,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
+    tasks.start(compiling.serve(warmer.ready), "compiling")
     tasks.start(sharing.serve(), "telling what runs here")
     tasks.start(measuring.serve(lambda: front_work.gauges(pool)), "measuring")
     await server.start(orders.listener("public"))
@@ -131,6 +135,18 @@ def pool_of(  # noqa: PLR0917
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
+        network=networking(orders.networks, orders.levels),
+    )
+
+
+def compiling_of(orders: Orders, makers: Makers, choice: Choice) -> Compiling:
+    """What compiles deployed code: the first front does, for all."""
+    code = children.places(orders.data).code
+    return Compiling(
+        sandboxes=makers.sandboxes,
+        runtimes=makers.runtime,
+        interpreter=choice.interpreter if orders.front == 0 else lambda _runtime: None,
+        folder=lambda each: code / each.code.sha256,
     )
 
 

@@ -80,6 +80,15 @@ def merge(*, sha256s: list[str], shelf: str, scratch: str) -> str:
     return sha256
 
 
+def _is_unchecked(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a compiled module that is taken without a look at its source: another tree may bring another source."""
+    if not entry.name.endswith(".pyc") or not entry.is_file(follow_symlinks=False):
+        return False
+    with open(entry.path, "rb") as file:
+        flags = file.read(8)[4:]
+    return int.from_bytes(flags, "little") & 0b11 == 0b01 and Path(entry.path).parent.name == "__pycache__"
+
+
 def _overlay(source: Path, target: Path) -> None:
     """Puts a tree over another; what is in the way goes. Nothing is written through a link."""
     left = [(source, target)]
@@ -93,6 +102,8 @@ def _overlay(source: Path, target: Path) -> None:
                         goal.unlink(missing_ok=True)
                         _make(goal)
                     left.append((Path(entry.path), goal))
+                    continue
+                if _is_unchecked(entry):
                     continue
                 if goal.is_dir() and not goal.is_symlink():
                     shutil.rmtree(goal)

@@ -131,6 +131,17 @@ class Native:
     def remove(self, name: str) -> None:
         self._json("DELETE", f"/ondol/v1/functions/{quote(name, safe='')}")
 
+    def pins(self, name: str) -> list[dict[str, Any]]:
+        """The environments of a function that are to be up."""
+        return list(self._json("GET", f"/ondol/v1/functions/{quote(name, safe='')}/pins").get("pins", []))
+
+    def put_pin(self, name: str, qualifier: str, environments: int) -> dict[str, Any]:
+        path = f"/ondol/v1/functions/{quote(name, safe='')}/pins/{quote(qualifier, safe='')}"
+        return self._json("PUT", path, json.dumps({"environments": environments}).encode())
+
+    def remove_pin(self, name: str, qualifier: str) -> None:
+        self._json("DELETE", f"/ondol/v1/functions/{quote(name, safe='')}/pins/{quote(qualifier, safe='')}")
+
     def events(self, **query: Any) -> dict[str, Any]:
         """A page of deferred calls: `function`, `state`, `limit`, `after`."""
         return self._json("GET", "/ondol/v1/events" + _query(query))

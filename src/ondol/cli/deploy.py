@@ -15,6 +15,7 @@ from ondol.cli.deployment import Deployed, Wish, deploy_aws, deploy_web
 from ondol.cli.node import Node
 from ondol.cli.shape import Example, as_json, find_node, note, print_json
 from ondol.model import limits
+from ondol.model.isolation import RANKS
 
 #: What a function's variables may take together.
 TEXT_BYTES_MAX: Final = limits.ENVIRONMENT_BYTES_MAX
@@ -49,6 +50,7 @@ def report(done: Deployed) -> None:
         "ondol deploy app.py --name greet --handler app.greet --memory 256 --timeout 10 --env MODE=fast",
         "ondol deploy build.zip --runtime python3.12 --json",
         "ondol deploy examples/web-wsgi --contract web",
+        "ondol deploy stranger.zip --isolation gvisor",
         "ondol deploy site --contract web --command 'python3 -m http.server $PORT'",
     ),
 )
@@ -81,11 +83,21 @@ def report(done: Deployed) -> None:
     help="A variable for the function; may be repeated. Given once or more, it replaces all.",
 )
 @click.option(
+    "--network",
+    type=click.Choice(["default", "none", "egress", "host"]),
+    help="What it may reach besides its node; default: what the node gives.",
+)
+@click.option(
     "--contract",
     type=click.Choice(["aws", "web"]),
     default="aws",
     show_default=True,
     help="How the code is called: as an AWS Lambda handler, or as a web server.",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["node", *RANKS]),
+    help="What stands between it and others: the node's level, or one that is not less.  [default: the node's]",
 )
 @click.option("--command", "command", metavar="COMMAND", help="With --contract web: the command that listens on $PORT.")
 @find_node

@@ -21,6 +21,11 @@ from ondol.cli.shape import Exit, Failure
 READY_S_MAX: Final = 60.0
 POLL_S: Final = 0.05
 ROLE: Final = "ondol"
+#: How the AWS API is asked for what it has no word for; and the word that asks for nothing in particular.
+NETWORK_TAG: Final = "ondol:network"
+NETWORK_DEFAULT: Final = "default"
+ISOLATION_TAG: Final = "ondol:isolation"
+ISOLATION_DEFAULT: Final = "node"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,10 @@ class Wish:
     runtime: str | None = None
     memory_mib: int | None = None
     timeout_s: int | None = None
+    network: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    #: A level, or ISOLATION_DEFAULT for the node's; None: as it is.
+    isolation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +73,8 @@ def deploy_aws(where: Node, wish: Wish) -> Deployed:
     if old is None:
         code = {"ZipFile": wish.package.archive}
         role = f"arn:aws:iam::{where.account}:role/{ROLE}"
-        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, **wanted)
+        tags = {tag: asked for tag, asked, usual in _wishes(wish) if asked != usual}
+        client.ask(where, api.create_function, FunctionName=wish.name, Role=role, Code=code, Tags=tags, **wanted)
         change = "created"
     else:
         change = _update_aws(where, api, wish, wanted, old)
@@ -95,7 +104,26 @@ def _update_aws(where: Node, api: Any, wish: Wish, wanted: dict[str, Any], old: 
     if any(known.get(key) != value for key, value in wanted.items()):
         client.ask(where, api.update_function_configuration, FunctionName=wish.name, **wanted)
         change = "updated"
-    return change
+    retagged = [_retag_aws(where, api, wish.name, str(old["FunctionArn"]), *each) for each in _wishes(wish)]
+    return "updated" if any(retagged) else change
+
+
+def _wishes(wish: Wish) -> list[tuple[str, str, str]]:
+    """(tag, what is asked for by it, what is had without it) of what the user named."""
+    all_ = ((NETWORK_TAG, wish.network, NETWORK_DEFAULT), (ISOLATION_TAG, wish.isolation, ISOLATION_DEFAULT))
+    return [(tag, asked, usual) for tag, asked, usual in all_ if asked is not None]
+
+
+def _retag_aws(where: Node, api: Any, name: str, arn: str, tag: str, asked: str, usual: str) -> bool:  # noqa: PLR0917
+    """Whether a tag had to be changed for what is asked."""
+    if client.ask(where, api.list_tags, Resource=arn)["Tags"].get(tag, usual) == asked:
+        return False
+    _wait_ready(where, api, name)
+    if asked == usual:
+        client.ask(where, api.untag_resource, Resource=arn, TagKeys=[tag])
+    else:
+        client.ask(where, api.tag_resource, Resource=arn, Tags={tag: asked})
+    return True
 
 
 def _wanted_aws(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
@@ -169,6 +197,10 @@ def _wanted_web(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> d
         elif old is None:
             wanted[key] = default
             assumed.append(f"{default} {unit}")
+    if wish.isolation is not None:
+        wanted["isolation"] = wish.isolation
+    if wish.network is not None:
+        wanted["network"] = wish.network
     if wish.variables:
         wanted["variables"] = dict(wish.variables)
     return wanted

@@ -92,13 +92,18 @@ def lines(findings: Sequence[Finding]) -> list[str]:
 def _verdict(able_: bool, *, running: bool) -> str:
     if able_:
         return "the node has what it needs" if running else "a node can run here: ondol up"
-    return "a node cannot run here until what is MISSING is mended"
+    return (
+        "a node cannot run here until what is MISSING is mended; of isolation it needs nothing with: ondol up --isolation "
+        "process, which stops accidents only"
+    )
 
 
 def _probe() -> Sequence[Probed]:
     from ondol.keeper.probe import probe
+    from ondol.launcher.probe import find
+    from ondol.launcher.probe import findings as levels
 
-    return probe()
+    return [*probe(), *levels(find())]
 
 
 def _find_interpreters() -> Mapping[str, Interpreter]:

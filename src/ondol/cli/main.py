@@ -12,6 +12,7 @@ from ondol.cli.functions import ls, rm, show
 from ondol.cli.invoke import invoke
 from ondol.cli.key import key
 from ondol.cli.logs import logs
+from ondol.cli.pin import pin
 from ondol.cli.records import records
 from ondol.cli.shape import EXIT_MEANING, Exit, Root
 from ondol.cli.stats import stats
@@ -45,7 +46,7 @@ def ondol(ctx: click.Context) -> None:
         ctx.exit(Exit.USAGE)
 
 
-for command in (up, env, deploy, invoke, logs, ls, show, rm, events, records, key, stats, doctor, tour):
+for command in (up, env, deploy, invoke, logs, ls, show, rm, pin, events, records, key, stats, doctor, tour):
     ondol.add_command(command)
 
 

@@ -28,13 +28,17 @@ from ondol.core.deferrals import Deferrals
 from ondol.core.items import Items
 from ondol.core.pins import CONCURRENCY_UNRESERVED_MIN, Pins, pinned, unreserved
 from ondol.core.settling import Settling
+from ondol.core.wishes import by_tags
 from ondol.model.errors import AlreadyExists, Busy, InvalidSetting, NotFound, RevisionMismatch, Unavailable
 from ondol.model.functions import Code, Configuration, Function, Handle, Revision, Stage, Version
+from ondol.model.isolation import USUAL, Isolation
 from ondol.store import Delete, Put, Store
 
 #: A revision that was replaced or deleted may still run for as long as a call lasts; its code stays for this long.
 RETIRED_S: Final = 3600.0
 TAGS_MAX: Final = 50
+#: What functions may ask to reach.
+NETWORKS: Final = ("none", "egress", "host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +91,12 @@ class Deployments:
         clock: Clock,
         ids: Callable[[], str],
         fronts_have: Callable[[int], Awaitable[None]],
+        networks: Sequence[str] = NETWORKS,
+        isolation: Isolation = USUAL,
     ) -> None:
         self.index = index
+        self._networks = networks
+        self._isolation = isolation
         self._blobs = blobs
         self._clock = clock
         self._ids = ids
@@ -162,10 +170,12 @@ class Deployments:
         """
         if self.index.named(new.account, new.region, new.handle):
             raise AlreadyExists(f"function already exists: {new.handle}")
+        configuration = by_tags(new.configuration, new.tags)
+        self._check_asked(configuration)
         now_s, function_id, revision_id = self._clock.wall_s(), self._ids(), self._ids()
         revision = Revision(
             id=revision_id, account=new.account, region=new.region, function=function_id, name=new.name,
-            code=new.code, configuration=new.configuration, created_s=now_s,
+            code=new.code, configuration=configuration, created_s=now_s,
         )  # fmt: skip
         function = Function(
             id=function_id, account=new.account, region=new.region, name=new.name, latest=revision_id, created_s=now_s,
@@ -198,6 +208,8 @@ class Deployments:
         Raises Busy when another change is under way or came first, RevisionMismatch when `if_etag` is stale.
         """
         current, number = self._free(base, if_etag)
+        if configuration is not None:
+            self._check_asked(configuration)
         old = self.latest(current).revision
         revision = replace(
             old,
@@ -236,7 +248,12 @@ class Deployments:
 
     # Facts beside the revision -------------------------------------------------------------------------------------
     async def retag(self, function: str, *, add: Mapping[str, str] | None = None, remove: frozenset[str] = frozenset()) -> None:
-        """Set and remove tags."""
+        """Set and remove tags. Where one of them asks something of the node, the function gets a new latest revision."""
+        base = self._there(function)
+        configuration = self.latest(base).revision.configuration
+        wished = by_tags(configuration, add or {}, remove)
+        if wished != configuration:
+            await self.update(base, configuration=wished)
 
         def build() -> Operations:
             current = self._there(function)
@@ -309,6 +326,16 @@ class Deployments:
         self._retired = {sha256: at_s for sha256, at_s in self._retired.items() if now_s - at_s < RETIRED_S}
         named = {code for revision in self.index.revisions() for code in revision.codes}
         return await self._blobs.keep_only(frozenset(named | self.index.item_codes() | self._retired.keys()))
+
+    def _check_asked(self, configuration: Configuration) -> None:
+        """Raise InvalidSetting for what this node does not give."""
+        self._isolation.check(configuration.isolation)
+        if configuration.network not in ("", *self._networks):
+            raise InvalidSetting(
+                "network",
+                f"the network {configuration.network!r} is not given by this node, which gives {', '.join(self._networks)}; "
+                "its operator decides with --network",
+            )
 
     # Within --------------------------------------------------------------------------------------------------------
     def _published(self, latest: Deployed, publish: bool, description: str | None) -> tuple[Deployed, Operations]:

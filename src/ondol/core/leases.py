@@ -17,12 +17,9 @@ are counted once on their way, with who gives them until that is known to have h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
-#: An account's in a region, a function's by its id, or MEMORY.
+#: Whose limit: an account's in a region, or a function's, by its id.
 Key = tuple[str, str] | str
-#: The environments' memory; its tokens are MiB.
-MEMORY: Final = "memory"
 
 
 class Ledger:
@@ -41,11 +38,6 @@ class Ledger:
     def complete(self) -> bool:
         """Whether it is known what everybody holds."""
         return not self._unheard
-
-    @property
-    def unheard(self) -> frozenset[int]:
-        """Fronts that have not said yet what they hold."""
-        return frozenset(self._unheard)
 
     @property
     def limited(self) -> list[Key]:

@@ -13,6 +13,7 @@ from typing import Final
 from ondol.clock import Clock
 from ondol.core.catalog import Index, key_of, pin_key, put
 from ondol.core.commits import Commits, Operations
+from ondol.core.resolve import DIGITS_MAX
 from ondol.model.errors import AlreadyExists, InvalidSetting, NotFound
 from ondol.model.functions import Function, Pin, Revision
 from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
@@ -70,7 +71,11 @@ class Pins:
         if qualifier is None:
             return found
         numbered = qualifier.isascii() and qualifier.isdecimal()
-        there = self._index.version(function, int(qualifier)) if numbered else self._index.alias(function, qualifier)
+        there: object = None
+        if not numbered:
+            there = self._index.alias(function, qualifier)
+        elif len(qualifier) <= DIGITS_MAX:
+            there = self._index.version(function, int(qualifier))
         if there is None:
             raise NotFound("version" if numbered else "alias", f"{found.name}:{qualifier}")
         return found

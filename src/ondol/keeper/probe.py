@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 from ondol.keeper.probe_limits import control_groups, disks
 from ondol.keeper.probe_namespaces import namespaces
+from ondol.keeper.probe_networks import WAY_OUT, way_out
 from ondol.keeper.trying import Finding
 from ondol.walls import findings as walls
 
-__all__ = ["LAYERS", "Finding", "able", "lacking", "probe"]
+__all__ = ["LAYERS", "WAY_OUT", "Finding", "able", "lacking", "probe"]
 
 #: In the order in which they are shown.
 LAYERS: tuple[Callable[[], Sequence[Finding]], ...] = (
@@ -21,6 +22,7 @@ LAYERS: tuple[Callable[[], Sequence[Finding]], ...] = (
     lambda: [Finding(*wall) for wall in walls.found()],
     control_groups,
     lambda: [disks()],
+    lambda: [way_out()],
 )
 
 
@@ -37,7 +39,8 @@ def able(findings: Sequence[Finding]) -> bool:
 
 def lacking(findings: Sequence[Finding]) -> str:
     """What less isolation there is than there could be, in one paragraph; empty when there is all."""
-    missing = [finding for finding in findings if not finding.ok and not finding.needed]
+    # Of the network the node says more than this, as it depends on what was asked for.
+    missing = [finding for finding in findings if not finding.ok and not finding.needed and finding.what != WAY_OUT]
     if not missing:
         return ""
     clauses = [finding.means or f"there is no {finding.what}" for finding in missing]

@@ -45,6 +45,8 @@ class Configuration:
     memory_mib: int = 128
     timeout_s: int = 3
     tmp_mib: int = 512
+    #: What it reaches: "none", "egress" or "host"; "" for what its node gives those who do not ask.
+    network: str = ""
     #: The level of isolation that its owner asked for; "": whatever the node gives.
     isolation: str = ""
     #: What is shown beside the code, at /opt: one tree, made of one or more archives.

@@ -44,3 +44,7 @@ class Isolation:
     def of(self, asked: str) -> str:
         """The level that a function with this wish runs at."""
         return asked or self.level
+
+
+#: A node that offers the sandbox alone.
+USUAL: Final = Isolation()

@@ -21,7 +21,7 @@ from ondol.config import Settings
 from ondol.http import unix
 from ondol.model.errors import OndolError
 from ondol.model.isolation import SANDBOX
-from ondol.node import announcing, isolating, keys, unprivileged
+from ondol.node import announcing, isolating, keys, networking, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.following import Connect
 from ondol.node.isolating import MAKERS
@@ -80,6 +80,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             interpreters=[dict(each) for each in find(data.run / "interpreters.json")],
             isolation=plan.findings,
             levels=plan.isolation,
+            networks=networking.decide(settings.network, plan.isolation.level, plan.findings, say),
         )
         announcing.write_card(data.run, {"endpoint": endpoint, "account": settings.account, "region": settings.region})
         supervisor = Supervisor(
@@ -119,6 +120,7 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
                 *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
                 *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
                 *levels,
+                *(("--networks", ":".join(orders.networks)) if room == "keeper" else ()),
             ]
 
         return command

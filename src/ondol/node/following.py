@@ -69,6 +69,7 @@ class Following:
                 await protocol.lost
             except Unavailable:
                 log.info("the desk went away while it was being asked for the catalog")
+                await asyncio.sleep(RECONNECT_S)
             finally:
                 self._link = None
                 protocol.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from ondol.clock import Clock
@@ -135,27 +135,29 @@ def retiring(pool: Pool) -> Callable[[str, Any], None]:
 class Stocking(Protocol):
     """What keeps shells ready."""
 
-    async def stock(self, account: str, interpreter: str) -> None: ...
+    async def stock(self, account: str, interpreter: str, network: str) -> None: ...
 
 
 class Warmer:
-    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account and interpreter in use.
+    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account, interpreter and network in
+    use. `networks`: what there is, the default first.
 
     `ready` is set once the catalog is in and what it needs is up, or WARM_S_MAX later: the first call then finds a warm floor.
     `listen` is a listener of the catalog: what a new function needs is started while its deploy is still under way.
     """
 
-    def __init__(self, sandboxes: Stocking, choice: Choosing, *, account: str, runtime: str) -> None:
+    def __init__(self, sandboxes: Stocking, choice: Choosing, networks: Sequence[str], *, account: str, runtime: str) -> None:
         self._sandboxes = sandboxes
         self._choice = choice
-        self._wanted: dict[tuple[str, str], None] = {}
+        self._networks = networks
+        self._wanted: dict[tuple[str, str, str], None] = {}
         self._woken = asyncio.Event()
         self.ready = asyncio.Event()
         self._want(account, runtime)
 
     def listen(self, _key: str, noun: Any) -> None:
         if isinstance(noun, Revision):
-            self._want(noun.account, noun.configuration.runtime)
+            self._want(noun.account, noun.configuration.runtime, noun.configuration.network)
 
     async def serve(self, catalog: asyncio.Event) -> None:
         """Until cancelled."""
@@ -171,15 +173,18 @@ class Warmer:
             self._woken.clear()
             await self._warm()
 
-    def _want(self, account: str, runtime: str) -> None:
+    def _want(self, account: str, runtime: str, network: str = "") -> None:
         interpreter = self._choice.interpreter(runtime) or self._choice.newest()
-        if interpreter is not None and (account, interpreter.path) not in self._wanted:
-            self._wanted[account, interpreter.path] = None
+        network = network or self._networks[0]
+        if interpreter is None or network not in self._networks:
+            return
+        if (account, interpreter.path, network) not in self._wanted:
+            self._wanted[account, interpreter.path, network] = None
             self._woken.set()
 
     async def _warm(self) -> None:
-        for account, path in list(self._wanted):
+        for account, path, network in list(self._wanted):
             try:
-                await self._sandboxes.stock(account, path)
+                await self._sandboxes.stock(account, path, network)
             except OndolError as error:
                 log.warning("%s could not be warmed ahead: %s", path, error)

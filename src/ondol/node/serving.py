@@ -20,6 +20,7 @@ from ondol.model.isolation import Isolation
 from ondol.model.principals import AccessKey
 from ondol.node.isolating import MAKERS
 from ondol.node.lines import SupervisorLine, die_with_parent, receive
+from ondol.sandbox import NETWORK_NONE
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Orders:
     interpreters: list[dict[str, Any]]
     #: What the supervisor found of isolation, as plain values.
     isolation: list[dict[str, Any]] = field(default_factory=list)
+    #: What functions may reach, the default first.
+    networks: list[str] = field(default_factory=lambda: [NETWORK_NONE])
     #: Which of the fronts this is, from 0.
     front: int = 0
     #: What functions may ask for.

@@ -318,5 +318,9 @@ class LaunchedSandboxes:
         return LaunchedZygote(self._launcher, interpreter)
 
     def _given(self, network: str) -> str:
-        """Plain processes have the machine's network, whatever is asked for: that is what the level means."""
-        return NETWORK_HOST if self._level == "process" else network
+        """Plain processes have the machine's network, whatever is asked for: that is what the level means. The tools' guests
+        have no way out but that.
+        """
+        if self._level == "process":
+            return NETWORK_HOST
+        return network if network == NETWORK_HOST else NETWORK_NONE

@@ -41,6 +41,10 @@ REFUSALS: Final = frozenset(
     {"ServiceException", "TooManyRequestsException", "InternalFailure", "ServiceUnavailable", "500", "502", "503"}
 )
 CLIENT_S_MAX: Final = 15
+#: Flags of a node whose functions an `Ear` can hear: they have to reach this machine. (It forwards packets from then on.)
+HEARD: Final = ("--network", "host")
+#: Tags of such a function.
+HEARING: Final = {"ondol:network": "host"}
 
 
 class Ear:
@@ -209,12 +213,16 @@ def client(node: Node) -> Any:
 
 
 def deploy(aws: Any, name: str, *, source: str = FUNCTION, ballast_bytes: int = 0, timeout_s: int = 10) -> None:
-    """A function; unless `source` says otherwise, one that answers with its name."""
+    """A function; unless `source` says otherwise, one that answers with its name. It has the machine's network where it may."""
     files: dict[str, str | bytes] = {"app.py": source.replace("{name!r}", repr(name))}
     if ballast_bytes:
         files["ballast"] = os.urandom(ballast_bytes)
     code = {"ZipFile": zipped(files)}
-    aws.create_function(FunctionName=name, Runtime="python3.11", Handler="app.handler", Role=ROLE, Code=code, Timeout=timeout_s)
+    settings = {"Runtime": "python3.11", "Handler": "app.handler", "Role": ROLE, "Code": code, "Timeout": timeout_s}
+    try:
+        aws.create_function(FunctionName=name, Tags=HEARING, **settings)
+    except aws.exceptions.InvalidParameterValueException:  # this node gives no function that network
+        aws.create_function(FunctionName=name, **settings)
 
 
 def until(see: Callable[[], Any], seconds_max: float) -> float:

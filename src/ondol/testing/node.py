@@ -183,12 +183,13 @@ def ended(node: Node) -> None:
 def start(data: Path, *flags: str, user: int | None = None) -> Node:
     """Start `ondol up` and wait until it answers. Raises AssertionError with its messages when it does not.
 
-    `user`: an ordinary user to run it as; only root can.
+    `user`: an ordinary user to run it as; only root can. Functions get no network unless `flags` say so: a way out changes the
+    machine (it forwards packets from then on).
     """
     reading, writing = os.pipe()
     log = data.parent / f"{data.name}.log"
     argv = [sys.executable, "-m", "ondol.cli.main", "up", "--data", str(data), "--listen", "127.0.0.1:0"]
-    argv += ["--ready-fd", str(writing), *flags]
+    argv += ["--ready-fd", str(writing), *([] if "--network" in flags else ["--network", "none"]), *flags]
     if user is not None:
         os.chown(data.parent, user, user)
         keep = [_SOURCE, Path(sys.prefix), Path(sys.base_prefix), data.parent]
@@ -250,12 +251,17 @@ def leftovers(node: Node, pids: Sequence[int]) -> list[str]:
             found.append(f"mount {at}")
         if kind in ("cgroup", "cgroup2"):
             # Not rglob: other nodes' groups come and go meanwhile.
-            found += [f"group {path}" for path, _, _ in os.walk(at) if path.endswith(f"/ondol-{node.id}")]
-    for folder in ("shells", "tmp"):
+            found += [f"group {path}" for path, _, _ in os.walk(at) if _is_of(path, node)]
+    for folder in ("shells", "shells-process", "shells-tools", "tmp"):
         if (node.data / folder).is_dir():
             found += [str(path) for path in (node.data / folder).iterdir()]
     found += [str(path) for path in (node.data / "run").glob("*") if path.name == "node.json"]
     return found
+
+
+def _is_of(group: str, node: Node) -> bool:
+    """Whether it is one of the node's parents: the keeper's, or a launcher's."""
+    return os.path.basename(group) in {f"ondol-{node.id}{kind}" for kind in ("", "-process", "-tools")}
 
 
 def _processes_of(node: Node, pids: Sequence[int]) -> list[str]:

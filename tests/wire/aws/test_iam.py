@@ -251,6 +251,45 @@ async def test_a_session_of_a_role_that_is_gone_may_nothing(control):
     assert (await error(client.list_functions))[0] == "AccessDeniedException", "another role of the same name"
 
 
+@pytest.mark.parametrize(
+    ("condition", "operation", "good", "bad"),
+    [
+        (
+            {"StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}},
+            "create_function_url_config",
+            {"AuthType": "AWS_IAM"},
+            {"AuthType": "NONE"},
+        ),
+        (
+            {"StringEquals": {"lambda:Principal": "s3.amazonaws.com"}},
+            "add_permission",
+            {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"},
+            {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"},
+        ),
+        (
+            {"ForAllValues:StringEquals": {"aws:TagKeys": ["stage"]}},
+            "tag_resource",
+            {"Resource": f"{ARN}hello", "Tags": {"stage": "test"}},
+            {"Resource": f"{ARN}hello", "Tags": {"stage": "test", "team": "floor"}},
+        ),
+        (
+            {"StringEquals": {"aws:ResourceTag/team": "floor"}},
+            "get_function",
+            {"FunctionName": "hello"},
+            {"FunctionName": "other"},
+        ),
+    ],
+)
+async def test_conditions_on_what_is_asked_for(control, condition, operation, good, bad):
+    await control.create(Tags={"team": "floor"})
+    await control.create("other")
+    who = await session(control, some=allowing("lambda:*", Condition=condition))
+    call = getattr(control.client(who), operation)
+    named = {} if operation in ("tag_resource", "get_function") else {"FunctionName": "hello"}
+    assert (await error(call, **named, **bad))[0] == "AccessDeniedException"
+    await blocking(call, **named, **good)
+
+
 # Roles of functions ---------------------------------------------------------------------------------------------------------
 async def test_a_role_that_is_not_known_is_taken_and_one_that_does_not_trust_the_service_is_not(control, iam):
     await control.create("free", Role=f"arn:aws:iam::{ACCOUNT}:role/unknown")
@@ -296,3 +335,5 @@ async def test_a_function_may_what_its_role_says(control):
     await blocking(iam.create_role, RoleName="worker", AssumeRolePolicyDocument=LAMBDA)
     await blocking(iam.attach_role_policy, RoleName="worker", PolicyArn="arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess")
     assert [each["FunctionName"] for each in (await blocking(client.list_functions))["Functions"]] == ["hello"]
+    await blocking(iam.update_assume_role_policy, RoleName="worker", PolicyDocument=ROOT)
+    assert (await error(client.list_functions))[0] == "AccessDeniedException", "a role that does not trust functions"

@@ -1,5 +1,7 @@
 """Event source mappings: kept, checked, shown, listed, tagged."""
 
+from datetime import UTC, datetime
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -74,6 +76,14 @@ async def test_a_streams_mapping_with_what_nobody_said(client):
         "TumblingWindowInSeconds": 0,
         "FunctionResponseTypes": [],
     }
+
+
+async def test_a_stream_read_from_a_moment(client):
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    made = await create(client, EventSourceArn=STREAM, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=at)
+    assert made["StartingPositionTimestamp"] == at
+    shown = await blocking(client.get_event_source_mapping, UUID=made["UUID"])
+    assert shown["StartingPositionTimestamp"] == at
 
 
 async def test_a_mapping_is_changed_listed_and_deleted(client):

@@ -245,6 +245,18 @@ async def test_a_function_may_be_called_by_another_whose_role_its_policy_names(c
     assert await may_call(control, who) == 204
 
 
+async def test_a_role_that_does_not_trust_functions_is_none_of_theirs(control, client):
+    role, iam = f"arn:aws:iam::{ACCOUNT}:role/late", control.client(service="iam")
+    await control.create("caller", Role=role)
+    function = control.desk.index.handle("aws", ACCOUNT, REGION, "caller")
+    who = Principal(kind=Kind.FUNCTION, account=ACCOUNT, region=REGION, name=function.id, role=role)
+    await blocking(client.add_permission, **INVOKE, StatementId="s", Principal=role)
+    trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": trust})
+    await blocking(iam.create_role, RoleName="late", AssumeRolePolicyDocument=document)
+    assert (await may_call(control, who))[0] == "AccessDeniedException"
+
+
 async def test_a_function_that_may_not_call_is_not_told_what_is_there(control):
     await control.create("caller")
     function = control.desk.index.handle("aws", ACCOUNT, REGION, "caller")

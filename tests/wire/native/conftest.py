@@ -26,6 +26,7 @@ from ondol.dialects.native.node import NodeRoutes
 from ondol.dialects.native.operations import JSON
 from ondol.dialects.native.records import Records
 from ondol.dialects.native.table import TABLE
+from ondol.dialects.native.pins import Pins
 from ondol.dialects.native.versions import Versions
 from ondol.http.bodies import Whole
 from ondol.http.messages import Request
@@ -106,6 +107,7 @@ class Api:
                 interpreter=lambda runtime: f"what runs {runtime}", downloads=self.downloads,
             ),
             Versions(index=made.index, deployments=made.deployments),
+            Pins(index=made.index, deployments=made.deployments, keeping=self.keeping),
             Calls(index=made.index, invoker=self.function),
             Logs(
                 index=made.index, journal=journal, group_of=lambda revision: f"/ondol/{revision.name}", clock=self.clock,
@@ -119,6 +121,8 @@ class Api:
                 declared=TABLE, version="1.2.3",
             ),
         ]  # fmt: skip
+        #: By revision: what the pools keep up.
+        self.kept = {}
         self.use(self.gate)
 
     def use(self, gate):
@@ -130,6 +134,9 @@ class Api:
 
     def spool(self):
         return self.path / uuid.uuid4().hex
+
+    async def keeping(self):
+        return self.kept
 
     async def stats(self, account, region):
         assert (account, region) == (ACCOUNT, REGION)

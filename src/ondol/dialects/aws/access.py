@@ -16,7 +16,8 @@ from ondol.dialects.aws.actions import action_of, named_action
 from ondol.dialects.aws.auth import owner
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import IN_ROLES, Grants
-from ondol.dialects.aws.resources import resource_of
+from ondol.dialects.aws.policy_words import Context
+from ondol.dialects.aws.resources import conditions_of, resource_of
 from ondol.model.errors import Denied
 from ondol.model.principals import Principal
 
@@ -41,7 +42,9 @@ class Access:
                 return who
             action, resource = named_action(service, operation), self._resource(who, service, params)
             address = peer.rpartition(":")[0].strip("[]")
-            told = {"aws:sourceip": (address,)} if address else {}
+            told = {**conditions_of(service, params, who.account, who.region), **self._tags(service, resource)}
+            if address:
+                told["aws:sourceip"] = (address,)
             if not self.grants.may(who, action, resource, who.account, context=told):
                 raise errors.not_authorized(self.grants.arn(who), action, resource)
             return owner(who.account, who.region, who.name)
@@ -50,6 +53,14 @@ class Access:
         except Denied as error:
             raise errors.not_authorized(self.grants.arn(who), named_action(service, operation)) from error
         return who
+
+    def _tags(self, service: str, resource: str) -> Context:
+        """Those of the function that a request is about."""
+        parts = resource.split(":")
+        if service != "lambda" or len(parts) < 7 or parts[5] != "function":
+            return {}
+        function = self._index.handle(DIALECT, parts[4], parts[3], parts[6])
+        return {f"aws:resourcetag/{key.lower()}": (value,) for key, value in function.tags.items()} if function else {}
 
     def _resource(self, who: Principal, service: str, params: Mapping[str, Any]) -> str:
         if service == "iam" and "RoleName" in params and "AssumeRolePolicyDocument" not in params:

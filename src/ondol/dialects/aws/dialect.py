@@ -206,7 +206,7 @@ class AwsDesk:
         handler = self._services.get(service, {}).get(call.operation)
         if handler is None:
             raise refusal_of(service, call.operation)
-        acting = self._access.acting(principal, service, call.operation, call.params, request.peer)
+        acting = self._access.acting(principal, service, call.operation, call.params, request.header("x-ondol-peer"))
         context = Context(
             request_id=request_id,
             principal=acting,

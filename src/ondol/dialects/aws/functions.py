@@ -81,6 +81,8 @@ class Functions:
         except AlreadyExists as error:
             raise refusals.conflict(f"Function already exist: {named.name}") from error
         except InvalidSetting as error:
+            if error.field != "tags":
+                raise
             raise refusals.invalid("Number of tags exceeds resource tag limit.") from error
 
     async def get(self, context: Context, params: Params) -> Params:

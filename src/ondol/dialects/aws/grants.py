@@ -108,7 +108,8 @@ class Grants:
         if who.kind is Kind.ANONYMOUS:
             return Caller()
         names = {self.arn(who)}
-        if item is not None or who.kind is Kind.FUNCTION:
+        unknown = who.kind is Kind.FUNCTION and roles.role(self._index, who.role, who.account) is None
+        if item is not None or unknown:
             names.add(who.role)
         elif who.kind is Kind.SESSION:
             names = set()  # the role is gone, and with it whatever was said of it
@@ -116,9 +117,14 @@ class Grants:
         return Caller(names=frozenset(names | ({root} if whole else set())))
 
     def _role(self, who: Principal) -> Item | None:
-        """The role that the caller acts in; None when it is gone, whoever has its name now."""
+        """The role that the caller acts in; None when it is gone, whoever has its name now, or trusts functions no more.
+
+        Trust is looked at again, because a function may be older than its role.
+        """
         item = roles.role(self._index, who.role, who.account) if who.kind in IN_ROLES else None
-        return None if item is None or (who.role_id and item.value["RoleId"] != who.role_id) else item
+        if item is None or (who.role_id and item.value["RoleId"] != who.role_id):
+            return None
+        return item if who.kind is Kind.SESSION or self.trusts_service(item, roles.LAMBDA) else None
 
     def _identity(self, who: Principal, item: Item | None, asked: Asked) -> Decision:
         """What the caller's own side says."""

@@ -30,6 +30,37 @@ def mapping_arn(account: str, region: str, uuid: str) -> str:
     return f"arn:{names.partition(region)}:lambda:{region}:{account}:event-source-mapping:{uuid}"
 
 
+def conditions_of(service: str, params: Params, account: str, region: str) -> dict[str, tuple[str, ...]]:
+    """The condition keys that an operation's own parameters give."""
+    told: dict[str, tuple[str, ...]] = {}
+    for member, key in _KEYS.get(service, {}).items():
+        given = params.get(member)
+        if given:
+            told[key] = tuple(given) if isinstance(given, list) else (str(given),)
+    if service == "lambda" and "FunctionName" in params and ("UUID" in params or "EventSourceArn" in params):
+        told["lambda:functionarn"] = (_function(params, account, region),)
+    tags = params.get("Tags") or {}
+    if isinstance(tags, list):
+        tags = {each.get("Key", ""): each.get("Value", "") for each in tags}
+    keys = tuple(tags) or tuple(params.get("TagKeys") or ())
+    if keys:
+        told["aws:tagkeys"] = keys
+    return {**told, **{f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}}
+
+
+#: Service -> parameter -> condition key.
+_KEYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "lambda": {
+        "Layers": "lambda:layer",
+        "AuthType": "lambda:functionurlauthtype",
+        "FunctionUrlAuthType": "lambda:functionurlauthtype",
+        "Principal": "lambda:principal",
+        "CodeSigningConfigArn": "lambda:codesigningconfigarn",
+    },
+    "iam": {"PolicyArn": "iam:policyarn", "PermissionsBoundary": "iam:permissionsboundary"},
+}
+
+
 def _lambda(params: Params, account: str, region: str) -> str:
     if "UUID" in params:
         return mapping_arn(account, region, params["UUID"])

@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,6 +28,10 @@ INLINE_BYTES_MAX: Final = 1024 * 1024
 JOBS: Final = {"native.decode": "ondol.dialects.native.document:decode"}
 _RUNTIME_FORM: Final = re.compile(r"python3\.\d{1,2}|command")
 _DEFAULTS: Final = {"memory_mib": 128, "timeout_s": 30, "tmp_mib": 512}
+#: Asks for no level of isolation in particular.
+_NODES_OWN: Final = "node"
+_DEFAULT_NETWORK: Final = "default"
+_Network = Literal["default", "none", "egress", "host"]
 _Text = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
@@ -40,6 +44,8 @@ class FunctionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_mib: Annotated[int, Meta(ge=limits.MEMORY_MIB_MIN, le=limits.MEMORY_MIB_MAX)] | None = None
     timeout_s: Annotated[int, Meta(ge=limits.TIMEOUT_S_MIN, le=limits.TIMEOUT_S_MAX)] | None = None
     tmp_mib: Annotated[int, Meta(ge=limits.TMP_MIB_MIN, le=limits.TMP_MIB_MAX)] | None = None
+    isolation: Annotated[_Text | None, Meta(description="a level, not less than the node's; `node`: the node's")] = None
+    network: Annotated[_Network | None, Meta(description="what it reaches; `default`: what the node gives")] = None
     variables: Annotated[dict[str, str] | None, Meta(description="replaces all; at most 4,096 bytes together")] = None
 
 
@@ -60,6 +66,8 @@ class FunctionDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_mib: int
     timeout_s: int
     tmp_mib: int
+    isolation: Annotated[str, Meta(description="the level it was deployed for; `node`: the node's")]
+    network: Annotated[str, Meta(description="what it reaches; `default`: what the node gives")]
     variables: Annotated[list[str], Meta(description="names only")]
     created_s: float
     updated_s: float
@@ -143,6 +151,10 @@ def wanted(settings: FunctionSettings, archive: bytes = b"") -> Wanted:
             "runtime", f"runtime {runtime!r}: expected python3.N, or command for a program that listens on $PORT"
         )
     _check_variables(given.get("variables", {}))
+    if given.get("isolation") == _NODES_OWN:
+        given["isolation"] = ""
+    if given.get("network") == _DEFAULT_NETWORK:
+        given["network"] = ""
     return Wanted(given=given, archive=archive)
 
 
@@ -180,6 +192,8 @@ def document_of(name: str, deployed: Deployed, index: Index, interpreter: str) -
         memory_mib=configuration.memory_mib,
         timeout_s=configuration.timeout_s,
         tmp_mib=configuration.tmp_mib,
+        isolation=configuration.isolation or _NODES_OWN,
+        network=configuration.network or _DEFAULT_NETWORK,
         variables=sorted(configuration.variables),
         created_s=function.created_s,
         updated_s=revision.created_s,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.dialects.native import calls, events, functions, keys, logs, node, records, versions
+from ondol.dialects.native import calls, events, functions, keys, logs, node, pins, records, versions
 from ondol.dialects.native.operations import Operations
 
 TABLE: Final = Operations(
     [
         *functions.OPERATIONS,
         *versions.OPERATIONS,
+        *pins.OPERATIONS,
         *calls.OPERATIONS,
         *logs.OPERATIONS,
         *events.OPERATIONS,
