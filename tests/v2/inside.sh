@@ -19,7 +19,8 @@ run() {
 	shift 3
 	case ",$RUNS," in *",$name,"*) ;; *) return ;; esac
 	echo "== $name: $what"
-	"$@" python3 -m pytest -p no:cacheprovider "--junitxml=/mnt/$name.xml" $ARGUMENTS $tests
+	eval "set -- \"\$@\" python3 -m pytest -p no:cacheprovider --junitxml=/mnt/$name.xml $ARGUMENTS $tests"
+	"$@"
 	status=$?
 	{
 		echo "run $name $status"

@@ -81,7 +81,7 @@ def _write_settings(options: argparse.Namespace) -> None:
         "ROOT_TESTS": options.tests or " ".join(ROOT_TESTS),
         "GROUP_TESTS": options.tests or " ".join(GROUP_TESTS),
         "USER_TESTS": options.tests or " ".join(USER_TESTS),
-        "ARGUMENTS": " ".join(options.arguments or ["-v", "--tb=short", "--color=no"]),
+        "ARGUMENTS": shlex.join(options.arguments or ["-v", "--tb=short", "--color=no"]),
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in names.items()]
     image.SETTINGS.write_text("\n".join([*lines, f"export ONDOL_TEST_PATIENCE={PATIENCE}", ""]))
