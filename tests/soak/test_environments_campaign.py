@@ -71,6 +71,7 @@ def test_nothing_is_left_of_ten_thousand_environments():
         cpu_s.append(processor_s(node))
         after = census.settled(lambda: quiet(see), before, SETTLE_S_MAX)
         first_s, last_s = sum(took_s[:SLICE]), sum(took_s[-SLICE:])
+        first_cpu_s, last_cpu_s = cpu_s[1] - cpu_s[0], cpu_s[3] - cpu_s[2]
         print(
             f"\n{ENVIRONMENTS:,} environments in {sum(took_s):.0f} s; the first {SLICE:,} in {first_s:.1f} s, the last in {last_s:.1f} s"
         )
