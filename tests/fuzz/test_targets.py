@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import random
 import sys
 from pathlib import Path
@@ -15,6 +16,22 @@ from fuzzing import TARGETS
 from fuzzing.drawing import mutations
 
 INPUTS = 400
+
+
+def test_the_keepers_target_gets_as_far_as_showing_code():
+    keeper = importlib.import_module("fuzzing.keeper")
+    (attach,) = [seed for seed in keeper.SEEDS if b'"attach"' in seed]
+    keeper.one(attach)
+    assert keeper.FIXTURE.shown == [str(keeper.FIXTURE.top / "code" / "x" / "tree")]
+
+
+def test_a_front_cannot_have_all_code_shown_in_one_shell():
+    keeper = importlib.import_module("fuzzing.keeper")
+    for tree in ("CODE", "CODE/", "CODE/x/..", "CODE/link", "CODE/../shells"):
+        keeper.one(
+            json.dumps({"n": 1, "op": "attach", "shell": "s1", "tree": tree, "memory_bytes": 1 << 27, "tmp_mib": 512}).encode()
+        )
+        assert keeper.FIXTURE.shown == [], tree
 
 
 @pytest.fixture(params=TARGETS)

@@ -318,7 +318,7 @@ class Keeper:
     def _open_code(self, tree: str) -> int:
         """Open a directory below the code directory, taking no link on the way."""
         inside = os.path.relpath(os.path.normpath(tree), self._places.code)
-        if inside.startswith("..") or os.path.isabs(inside):
+        if inside == "." or inside.startswith("..") or os.path.isabs(inside):
             raise Refused("invalid", f"{tree} is not below {self._places.code}")
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         at = os.open(self._places.code, flags | os.O_NOFOLLOW)

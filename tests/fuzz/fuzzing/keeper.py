@@ -13,8 +13,10 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
+from fuzzing.drawing import Draw
 from ondol.keeper import shells, zygotes
 from ondol.keeper.loop import Loop
 from ondol.keeper.server import Keeper, Places
@@ -30,7 +32,7 @@ SEEDS = [
         {"n": 6, "op": "zygote", "account": "a1", "interpreter": "/usr/bin/python3"},
         {"n": 7, "op": "freeze", "shell": "s1", "on": True},
     )
-]
+] + [b"\xff" + bytes(range(n, n + 60)) for n in range(0, 180, 12)]
 TOKENS = [
     b'"s1"', b'"shell"', b'"tree"', b'"CODE/"', b"../", b"/", b"\\u0000", b"\\ud800", b"null", b"true", b"[]", b"{}", b"-1", b"1e999",
     b"NaN", b"Infinity", b"9" * 5000, b"[" * 9000, b'"op"', b'"attach"', b'"prepare"', b'"discard"', b'"n"', b"\n", b"0", b".",
@@ -62,6 +64,13 @@ class Groups:
         return lambda *_, **__: [] if name in ("memory_peak", "make") else (0, 0) if name == "usage" else True
 
 
+class Accounts:
+    """One that everybody has."""
+
+    def get(self, name):
+        return SimpleNamespace(name=name, userns=-1, uid=os.getuid(), gid=os.getgid())
+
+
 class Fixture:
     """One keeper with one shell, and both ends of a front's line."""
 
@@ -73,8 +82,8 @@ class Fixture:
         self.loop = Loop()
         places = Places(shells=str(self.top / "shells"), code=str(self.top / "code"), own_mnt=-1)
         self.keeper = Keeper(
-            self.loop, view=Refusing(), accounts=mock.Mock(), cgroups=Groups(), tmp=None, places=places,
-            interpreters=frozenset(["/usr/bin/python3"]), walls=mock.Mock(), ways=mock.Mock(), allowed=("none",),
+            self.loop, view=Refusing(), accounts=Accounts(), cgroups=Groups(), tmp=None, places=places,
+            interpreters=frozenset(["/usr/bin/python3"]), walls=None, ways=mock.Mock(), allowed=("none",),
         )  # fmt: skip
         self.failures = []
         self.shown = []
@@ -85,13 +94,13 @@ class Fixture:
 
     def shell(self):
         ends = [end for _ in range(2) for end in socket.socketpair()]
-        made = shells.Shell("s1", mock.Mock(uid=0, gid=0), str(self.top / "shells" / "s1"), ends[0], ends[2], network="none")
+        made = shells.Shell("s1", Accounts().get("a1"), str(self.top / "shells" / "s1"), ends[0], ends[2], network="none")
         ends[1].close()
         ends[3].close()
-        made.first_pid, made.gone = NOBODY, True
+        made.first_pid = NOBODY
         return made
 
-    def show(self, shell, tree, own_mnt):
+    def show(self, shell, tree, *_):
         self.shown.append(os.readlink(f"/proc/self/fd/{tree}"))
 
     def send(self, data):
@@ -106,8 +115,9 @@ class Fixture:
         socket.send_fds(ours, [data], [fd])
         os.close(fd)
         try:
-            with mock.patch.object(shells, "show_code", self.show), mock.patch.object(zygotes, "begin", Refusing().begin):
-                self._turn(front)
+            with mock.patch.multiple(shells, show_code=self.show, begin_scour=Refusing().begin_scour):
+                with mock.patch.object(zygotes, "begin", Refusing().begin):
+                    self._turn(front)
             answers = self._answers(ours)
         finally:
             ours.close()
@@ -143,8 +153,67 @@ class Fixture:
 FIXTURE = Fixture()
 
 
+#: What a message may be made of, besides bytes.
+_KEYS = ("shell", "account", "tree", "opt_tree", "memory_bytes", "tmp_mib", "interpreter", "network", "on", "n", "x")
+_VALUES = (
+    *(
+        "s1",
+        "a1",
+        "s2",
+        "none",
+        "host",
+        "/usr/bin/python3",
+        "CODE/x/tree",
+        "CODE/link",
+        "CODE/link/etc",
+        "CODE/../..",
+        "CODE",
+        "/etc",
+        ".",
+        "",
+    ),
+    *(
+        "CODE/x/tree/../../link",
+        "a" * 65,
+        "a/b",
+        "-a",
+        "\0",
+        "\ud800",
+        "온",
+        0,
+        1,
+        -1,
+        512,
+        10_240,
+        10_241,
+        1 << 27,
+        1 << 70,
+        1.5,
+        True,
+        False,
+    ),
+    *(None, [], {}, ["s1"], {"s1": 1}, float("inf"), float("nan"), "9" * 5000, "134217728", " 512 "),
+)
+_OPERATIONS = ("prepare", "attach", "freeze", "scour", "discard", "usage", "zygote", "fork", "", None, 1)
+
+
+def message(draw):
+    """One that is well formed, with anything in its places."""
+    made = {"n": draw.randint(0, 9), "op": draw.choice(_OPERATIONS)}
+    made |= (
+        {"shell": "s1", "memory_bytes": 1 << 27, "tmp_mib": 512, "tree": "CODE/x/tree", "account": "a1"}
+        if draw.randint(0, 1)
+        else {}
+    )
+    for _ in range(draw.randint(0, 5)):
+        made[draw.choice(_KEYS)] = draw.choice(_VALUES)
+    return json.dumps(made).encode()
+
+
 def one(data):
-    """The bytes as one datagram; CODE stands for the code directory. No descriptor may stay open."""
+    """The bytes as one datagram, or what a message is made by; CODE stands for the code directory. No descriptor may stay open."""
+    if data[:1] == b"\xff":
+        data = message(Draw(data[1:]))
     before = len(os.listdir("/proc/self/fd"))
     FIXTURE.shown.clear()
     data = data.replace(b"CODE", str(FIXTURE.top / "code").encode())[:60_000] or b"{}"
