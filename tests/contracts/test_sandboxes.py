@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -9,10 +10,10 @@ import pytest_asyncio
 
 from ondol.launcher import probe
 from ondol.testing import keepers
-from ondol.testing.keepers import USER, running_keeper
-from ondol.testing.launchers import running_launcher
+from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, all_gone, running_keeper
+from ondol.testing.launchers import put_away, running_launcher, start_launcher
 from ondol.testing.packages import need
-from ondol.testing.suites.sandboxes import SandboxSuite
+from ondol.testing.suites.sandboxes import DAEMONS, SandboxSuite
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(180)]
 
@@ -71,3 +72,28 @@ class TestCrun(SandboxSuite):
 
 class TestGvisor(SandboxSuite):
     level = "gvisor"
+
+
+@pytest.mark.parametrize("half", ["outer", "inner"])
+@pytest.mark.parametrize("level", ["process", "bwrap", "gvisor"])
+async def test_a_launcher_that_is_killed_leaves_no_process(level, half):
+    as_root = None if os.geteuid() == 0 else USER
+    may_not(level, as_root)
+    launched = start_launcher(level, as_root)
+    try:
+        inside = await launched.inside()
+        await inside.run(DAEMONS)
+        pids = launched.processes()
+        keepers.kill(pids[0] if half == "outer" else pids[1])
+        assert await all_gone(pids) == []
+    finally:
+        await put_away(launched)
+
+
+async def test_a_stock_of_started_guests_is_kept_ahead_and_filled_again():
+    as_root = None if os.geteuid() == 0 else USER
+    async with running_launcher("process", as_root, stock_shells=1) as launched:
+        shells = [await launched.sandboxes.prepare(ACCOUNT, INTERPRETER) for _ in range(2)]
+        assert shells[0].id != shells[1].id
+        while len(list(launched.shells.glob("[0-9a-f]*"))) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -235,6 +235,16 @@ async def test_the_resolver_is_nobody_and_another_one_comes_when_it_dies(kept):
     assert said == "hello"
 
 
+async def test_the_plumber_has_one_right_and_another_one_comes_when_it_dies(kept):
+    await shell(kept)
+    first = _named(kept, "ondol-plumber")
+    assert "CapEff:\t0000000000001000" in Path(f"/proc/{first}/status").read_text()
+    kill(first)
+    assert await all_gone([first]) == []
+    there = await shell(kept)
+    assert await there.run(f"result = page({WEB!r})") == "hello"
+
+
 @pytest.mark.parametrize("part", ["inner", "outer"])
 async def test_a_killed_keeper_leaves_nothing_of_its_networks(who, earth, part):
     kept = start_keeper(who, on=earth)

@@ -31,7 +31,7 @@ export ONDOL_TEST_AS=root
 run root "in a service that was given no group of its own" "$ROOT_TESTS" env
 run unit "root, in a unit whose group was given to it" "$GROUP_TESTS" $unit
 run container "root, in a group namespace whose top is that group" "$GROUP_TESTS" \
-	$unit unshare --cgroup --mount --propagation private sh -c 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh
+	$unit unshare --cgroup --mount --propagation private sh -c 'umount --lazy /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh
 
 export ONDOL_TEST_AS=user
 uid=$(id -u ondol)

@@ -30,14 +30,15 @@ from ondol.keeper import netlink, nftables, resolver
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.netlink import Netlink
 from ondol.keeper.networks import GATEWAY_ADDRESS
+from ondol.keeper.plumber import SHELLS, Plumber
 from ondol.keeper.protocol import Closed, Line, close_all
 from ondol.keeper.shells import quiet_signals
 
 _NETWORK_BITS = 15
 _NUMBERS = range(256, 65536)
-#: Names of the devices: of a gateway's shells, its way out, and the machine's end of that.
-_SHELLS, _UP, _MACHINE = "s", "up", "ond"
-_UP_INDEX, _SHELL_INDEX = 2, 2
+#: Names of the devices: a gateway's way out, and the machine's end of that.
+_UP, _MACHINE = "up", "ond"
+_UP_INDEX = 2
 #: Not the world's: this network, loopback, link-local (with it clouds' metadata, which also is elsewhere), multicast, reserved.
 UNREACHABLE = (
     ("0.0.0.0", 8),  # noqa: S104
@@ -89,6 +90,7 @@ class Gateways:
         self._node = node
         self._by_kernel = by_kernel
         self._program = program
+        self._plumber = Plumber(loop)
         self._gateways: dict[str, Gateway] = {}
         self._making: set[str] = set()
         self._resolver: socket.socket | None = None
@@ -106,11 +108,7 @@ class Gateways:
         gateway = yield from self._get(account)
         number = next(n for n in gateway.next if n not in gateway.numbers.values())
         gateway.numbers[shell] = number
-        address = f"198.18.{number >> 8}.{number & 255}"
-        gateway.inside.do([netlink.veth(f"{_SHELLS}{number}", number, "eth0", _SHELL_INDEX, namespace)])
-        gateway.inside.do([netlink.up(number), netlink.route(address, 32, device=number)])
-        out = netlink.route("0.0.0.0", 0, device=_SHELL_INDEX, gateway=GATEWAY_ADDRESS, onlink=True)  # noqa: S104
-        Netlink(netlink.ROUTE, inside).do([netlink.address(_SHELL_INDEX, address), netlink.up(_SHELL_INDEX), out])
+        yield from self._plumber.connect(gateway.inside.sock, inside, namespace, number)
 
     def release(self, account: str, shell: str) -> None:
         """The shell is gone, and its device with it."""
@@ -138,6 +136,8 @@ class Gateways:
         while account in self._making and waited_s < UP_S_MAX:
             yield Sleep(_GLANCE_S)
             waited_s += _GLANCE_S
+        if account in self._making:
+            raise NoGateway(f"the gateway of account {account} was not up in {UP_S_MAX:g} s")
         if account not in self._gateways:
             self._making.add(account)
             try:
@@ -194,7 +194,8 @@ class Gateways:
             filters = Netlink(netlink.NETFILTER)
             filters.do(_machine_rules(f"{_TABLE}-{self._node}"))
             self._filters = filters
-            _forward()
+            if _forward():
+                os.write(2, b"keeper: net.ipv4.ip_forward is on from now on: functions reach the world through this machine\n")
         name = f"{_MACHINE}{secrets.token_hex(4)}"
         self._machine.do([netlink.veth(name, 0, _UP, _UP_INDEX, gateway.namespace)])
         with suppress(OSError):  # a kernel without IPv6
@@ -309,7 +310,7 @@ def _bound(kind: socket.SocketKind) -> socket.socket:
 
 def gateway_rules() -> list[netlink.Message]:
     accept = nftables.verdict(nftables.ACCEPT)
-    shell = nftables.comes_by(_SHELLS)
+    shell = nftables.comes_by(SHELLS)
     return nftables.batch(
         nftables.table(_TABLE),
         nftables.chain(_TABLE, "forward", nftables.FORWARD, nftables.DROP),
@@ -337,11 +338,14 @@ def _machine_rules(table: str) -> list[netlink.Message]:
     )
 
 
-def _forward() -> None:
+def _forward() -> bool:
+    """Have the namespace forward packets; whether it did not do so before."""
     with open("/proc/sys/net/ipv4/ip_forward", "r+", encoding="ascii") as file:
-        if file.read(1) != "1":
-            file.seek(0)
-            file.write("1")
+        if file.read(1) == "1":
+            return False
+        file.seek(0)
+        file.write("1")
+        return True
 
 
 def _write(path: str, text: str) -> None:

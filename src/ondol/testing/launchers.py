@@ -98,20 +98,36 @@ async def running_launcher(level: str, user: int | None = None, *, stock_shells:
     try:
         yield launched
     finally:
-        await launched.sandboxes.close()
-        for inside in launched.insides:
-            inside.close()
-        pids = launched.processes()
+        await put_away(launched)
+
+
+async def put_away(launched: Launched) -> None:
+    """End it, dead or alive, and assert that nothing is left."""
+    await launched.sandboxes.close()
+    for inside in launched.insides:
+        inside.close()
+    pids = launched.processes()
+    killed = launched.process.poll() is not None
+    with contextlib.suppress(OSError):
+        launched.supervisor.send(b'{"stop":1}')
+    launched.supervisor.close()
+    try:
+        launched.process.wait(SECONDS_MAX)
+    finally:
+        launched.process.kill()
+    # Who cleans was killed: the next start does.
+    left = [] if killed else leftovers(launched, pids)
+    for group in launched.groups():
+        if killed:
+            _remove(group)
+    shutil.rmtree(launched.data.parent)
+    assert not left, left
+
+
+def _remove(group: str) -> None:
+    for path, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
-            launched.supervisor.send(b'{"stop":1}')
-        launched.supervisor.close()
-        try:
-            launched.process.wait(SECONDS_MAX)
-        finally:
-            launched.process.kill()
-        left = leftovers(launched, pids)
-        shutil.rmtree(launched.data.parent)
-        assert not left, left
+            os.rmdir(path)
 
 
 def leftovers(launched: Launched, pids: Sequence[int]) -> list[str]:

@@ -251,12 +251,17 @@ def leftovers(node: Node, pids: Sequence[int]) -> list[str]:
             found.append(f"mount {at}")
         if kind in ("cgroup", "cgroup2"):
             # Not rglob: other nodes' groups come and go meanwhile.
-            found += [f"group {path}" for path, _, _ in os.walk(at) if path.endswith(f"/ondol-{node.id}")]
-    for folder in ("shells", "tmp"):
+            found += [f"group {path}" for path, _, _ in os.walk(at) if _is_of(path, node)]
+    for folder in ("shells", "shells-process", "shells-tools", "tmp"):
         if (node.data / folder).is_dir():
             found += [str(path) for path in (node.data / folder).iterdir()]
     found += [str(path) for path in (node.data / "run").glob("*") if path.name == "node.json"]
     return found
+
+
+def _is_of(group: str, node: Node) -> bool:
+    """Whether it is one of the node's parents: the keeper's, or a launcher's."""
+    return os.path.basename(group) in {f"ondol-{node.id}{kind}" for kind in ("", "-process", "-tools")}
 
 
 def _processes_of(node: Node, pids: Sequence[int]) -> list[str]:
