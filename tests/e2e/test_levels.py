@@ -68,7 +68,8 @@ def leveled(request):
     needed(level)
     if user and os.geteuid() != 0:
         pytest.skip("needs root, to be another user")
-    with running_node("--isolation", level, user=USER if user else None) as node:
+    network = "host" if level == "process" else "none"
+    with running_node("--isolation", level, "--network", network, user=USER if user else None) as node:
         make(node, "f")
         yield node, level
 

@@ -6,6 +6,7 @@ ONDOL_SOAK_ENVIRONMENTS   how many (10,000)
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
 ENVIRONMENTS = int(os.environ.get("ONDOL_SOAK_ENVIRONMENTS", "10000"))
 #: Before anything is counted: caches that have a bound fill, interpreters' arenas grow to their size.
 WARM_UP = min(500, ENVIRONMENTS)
-#: Functions that take turns where there is room for fewer: each call ends somebody's environment, and makes one.
+#: Functions that take turns where there is room for fewer: nearly each call ends somebody's environment, and makes one.
 FUNCTIONS, ROOM = 3, 2
 MEMORY_MIB = 128
 SLICE = min(1000, ENVIRONMENTS // 4)
@@ -52,31 +53,33 @@ def test_nothing_is_left_of_ten_thousand_environments():
         def call(number):
             begun_s = time.monotonic()
             response = client.invoke(FunctionName=names[number % FUNCTIONS])
-            took_s.append(time.monotonic() - begun_s)
             assert "FunctionError" not in response
-            made.add(json.loads(response["Payload"].read()))
+            who = json.loads(response["Payload"].read())
+            if who not in made:  # the pool may have kept the one that is called next
+                took_s.append(time.monotonic() - begun_s)
+                made.add(who)
 
         def see():
             return census.take(leaks.roles(node), node.data, node.id)
 
-        for number in range(WARM_UP):
-            call(number)
+        numbers = itertools.count()
+        while len(made) < WARM_UP:
+            call(next(numbers))
         before = quiet(see)
         took_s.clear()
         made.clear()
-        for number in range(ENVIRONMENTS):
-            if number in (0, SLICE, ENVIRONMENTS - SLICE):
-                cpu_s.append(processor_s(node))
-            call(number)
-        cpu_s.append(processor_s(node))
+        for until in (0, SLICE, ENVIRONMENTS - SLICE, ENVIRONMENTS):
+            while len(made) < until:
+                call(next(numbers))
+            cpu_s.append(processor_s(node))
         after = census.settled(lambda: quiet(see), before, SETTLE_S_MAX)
         first_s, last_s = sum(took_s[:SLICE]), sum(took_s[-SLICE:])
+        first_cpu_s, last_cpu_s = cpu_s[1] - cpu_s[0], cpu_s[3] - cpu_s[2]
         print(
             f"\n{ENVIRONMENTS:,} environments in {sum(took_s):.0f} s; the first {SLICE:,} in {first_s:.1f} s, the last in {last_s:.1f} s"
         )
         print(f"processor time of the node: {first_cpu_s:.1f} s and {last_cpu_s:.1f} s")
         print(census.table(before, after))
-        assert len(made) == ENVIRONMENTS, "an environment was used twice"
         assert not census.grown(before, after, spare=SPARE)
         for role, most in GROWTH_KIB_MAX.items():
             assert after[f"rss KiB: {role}"] <= before[f"rss KiB: {role}"] + most, role

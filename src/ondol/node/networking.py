@@ -29,11 +29,9 @@ def decide(asked: str, level: str, findings: Sequence[Finding], say: Callable[[s
         return [NETWORK_HOST]
     missing = _missing(level, findings)
     if missing and asked == NETWORK_EGRESS:
-        raise Unavailable(
-            f"--network egress cannot be had: {missing}; or leave the option out: functions reach their node alone"
-        )
+        raise Unavailable(f"--network egress cannot be had: {missing}; or leave the option out: functions do without")
     if missing and asked != NETWORK_NONE:
-        say(f"functions have no network but their node: {missing}")
+        say(f"functions have no network{' but their node' if level == SANDBOX else ''}: {missing}")
     ordinary = [NETWORK_NONE] if missing or asked == NETWORK_NONE else [NETWORK_EGRESS, NETWORK_NONE]
     return [*ordinary, NETWORK_HOST] if asked == NETWORK_HOST else ordinary
 
