@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ondol.launcher import __main__ as launcher
 from ondol.launcher import probe as launchers
 from ondol.launcher.probe import Found
 from ondol.model.errors import InvalidSetting, Unavailable
-from ondol.model.isolation import RANKS, Isolation
+from ondol.model.isolation import MAKERS, RANKS, Isolation
 from ondol.node import isolating
 
 GOOD = [Finding("user namespaces", ok=True, needed=True, detail="can be made")]
@@ -81,7 +82,7 @@ def test_a_tools_node_needs_no_keeper_and_offers_more(machine):
     machine("bwrap", "gvisor", sandbox=False)
     made, _ = plan("bwrap")
     assert made.isolation.offered == ("bwrap", "gvisor")
-    assert {isolating.MAKERS[level] for level in made.isolation.offered} == {"launcher"}
+    assert {MAKERS[level] for level in made.isolation.offered} == {"launcher"}
 
 
 def test_what_is_missing_is_among_the_findings(machine):
@@ -142,6 +143,26 @@ def test_what_did_not_work_is_tried_again(tmp_path, monkeypatch):
     assert not launchers.find(["process"], cache)["process"].ok
     monkeypatch.setattr(launchers, "_look", lambda level, _: Found(level, ok=True, detail="yes"))
     assert launchers.find(["process"], cache)["process"].ok
+
+
+def test_what_is_executed_is_never_taken_from_the_file_that_front_and_desk_may_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(launchers.shutil, "which", lambda *_, **__: "/bin/true")
+    monkeypatch.setattr(launchers, "_look", lambda level, _: Found(level, ok=True, detail="", program="/bin/true"))
+    cache = tmp_path / "isolation.json"
+    launchers.find(["gvisor"], cache)
+    kept = json.loads(cache.read_text())
+    for lie in (
+        {"options": ["-platform=ptrace", "--root=/etc"]},
+        {"options": "anything"},
+        {"program": "/tmp/mine", "is": {"program": "/tmp/mine"}},
+        {"stamp": None},
+    ):
+        cache.write_text(json.dumps({"gvisor": kept["gvisor"] | lie}))
+        found = launchers.find(["gvisor"], cache)["gvisor"]
+        assert (found.program, found.options) == ("/bin/true", ())
+    for broken in ("[]", '{"gvisor": 1}', '{"gvisor": {}}', "{"):
+        cache.write_text(broken)
+        assert launchers.find(["gvisor"], cache)["gvisor"].ok
 
 
 def test_a_tool_that_starts_nothing_is_told_with_what_it_said(tmp_path, monkeypatch):

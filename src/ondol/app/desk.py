@@ -61,7 +61,7 @@ from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.server import Server
 from ondol.journals.segments import SegmentJournal
 from ondol.meters.sqlite import SqliteMeter
-from ondol.node import children, desk_work, looking, tailing
+from ondol.node import desk_work, joining, looking, tailing
 from ondol.node.deferring import asking, naming, taking
 from ondol.node.doors import CALLER, DeskDoor
 from ondol.node.following import Followers
@@ -84,7 +84,7 @@ from ondol.stores.sqlite import SqliteStore
 async def desk(orders: Orders, line: socket.socket) -> None:
     """The control plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
-    data = children.places(settings.data)
+    data = joining.places(settings.data)
     steady = SteadyClock(clock)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
@@ -247,7 +247,7 @@ def native_parts(
         index=index,
         deployments=deployments,
         decode=document.decoding(helper.call),
-        spool=spool_in(children.places(orders.data).tmp),
+        spool=spool_in(joining.places(orders.data).tmp),
         interpreter=choice.describe,
         downloads=downloads,
     )
@@ -265,7 +265,7 @@ def node_routes(orders: Orders, index: Index, followers: Followers, queue: Calla
     supervisor = os.getppid()
     return NodeRoutes(
         stats=looking.stats(index, followers, queue, supervisor),
-        doctor=looking.doctor(orders, children.places(orders.data).tmp, supervisor),
+        doctor=looking.doctor(orders, joining.places(orders.data).tmp, supervisor),
         settings=lambda: looking.settings(orders.settings),
         declared=DECLARED,
         version=__version__,

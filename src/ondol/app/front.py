@@ -31,7 +31,7 @@ from ondol.http.guard import allowed
 from ondol.http.passing import Passing
 from ondol.http.server import Server
 from ondol.http.unix import connect
-from ondol.node import children, front_work, looking, tailing
+from ondol.node import front_work, joining, looking, tailing
 from ondol.node.compiling import Compiling
 from ondol.node.deferring import Deferring, Runs
 from ondol.node.doors import FrontDoor, ShellDoor
@@ -51,9 +51,9 @@ from ondol.telemetry import Telemetry
 async def front(orders: Orders, line: socket.socket) -> None:
     """The data plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
-    data = children.places(settings.data)
+    data = joining.places(settings.data)
     choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
-    lines = await children.first_lines(line, orders.makers, settled=settings.fronts > 1)
+    lines = await joining.first_lines(line, orders.makers, settled=settings.fronts > 1)
     makers = Makers(lines, orders.levels, choice, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
@@ -82,7 +82,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     )
     runs = Runs(invoker.invoke)
     answers = {"run": runs.run, **looking.telling(pool.stats, pool.kept), **sharing.handlers}
-    following = Following(children.dialling(data.run / "link.sock"), index, answers, opened=sharing.opened, tries=runs.tries)
+    following = Following(joining.dialling(data.run / "link.sock"), index, answers, opened=sharing.opened, tries=runs.tries)
     passing = Passing(lambda: connect(data.run / "desk.sock"))
     door = FrontDoor(
         table=TABLE,
@@ -120,7 +120,7 @@ def pool_of(  # noqa: PLR0917
     orders: Orders, makers: Makers, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
 ) -> Pool:
     """Who runs where here."""
-    settings, clock, code = orders.settings, SystemClock(), children.places(orders.data).code
+    settings, clock, code = orders.settings, SystemClock(), joining.places(orders.data).code
     return Pool(
         limits=limits_of(settings),
         sandboxes=makers.sandboxes,
@@ -141,7 +141,7 @@ def pool_of(  # noqa: PLR0917
 
 def compiling_of(orders: Orders, makers: Makers, choice: Choice) -> Compiling:
     """What compiles deployed code: the first front does, for all."""
-    code = children.places(orders.data).code
+    code = joining.places(orders.data).code
     return Compiling(
         sandboxes=makers.sandboxes,
         runtimes=makers.runtime,

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
-from ondol.model.isolation import Isolation
-from ondol.node.isolating import MAKERS
+from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 from ondol.keeper.probe_limits import control_groups, disks
 from ondol.keeper.probe_namespaces import namespaces
-from ondol.keeper.probe_networks import WAY_OUT, way_out
-from ondol.keeper.trying import Finding
+from ondol.keeper.probe_networks import way_out
+from ondol.keeper.trying import WAY_OUT, Finding
 from ondol.walls import findings as walls
 
-__all__ = ["LAYERS", "WAY_OUT", "Finding", "able", "lacking", "probe"]
+__all__ = ["LAYERS", "Finding", "able", "lacking", "probe"]
 
 #: In the order in which they are shown.
 LAYERS: tuple[Callable[[], Sequence[Finding]], ...] = (

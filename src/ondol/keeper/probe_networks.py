@@ -9,10 +9,8 @@ from ondol import syscalls
 from ondol.keeper import gateways, netlink, nftables
 from ondol.keeper.netlink import Netlink
 from ondol.keeper.surroundings import Surroundings
-from ondol.keeper.trying import Finding, tried
+from ondol.keeper.trying import WAY_OUT, Finding, tried
 
-#: How the finding is called, by which the node's start knows it.
-WAY_OUT = "a way out for functions (egress)"
 TUN = "/dev/net/tun"
 
 Try = Callable[[Callable[[], None]], str]

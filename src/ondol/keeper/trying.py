@@ -11,6 +11,10 @@ from ondol import syscalls
 ALL = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 
 
+#: A finding that is asked for by its name.
+WAY_OUT = "a way out for functions (egress)"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was tried."""

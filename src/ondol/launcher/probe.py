@@ -17,10 +17,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ondol.disk import write_whole
 from ondol.keeper.trying import Finding
 from ondol.launcher.tools import TOOLS, Tool
 
@@ -64,19 +66,32 @@ def find(levels: Sequence[str] = tuple(TOOLS), cache: Path | None = None) -> dic
     """What there is, by level. `cache` keeps what was tried, and is believed while program, kernel and user are the same."""
     known = _read(cache)
 
-    def fact(level: str) -> dict[str, Any]:
+    def look(level: str) -> tuple[list[Any], Found]:
         program = shutil.which(TOOLS[level].program, path=_PATH) if TOOLS[level].program else ""
         stamp = _stamp(program)
-        kept: dict[str, Any] = known.get(level, {})
-        if kept.get("stamp") == stamp and kept["is"]["ok"]:
-            return kept
-        return {"stamp": stamp, "is": vars(_look(level, program))}
+        return stamp, _believed(level, program, stamp, known.get(level)) or _look(level, program)
 
     with ThreadPoolExecutor(len(TOOLS)) as threads:  # they wait for processes, all of them
-        facts = dict(zip(levels, threads.map(fact, levels), strict=True))
+        looked = dict(zip(levels, threads.map(look, levels), strict=True))
+    facts = {
+        level: {"stamp": stamp, "options": list(found.options), "detail": found.detail}
+        for level, (stamp, found) in looked.items()
+        if found.ok
+    }
     if cache is not None and facts != known:
-        _write(cache, facts)
-    return {level: _found(fact["is"]) for level, fact in facts.items()}
+        with suppress(OSError):  # then it is tried again the next time
+            write_whole(cache, json.dumps(facts).encode())
+    return {level: found for level, (_, found) in looked.items()}
+
+
+def _believed(level: str, program: str | None, stamp: list[Any], kept: Any) -> Found | None:
+    """What was found before. The file lies where front and desk may write: what root will execute is not taken from it."""
+    if not isinstance(kept, dict) or kept.get("stamp") != stamp or program is None:
+        return None
+    options = next((each for each in _choices(level) if list(each) == kept.get("options")), None)
+    if options is None:
+        return None
+    return Found(level, ok=True, detail=str(kept.get("detail")), program=program, options=options)
 
 
 def findings(found: Mapping[str, Found]) -> list[Finding]:
@@ -202,19 +217,9 @@ def _stamp(program: str | None) -> list[Any]:
     return [program, facts and facts.st_mtime_ns, facts and facts.st_size, os.uname().release, os.geteuid()]
 
 
-def _found(plain: Mapping[str, Any]) -> Found:
-    return Found(**{**plain, "options": tuple(plain["options"])})
-
-
 def _read(cache: Path | None) -> dict[str, Any]:
     try:
         known = json.loads(cache.read_text()) if cache is not None else {}
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def _write(cache: Path, facts: Mapping[str, Any]) -> None:
-    with_pid = cache.with_name(f"{cache.name}.{os.getpid()}")
-    with_pid.write_text(json.dumps(facts))
-    with_pid.replace(cache)

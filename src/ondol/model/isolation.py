@@ -14,6 +14,8 @@ GVISOR: Final = "gvisor"
 
 #: How much stands between functions. `bwrap` and `crun` put up the sandbox's walls by other means: neither more nor less.
 RANKS: Final[Mapping[str, int]] = {PROCESS: 0, SANDBOX: 1, "bwrap": 1, "crun": 1, GVISOR: 2}
+#: Which of a node's processes makes the sandboxes of a level.
+MAKERS: Final = {level: "processes" if level == PROCESS else "keeper" if level == SANDBOX else "launcher" for level in RANKS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib.util
-import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +17,9 @@ from ondol import syscalls
 from ondol.config import Settings
 from ondol.http import unix
 from ondol.model.errors import OndolError
-from ondol.model.isolation import SANDBOX
+from ondol.model.isolation import MAKERS, SANDBOX
 from ondol.node import announcing, isolating, keys, networking, unprivileged
 from ondol.node.datadir import DataDir
-from ondol.node.following import Connect
-from ondol.node.isolating import MAKERS
-from ondol.node.lines import receive
 from ondol.node.listening import listen_many
 from ondol.node.serving import Orders
 from ondol.node.supervisor import END_S, Child, Supervisor
@@ -39,8 +33,6 @@ EXIT_REFUSED: Final = 4
 LOCAL: Final = ("desk", "link")
 #: A front's role, and its name; of several, each has a number behind it.
 FRONT: Final = "front"
-#: How long a maker of sandboxes may take for ending what another front left behind.
-SETTLED_S_MAX: Final = 10.0
 #: Finds the interpreters of this machine; the file is where it may keep what it learnt.
 Finder = Callable[[Path], Sequence[Mapping[str, Any]]]
 
@@ -190,56 +182,3 @@ def _environment() -> Mapping[str, str]:
 def _owner() -> tuple[int, int] | None:
     """Who front and desk are when the node is root's; None: whoever runs the node."""
     return (unprivileged.UID_DEFAULT, unprivileged.GID_DEFAULT) if syscalls.may_mount() else None
-
-
-# What the children use -------------------------------------------------------------------------------------------------
-def places(root: Path) -> DataDir:
-    """The data directory's places, for a process that does not hold its lock."""
-    return DataDir(root, -1)
-
-
-def dialling(path: Path) -> Connect:
-    """Connects protocols to a unix socket, however long its path."""
-
-    async def connect(factory: Callable[[], asyncio.Protocol]) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        sock = await unix.connect(path)
-        try:
-            return await asyncio.get_running_loop().create_unix_connection(factory, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-
-    return connect
-
-
-async def first_lines(line: socket.socket, names: Collection[str], *, settled: bool) -> dict[str, socket.socket]:
-    """Wait for the supervisor to hand over the lines to all of `names`, the makers of sandboxes.
-
-    `settled`: wait, too, until nothing is left of what fronts had that have ended.
-    """
-    lines: dict[str, socket.socket] = {}
-    while set(names) - set(lines):
-        received = await asyncio.to_thread(receive, line)
-        if received is None:
-            sys.exit(1)
-        message, fds = received
-        name = str(message.get("line"))
-        if name in names and fds:
-            lines[name] = socket.socket(fileno=fds.pop(0))  # of two, the later is to the maker that lives
-        for fd in fds:
-            with suppress(OSError):
-                os.close(fd)
-        if "stop" in message:
-            sys.exit(0)
-    if settled:
-        await asyncio.gather(*(asyncio.to_thread(_wait_settled, maker) for maker in lines.values()))
-    return lines
-
-
-def _wait_settled(maker: socket.socket) -> None:
-    maker.settimeout(SETTLED_S_MAX)
-    try:
-        maker.send(json.dumps({"n": 0, "op": "settled"}).encode())
-        receive(maker)
-    except OSError:  # it took too long, or the maker has died, and everything with it
-        return

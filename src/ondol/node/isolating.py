@@ -17,8 +17,6 @@ from ondol.launcher import probe as launchers
 from ondol.model.errors import Unavailable
 from ondol.model.isolation import PROCESS, RANKS, SANDBOX, Isolation
 
-#: Which process makes the sandboxes of a level.
-MAKERS: Final = {level: "processes" if level == PROCESS else "keeper" if level == SANDBOX else "launcher" for level in RANKS}
 TOOLS: Final = tuple(level for level in RANKS if level not in (PROCESS, SANDBOX))
 
 _ONLY_PROCESS: Final = (

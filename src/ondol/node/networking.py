@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from ondol.keeper.probe import WAY_OUT
+from ondol.keeper.trying import WAY_OUT
 from ondol.model.errors import StartFailed, Unavailable
 from ondol.model.functions import Revision
 from ondol.model.isolation import PROCESS, SANDBOX, Isolation

@@ -16,9 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from ondol.config import Settings
-from ondol.model.isolation import Isolation
+from ondol.model.isolation import MAKERS, Isolation
 from ondol.model.principals import AccessKey
-from ondol.node.isolating import MAKERS
 from ondol.node.lines import SupervisorLine, die_with_parent, receive
 from ondol.sandbox import NETWORK_NONE
 
