@@ -12,7 +12,7 @@
     --disks none            /tmp is a watched directory, whatever disks there are; for tries
     --lock-fd N             inherited: the data directory's lock, held until all is clean
 
-Two halves, as the keeper's. For `process` nothing is asked of the kernel: the outer half ends what is left below it. For tools
+Two halves and a sweeper, as the keeper has them. For `process` nothing is asked of the kernel: the outer half ends what is left below it. For tools
 the inner half is process 1 of a pid namespace, so the kernel does; as an ordinary user, below a user namespace of its own.
 """
 
@@ -39,6 +39,7 @@ from ondol.keeper import cleaning
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
 from ondol.keeper.loop import Loop
+from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import GID, UID, View, prefix_of
 from ondol.launcher import processes
 from ondol.launcher.server import END_S_MAX, Launcher, Makings, log, with_programs
@@ -135,17 +136,21 @@ def main(argv: list[str]) -> int:
         name = f"{options.node_id}-{options.kind}"
         cleaning.clean(Cgroups.find(name), shells)
         cgroups = Cgroups.find(name)
+        theirs = os.pidfd_open(supervisor)
+        last = Sweeper(options.data, cgroups, shells, theirs)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         inner = _start_inner(options, cgroups, shells, root=root)
     except OSError as error:
         log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
         return EXIT_NOT_STARTED
     os.close(options.supervisor_fd)
-    status = _watch(inner, supervisor)
+    status = _watch(inner, supervisor, theirs, last)
     _end_the_rest()
     if not root and os.listdir(shells):
         os.waitpid(processes.loosen(f"{options.data}/shells-{options.kind}"), 0)
-    if not cleaning.clean(cgroups, shells):
+    if cleaning.clean(cgroups, shells):
+        last.end()
+    else:
         log("some control groups or directories could not be removed; the next start tries again")
     return status
 
@@ -190,24 +195,28 @@ def _outer_lives(alive: int) -> bool:
     return not poll.poll(0)
 
 
-def _watch(inner: int, supervisor: int) -> int:
-    """Wait for the inner half's end, and bring it about when the supervisor is gone. Its exit status."""
+def _watch(inner: int, supervisor: int, theirs: int, last: Sweeper) -> int:
+    """Wait for the inner half's end, and bring it about when the supervisor is gone. Its exit status. `theirs`: a pidfd."""
     ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     poll = select.poll()
     ours = os.pidfd_open(inner)
     poll.register(ours, select.POLLIN)
-    try:
-        poll.register(os.pidfd_open(supervisor), select.POLLIN)
-    except OSError:
-        os.kill(inner, signal.SIGKILL)
     if os.getppid() != supervisor:
         os.kill(inner, signal.SIGKILL)
+    else:
+        poll.register(theirs, select.POLLIN)
+        poll.register(last.pidfd, select.POLLIN)
     while ours not in (ready := [fd for fd, _ in poll.poll()]):
-        os.kill(inner, signal.SIGKILL)
         for fd in ready:
             poll.unregister(fd)
+        if ready == [last.pidfd]:
+            last.start()
+            if last.pidfd >= 0:
+                poll.register(last.pidfd, select.POLLIN)
+        else:
+            os.kill(inner, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # cleaning is under way
     _, status = os.waitpid(inner, 0)

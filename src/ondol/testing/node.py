@@ -163,13 +163,34 @@ def running_node(*flags: str, user: int | None = None) -> Iterator[Node]:
     """A node for a test or a session; afterwards nothing of it is left, and that is asserted."""
     top = Path(tempfile.mkdtemp(prefix="ondol-node-"))
     try:
+        _teach(top / "data", user)
         node = start(top / "data", *flags, user=user)
+        _learn(node)
         try:
             yield node
         finally:
             ended(node)
     finally:
         shutil.rmtree(top, ignore_errors=True)
+
+
+#: What nodes found out of this machine and keep for their next start, by user: the next node of that user's starts with it.
+_learnt: dict[int | None, dict[str, bytes]] = {}
+
+
+def _learn(node: Node) -> None:
+    for name in ("isolation.json", "interpreters.json"):
+        with contextlib.suppress(OSError):
+            _learnt.setdefault(node.user, {})[name] = (node.data / "run" / name).read_bytes()
+
+
+def _teach(data: Path, user: int | None) -> None:
+    for name, content in _learnt.get(user, {}).items():
+        (data / "run").mkdir(mode=0o755, parents=True, exist_ok=True)
+        (data / "run" / name).write_bytes(content)
+    if user is not None and data.exists():
+        for path in (data, data / "run", *(data / "run").iterdir()):
+            os.chown(path, user, user)
 
 
 def ended(node: Node) -> None:
