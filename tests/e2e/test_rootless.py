@@ -65,7 +65,7 @@ def test_an_ordinary_users_killed_node_leaves_nothing_and_the_next_start_has_eve
         left, _ = leaks.lasting(lambda: leaks.remains(node, witness), CLEAN_S_MAX)
         assert not left, node.said()[-4000:]
         load.stop()
-        again = start(node.data, user=USER)
+        again = start(node.data, *node.flags, user=USER)
         try:
             load.node = again
             until(load.serves, RECOVER_S_MAX)

@@ -12,8 +12,9 @@
     --disks none            /tmp is a watched directory, whatever disks there are; for tries
     --lock-fd N             inherited: the data directory's lock, held until all is clean
 
-Two halves and a sweeper, as the keeper has them. For `process` nothing is asked of the kernel: the outer half ends what is left below it. For tools
-the inner half is process 1 of a pid namespace, so the kernel does; as an ordinary user, below a user namespace of its own.
+Two halves and a sweeper, as the keeper has them. For `process` nothing is asked of the kernel: the outer half ends what is left
+below it. For tools the inner half is process 1 of a pid namespace, so the kernel does; as an ordinary user, below a user
+namespace of its own.
 """
 
 from __future__ import annotations
