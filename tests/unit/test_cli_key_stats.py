@@ -23,7 +23,15 @@ STATS = {
 KEY = {"id": "AKIANEW", "name": "ci", "read_only": True, "created_s": 1_700_000_000.0, "node": False}
 FIRST = {"id": "AKIAFIRST", "name": "", "read_only": False, "created_s": 1_600_000_000.0, "node": True}
 
-FINDING = {"part": "disk", "what": "free space", "ok": False, "needed": True, "detail": "none", "mend": "free some"}
+FINDING = {
+    "part": "disk",
+    "what": "free space",
+    "ok": False,
+    "needed": True,
+    "means": "",
+    "detail": "none",
+    "mend": "free some",
+}
 
 
 @pytest.fixture
