@@ -40,6 +40,7 @@ define install
 	@pwd > .venv/.made-in
 	@echo "installing $(1) …"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input --editable '$(1)'
+	@$(PY) -m compileall -q src  # the node's unprivileged processes could not keep what they compile
 endef
 
 $(INSTALLED):
