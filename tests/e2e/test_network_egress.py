@@ -19,6 +19,7 @@ import pytest
 from ondol.keeper import gateways, netlink
 from ondol.testing.internet import LONG_NAME, MACHINE, NAME, ROUTER, WEB, inside, world
 from ondol.testing.keepers import USER, all_gone, kill, put_away, restart, running_keeper, start_keeper, why_not
+from ondol.testing.packages import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(180)]
 
@@ -49,7 +50,8 @@ result = None
 """
 
 
-@pytest.fixture(params=[None, USER], ids=["root", "user"])
+#: One after the other as a user: they share the machine's tun device.
+@pytest.fixture(params=[pytest.param(None, id="root"), pytest.param(USER, id="user", marks=pytest.mark.xdist_group("tun"))])
 def who(request):
     """Whose keeper it is; skips where there can be none, or no way out for it."""
     reason = why_not(request.param) or ("needs root, to make a world" if os.geteuid() else "")
@@ -69,10 +71,8 @@ def who(request):
 
 
 def _no_program():
-    if not gateways.program() and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "passt"], check=False, capture_output=True, timeout=120)
     if not gateways.program():
-        return "needs pasta or slirp4netns"
+        need("passt", program="pasta")
     return "" if TUN.exists() else f"needs {TUN}"
 
 

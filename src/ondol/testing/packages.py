@@ -32,8 +32,10 @@ def _installed(package: str, program: str) -> str | None:
         return None
     with _LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
-        if shutil.which(program, path=_PATH) is None:
-            command = ["apt-get", "install", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=60", package]
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_S_MAX, check=False)
+        install = ["install", "--yes", "--no-install-recommends", package]
+        for words in (install, ["update"], install):  # the machine's lists may be old, or not there yet
+            if shutil.which(program, path=_PATH) is None:
+                command = ["apt-get", "-o", "DPkg::Lock::Timeout=60", *words]
+                environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+                subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_S_MAX, check=False)
     return shutil.which(program, path=_PATH)
