@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
@@ -151,6 +152,13 @@ def test_the_node_says_what_it_is(leveled):
     mine = next(each for each in findings if each["what"] == f"isolation level {level}")
     assert mine["ok"]
     assert ("accidents only" in node.said()) == (level == "process")
+
+
+def test_nodes_that_try_a_level_at_the_same_time_do_not_meet():
+    needed("gvisor")
+    with ProcessPoolExecutor(4) as others:
+        found = [each["gvisor"] for each in others.map(probe.find, [["gvisor"]] * 12)]
+    assert [each.detail for each in found if not each.ok] == []
 
 
 # More than the node's -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -182,7 +183,9 @@ def _converse(supervisor: socket.socket, level: str, interpreter: str) -> str:
     with line:
         with theirs:
             socket.send_fds(supervisor, [b'{"line":"front"}'], [theirs.fileno()])
-        wanted = {"n": 1, "op": "prepare", "account": "0", "shell": "try", "level": level, "interpreter": interpreter}
+        # Of its own: gVisor names a socket of the whole machine by it, and another node may be trying.
+        shell = f"try-{secrets.token_hex(4)}"
+        wanted = {"n": 1, "op": "prepare", "account": "0", "shell": shell, "level": level, "interpreter": interpreter}
         wanted["network"] = TOOLS[level].networks[0]
         line.send(json.dumps(wanted).encode())
         while _readable(line, TRY_S_MAX):
