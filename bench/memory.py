@@ -15,6 +15,8 @@ COUNT = 100
 SETTLE_S = 10.0
 GONE_S_MAX = 20.0
 MIB = 1024.0
+#: An init and a worker.
+PROCESSES_PER_SHELL = 2
 #: Of /proc/meminfo: what the kernel holds for processes and groups.
 KERNEL = ("SUnreclaim", "KernelStack", "PageTables", "SecPageTables", "Percpu")
 
@@ -63,22 +65,25 @@ def settled(node: Node) -> tuple[dict[str, int], int | None]:
 
 
 def one_round(node: Node, number: int) -> dict[str, float]:
-    """MiB for each environment."""
+    """MiB for each shell that there is more of: the environments, and what the burst has the stock keep ready for another."""
     name = f"idle-{number}"
     create_many(node, [name], NAPS)
     before, share_before = settled(node)
+    processes_before = guests(node)
     bodies = [json.dumps({"nap_s": 3.0, "n": n}).encode() for n in range(COUNT)]
     answers = client.all_good(client.at_once(node.endpoint, servers.signed(node, name, bodies)))
     count = len({json.loads(answer.body)["me"] for answer in answers})
     after, share_after = settled(node)
+    shells = (guests(node) - processes_before) / PROCESSES_PER_SHELL
     node.client().delete_function(FunctionName=name)
     found = {
         "count": float(count),
-        "available": (before["MemAvailable"] - after["MemAvailable"]) / count / MIB,
-        "kernel": sum(after.get(part, 0) - before.get(part, 0) for part in KERNEL) / count / MIB,
+        "shells": shells,
+        "available": (before["MemAvailable"] - after["MemAvailable"]) / shells / MIB,
+        "kernel": sum(after.get(part, 0) - before.get(part, 0) for part in KERNEL) / shells / MIB,
     }
     if share_before is not None and share_after is not None:
-        found["pss"] = (share_after - share_before) / count / MIB
+        found["pss"] = (share_after - share_before) / shells / MIB
     return found
 
 
@@ -113,6 +118,9 @@ def memory(*, rounds: int) -> Section:
         if all(key in found for found in every)
     ]
     figures.append(Figure(what="environments", unit="", rounds=[found["count"] for found in every]))
+    figures.append(
+        Figure(what="shells more than before, with the stock's", unit="", rounds=[found["shells"] for found in every])
+    )
     if all("pss" in found for found in every):
         figures.append(
             Figure(what="PSS and kernel memory", unit="MiB", rounds=[f["pss"] + f["kernel"] for f in every], target="<= 4")
