@@ -10,7 +10,8 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
-from ondol.runtimes.choice import Choice
+from ondol.runtimes.choice import Choice, Family
+from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
 from ondol.sandbox import Sandboxes
 from ondol.sandboxes.kept import KeptSandboxes
@@ -31,7 +32,7 @@ class Makers:
         }
         levels = {level: self._level(level) for level in isolation.offered}
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, ForkedPython(sandboxes, choice)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice)) for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -68,3 +69,9 @@ class Makers:
         except InvalidSetting as error:
             raise StartFailed(f"{revision.name} was deployed for isolation {asked!r}: {error}") from error
         return self._levels[self._isolation.of(asked)]
+
+
+def runtimes_over(sandboxes: Sandboxes, choice: Choice) -> Runtime:
+    """All that can be launched in the shells of one level."""
+    python = ForkedPython(sandboxes, choice)
+    return Dispatch(choice, {Family.PYTHON: python, Family.COMMAND: python})
