@@ -23,7 +23,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 # Stamps say for which directory and which dependencies the environment was made: a moved or copied one is made anew.
 INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
-WANTED := $(shell pwd; cksum < pyproject.toml)
+WANTED := $(shell pwd; cat pyproject.toml hatch_build.py src/ondol/_hot.c | cksum)
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(WANTED))
 .PHONY: $(INSTALLED)
 endif

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from ondol import accelerator
 from ondol.sandboxes import kept
 from ondol.testing.patience import PATIENCE
 
@@ -30,3 +32,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             given = item.get_closest_marker("timeout")
             seconds = given.args[0] if given else float(item.config.getini("timeout"))
             item.add_marker(pytest.mark.timeout(seconds * PATIENCE), append=False)
+
+
+@pytest.fixture(scope="module", params=["python", "accelerator"])
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The module's tests twice: in Python alone, and with the accelerator."""
+    module = accelerator.built() if request.param == "accelerator" else None
+    if request.param == "accelerator" and module is None:
+        if os.environ.get("CI"):
+            pytest.fail("the accelerator was not built")
+        pytest.skip(f"the accelerator was not built: {accelerator.mend()}")
+    was = accelerator.built() if accelerator.hot.built else None
+    accelerator.hot.use(module)
+    yield
+    accelerator.hot.use(was)

@@ -113,6 +113,11 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether something is left that is no whole frame."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes | bytearray) -> list[tuple[int, int, int, bytes]]:
         buffer = self._buffer
         if buffer:

@@ -6,7 +6,11 @@ import subprocess
 import sys
 import uuid
 
+import pytest
+
 from ondol.dialects.aws.ids import POOL_BYTES, digits, new_request_id
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def test_a_request_id_is_a_random_uuid_and_no_other():

@@ -24,7 +24,7 @@ from ondol.runtimes.metas import META_BYTES_MAX
 from ondol.testing.pool import an_invocation, a_target
 from ondol_guest import frames
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("both_ways")]
 
 #: What one guest may make the node keep: a frame, a stream's credit, and room for the reads at hand.
 KEPT_BYTES_MAX = frames.FRAME_BYTES_MAX + frames.CREDIT_BYTES + 1024 * 1024

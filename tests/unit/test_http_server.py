@@ -19,6 +19,8 @@ from ondol.http.limits import HttpLimits
 from ondol.http.messages import BodyTooLarge, Disconnected, Response
 from ondol.http.server import Server
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def new_loop(request):

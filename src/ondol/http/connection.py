@@ -22,6 +22,7 @@ from ondol.http.bodies import EMPTY, Stream, Whole
 from ondol.http.exchange import NAMES, Exchange, Headers, Refused, check_size, check_upgrade, field_name, read_head
 from ondol.http.messages import Disconnected, Request, Response
 from ondol.http.rendering import refusal
+from ondol.http.taking import take, takeable_bytes_max
 
 if TYPE_CHECKING:
     from ondol.http.server import Server
@@ -38,6 +39,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server, peer: str = "") -> None:
         self._server = server
         self._limits = server.limits
+        #: Reads up to this length may be a whole request of the usual shape, as far as the limits go.
+        self._takeable_bytes_max = takeable_bytes_max(server.limits)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
@@ -93,6 +96,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
+            return
+        if len(data) <= self._takeable_bytes_max and self._between() and (taken := take(data, self.peer)) is not None:
+            self._since_s = self._server.now_s
+            self._launch(taken)
             return
         self._progress = False
         self._fed_bytes = self._unproductive_bytes + len(data)
@@ -218,6 +225,11 @@ class Connection(asyncio.Protocol):
             exchange.request.body = Whole(parts[0] if len(parts) == 1 else b"".join(parts))
         self._submit(exchange)
 
+    def _between(self) -> bool:
+        """Whether nothing is being parsed, run or waited for: the parser is where it was when it was new."""
+        busy = self._current is not None or self._in_head or self._incoming is not None
+        return not (busy or self._unproductive_bytes or self._queue or self._write_paused)
+
     # --- requests, in order ------------------------------------------------------------------------------------------
 
     def _submit(self, exchange: Exchange) -> None:
@@ -322,6 +334,11 @@ class Connection(asyncio.Protocol):
             return
         body = cast("bytes", response.body)
         method = exchange.request.method
+        if exchange.keep_alive and exchange.stream is None and not (exchange.http10 or self._server.draining):
+            whole = rendering.whole(method, response, self._server.date) if len(body) <= _JOINED_BYTES_MAX else None
+            if whole is not None:
+                transport.write(whole)
+                return
         if rendering.wants_close(response):
             exchange.keep_alive = False
         if rendering.bodiless(method, response.status):

@@ -41,7 +41,17 @@ class Request:
 
     __slots__ = ("_index", "body", "headers", "method", "path", "peer", "query", "target")
 
-    def __init__(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: Body, peer: str = "") -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: Body,
+        peer: str = "",
+        *,
+        index: dict[str, str] | None = None,
+    ) -> None:
+        """`index`: all values by name, where they are known already and no name comes twice."""
         self.method = method
         #: As sent: path and query, percent-encoding untouched.
         self.target = target
@@ -50,7 +60,7 @@ class Request:
         self.body = body
         #: "host:port" of the client, or "" on a unix socket.
         self.peer = peer
-        self._index: dict[str, str] | None = None
+        self._index = index
 
     def header(self, name: str, default: str = "") -> str:
         """The value of the lower-case `name`; several are joined with ', '."""

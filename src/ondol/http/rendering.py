@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
+from ondol.accelerator import hot
 from ondol.http.messages import Response
 
 #: Fields that the server writes itself; what an application gives for them is only a wish.
@@ -53,6 +54,15 @@ def head(response: Response, framing: str, date: str) -> bytes:
         return f"{text}{date}{framing}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
         raise UnsafeHeader("a response header holds a character beyond latin-1; percent-encode it") from error
+
+
+def whole(method: str, response: Response, date: str) -> bytes | None:
+    """Head and body (bytes) of a response that has both and asks for nothing unusual; None: it is rendered part by part."""
+    line = _STATUS_LINES.get(response.status)
+    if line is None or bodiless(method, response.status):
+        return None
+    made: bytes | None = hot.render(line, response.headers, date, response.body)
+    return made
 
 
 def header(response: Response, name: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from ondol import syscalls
+from ondol import accelerator, syscalls
 from ondol.config import Settings
 from ondol.http import unix
 from ondol.model.errors import OndolError
@@ -27,7 +27,17 @@ from ondol.node.supervisor import END_S, Child, Supervisor
 #: What functions find below /var/runtime besides the guest: they expect AWS's SDK there, as on AWS.
 BROUGHT: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 #: Environment variables that the node's own processes get; an operator's keys are none of their business.
-INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
+INHERITED: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "PYTHONDONTWRITEBYTECODE",
+    "COVERAGE_PROCESS_START",
+    accelerator.VARIABLE,
+)
 EXIT_REFUSED: Final = 4
 #: Sockets by which fronts reach the desk.
 LOCAL: Final = ("desk", "link")

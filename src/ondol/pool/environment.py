@@ -34,6 +34,7 @@ from ondol.model.errors import OndolError, StartFailed, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Status
 from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX
+from ondol.pool.alarm import Alarm
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
 from ondol.runtime import Answer, BrokeOff, Call, Ending, Launch, Runtime, Worker
@@ -141,6 +142,7 @@ class Environment:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sandboxes = makings.sandboxes(revision)
         self._memory = Memory(self._sandboxes, makings.clock)
+        self._alarm: Alarm[Run] = Alarm(self._due)
         self._closed = False
 
     # Life --------------------------------------------------------------------------------------------------------------
@@ -222,6 +224,7 @@ class Environment:
         if self._closed:
             return
         self._closed = self.broken = True
+        self._alarm.stop()
         for task in tuple(self._tasks):
             task.cancel()
         self._let_go()
@@ -343,6 +346,7 @@ class Environment:
             return await _whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
         except asyncio.CancelledError:
             self.broken = True  # something still runs in it
+            self._alarm.clear(run)
             run.stop_clock()
             raise
         finally:
@@ -364,7 +368,7 @@ class Environment:
         answering = worker.call(call, self.contract.sifted(run.log))
         if not run.fresh:
             run.open()
-        run.timer = self._loop.call_later(run.timeout_s, self._due, run)
+        self._alarm.set(run, run.timeout_s)
         answer = await answering
         return None if run.timed_out else answer
 
@@ -380,7 +384,7 @@ class Environment:
         else:
             left_s = 0.0
         if left_s > 0.0005:
-            run.timer = self._loop.call_later(left_s, self._due, run)
+            self._alarm.set(run, left_s)
             return
         run.timed_out = True
         run.ended_s = now_s
@@ -397,6 +401,7 @@ class Environment:
 
     async def _settle(self, run: Run, answer: Answer | None) -> Ran:
         """Measure, bury the dead, write what belongs behind the call."""
+        self._alarm.clear(run)
         duration_s = run.stop_clock()
         if answer is not None and answer.ending is Ending.DEAD and not answer.started:
             if not run.fresh:

@@ -41,7 +41,7 @@ class Run:
 
     __slots__ = (
         "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "ended_s", "fresh", "invocation", "killing", "pinned",
-        "pins", "stream", "tail", "target", "timed_out", "timeout_s", "timer", "worker",
+        "pins", "stream", "tail", "target", "timed_out", "timeout_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +72,6 @@ class Run:
         #: It ran out of time.
         self.timed_out = False
         self.worker: Worker | None = None
-        self.timer: asyncio.TimerHandle | None = None
         self.stream: Stream | None = None
         #: As in `Report`.
         self.pinned = False
@@ -81,8 +80,6 @@ class Run:
 
     def stop_clock(self) -> float:
         """The call is over (since its time ran out, if it did); its duration."""
-        if self.timer is not None:
-            self.timer.cancel()
         if self.ended_s is None:
             self.ended_s = self._clock.now_s()
         return self.ended_s - self.begun_s

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Ending, LogSink
 from ondol.runtimes.logpipe import LogPipe
@@ -160,6 +161,11 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            usual = None if self._reader.holds_bytes else hot.take_result(data)
+            if usual is not None:
+                flags, invocation, body = usual
+                self._result(flags, invocation, b"", body)
+                return
             for kind, flags, invocation, payload in self._reader.feed(data):
                 self._frame(kind, flags, invocation, payload)
         except frames.BrokenFrame as error:
@@ -186,7 +192,7 @@ class Link(asyncio.Protocol):
     # Frames ------------------------------------------------------------------------------------------------------------
     def _frame(self, kind: int, flags: int, invocation: int, payload: bytes) -> None:
         if kind == frames.RESULT:  # the usual one first
-            self._result(flags, invocation, payload)
+            self._result(flags, invocation, *frames.split_meta(payload))
         elif kind == frames.READY:
             self._ready(payload)
         elif kind == frames.INIT_FAILED:
@@ -207,7 +213,7 @@ class Link(asyncio.Protocol):
         self._loaded = True
         self._init_ms = init_ms_of(meta_of(payload), at_most=(self._loop.time() - self._began_s) * 1000)
 
-    def _result(self, flags: int, invocation: int, payload: bytes) -> None:
+    def _result(self, flags: int, invocation: int, raw: bytes, body: bytes) -> None:
         pending = self._calls.get(invocation)
         if pending is None:
             self._stray()  # the caller did not wait for it
@@ -217,7 +223,6 @@ class Link(asyncio.Protocol):
         self._log.drain()
         if not flags & frames.MORE:
             self._log.flush()
-        raw, body = frames.split_meta(payload)
         meta = meta_of(raw) if raw else _NO_META
         ending = Ending.ERROR if flags & frames.ERROR else Ending.OK
         if "too_large" in meta or (len(body) > RESULT_BYTES_MAX and not flags & frames.MORE):

@@ -17,6 +17,8 @@ from ondol.model.invocations import Status
 from ondol.model.principals import Kind, Principal
 from ondol.testing.aws import ACCOUNT, KEY, REGION, AwsApplication, EchoInvoker, index_with, serving
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:hello"
 
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from ondol.dialects.aws import sigv4
 from ondol.dialects.aws.service import ServiceError
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 NOW_S = 1_700_000_000
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -38,9 +40,19 @@ class Signed:
         self.body = body.encode() if isinstance(body, str) else bytes(body)
 
     def verify(self, *, secret=SECRET, now_s=NOW_S, body=None):
-        claim = sigv4.read(self.method, self.target, self.headers, now_s)
+        index = dict(self.headers)
+        claim = sigv4.read(self.method, self.target, self.headers, now_s, index)
         assert claim is not None
-        claim.verify(secret, hashlib.sha256(self.body if body is None else body).hexdigest())
+        assert claim == sigv4.read(self.method, self.target, self.headers, now_s)
+        body = self.body if body is None else body
+        try:
+            claim.verify_body(secret, body)
+        except ServiceError as error:
+            with pytest.raises(ServiceError) as again:
+                claim.verify(secret, hashlib.sha256(body).hexdigest())
+            assert (again.value.code, str(again.value)) == (error.code, str(error))
+            raise
+        claim.verify(secret, hashlib.sha256(body).hexdigest())
         return claim
 
 

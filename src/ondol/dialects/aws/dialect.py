@@ -145,7 +145,7 @@ class AwsFront:
             if body is None or len(body) > route.body_bytes_max:
                 body = await _verified_body(request, claimed, route.body_bytes_max)
             else:
-                claimed.verify(hashlib.sha256(body).hexdigest())
+                claimed.verify_body(body)
             return await self._invoke(request, body, claimed.principal, request_id)
         except ServiceError as error:
             return errors.render_known(error, request_id)

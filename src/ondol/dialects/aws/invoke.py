@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from msgspec import Struct
 
+from ondol.accelerator import hot
 from ondol.core import traces
 from ondol.core.catalog import Index
 from ondol.core.payloads import is_json
@@ -289,5 +290,9 @@ def trace_of(given: str) -> str:
     """The trace header that the function sees: the caller's, or a fresh unsampled one."""
     if given and len(given) <= 1024 and given.isascii() and given.isprintable():
         return given
-    drawn = digits(48)
-    return f"Root=1-{int(time.time()):08x}-{drawn[:24]};Parent={drawn[24:40]};Sampled=0;Lineage=1:{drawn[40:]}:0"
+    drawn, now_s = digits(48), int(time.time())
+    return hot.trace_of(now_s, drawn) or _fresh_trace(now_s, drawn)
+
+
+def _fresh_trace(now_s: int, drawn: str) -> str:
+    return f"Root=1-{now_s:08x}-{drawn[:24]};Parent={drawn[24:40]};Sampled=0;Lineage=1:{drawn[40:]}:0"
