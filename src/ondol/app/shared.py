@@ -17,7 +17,7 @@ from ondol.dialects.plain.dialect import PlainDialect
 from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.messages import Request
 from ondol.http.table import Table
-from ondol.node.serving import Orders
+from ondol.node.orders import Orders
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
