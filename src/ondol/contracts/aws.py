@@ -32,15 +32,22 @@ _XRAY_HOST: Final = "169.254.100.1"
 #: What a function may set for itself; everything else of the platform's is the platform's.
 _DEFAULTS: Final[Mapping[str, str]] = {
     "LANG": "en_US.UTF-8",
-    "LC_CTYPE": "C.UTF-8",
     "TZ": ":UTC",
     "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
     # Harmless although the shell is no Amazon Linux: the interpreter was forked, so only programs that a function starts read
     # it; directories that are not there are skipped, and /lib64 and /usr/lib64 are searched anyway. Programs and libraries
     # that a function brings along count on it.
     "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-    "PYTHONPATH": "/var/runtime",
     "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+}
+#: More of them, by how the runtime's id begins.
+_DEFAULTS_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "python": {"LC_CTYPE": "C.UTF-8", "PYTHONPATH": "/var/runtime"},
+    # No managed language is there, so neither are its directories.
+    "provided": {
+        "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    },
 }
 
 _json: Final = msgspec.json.Encoder().encode
@@ -108,6 +115,7 @@ class AwsContract:
         group, stream = self.log_place(revision, place)
         variables = {
             **_DEFAULTS,
+            **_defaults_of(configuration.runtime),
             # Not AWS's: it makes SDKs inside the function talk to this node.
             "AWS_ENDPOINT_URL": place.endpoint,
             **configuration.variables,
@@ -191,6 +199,10 @@ class AwsContract:
         if report.status is Status.CRASHED or report.status is Status.OUT_OF_MEMORY:
             return f"RequestId: {invocation.id} Error: {exited(report)}"
         return None
+
+
+def _defaults_of(runtime: str) -> Mapping[str, str]:
+    return next((more for begins, more in _DEFAULTS_OF.items() if runtime.startswith(begins)), {})
 
 
 def version_label(version: int | None) -> str:
