@@ -95,7 +95,7 @@ class Choice:
     def newest(self):
         return self.found
 
-    def interpreter(self, runtime):
+    def carrier(self, runtime):
         return self.found
 
 

@@ -10,7 +10,9 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
-from ondol.runtimes.choice import Choice
+from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
+from ondol.runtimes.choice import Choice, Family
+from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
 from ondol.sandbox import Sandboxes
 from ondol.sandboxes.kept import KeptSandboxes
@@ -23,6 +25,8 @@ class Makers:
     def __init__(self, lines: Mapping[str, socket.socket], isolation: Isolation, choice: Choice, *, stock_shells: int) -> None:
         self._isolation = isolation
         self._choice = choice
+        #: Who calls from shells by the Runtime API.
+        self.callers = Callers()
         self._makers: dict[str, KeptSandboxes | Launcher] = {
             name: KeptSandboxes(line, stock_shells=stock_shells)
             if name == MAKERS["sandbox"]
@@ -31,7 +35,7 @@ class Makers:
         }
         levels = {level: self._level(level) for level in isolation.offered}
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, ForkedPython(sandboxes, choice)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice, self.callers)) for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -68,3 +72,16 @@ class Makers:
         except InvalidSetting as error:
             raise StartFailed(f"{revision.name} was deployed for isolation {asked!r}: {error}") from error
         return self._levels[self._isolation.of(asked)]
+
+
+def runtimes_over(sandboxes: Sandboxes, choice: Choice, callers: Callers) -> Runtime:
+    """All that can be launched in the shells of one level."""
+    python = ForkedPython(sandboxes, choice)
+    return Dispatch(
+        choice,
+        {
+            Family.PYTHON: python,
+            Family.COMMAND: python,
+            Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
+        },
+    )

@@ -18,6 +18,8 @@ from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.messages import Request
 from ondol.http.table import Table
 from ondol.node.orders import Orders
+from ondol.runtimes.choice import Choice, Family, Provided
+from ondol.runtimes.interpreters import Interpreter, Interpreters
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
@@ -28,6 +30,12 @@ CONTRACTS = {
 
 def _nobody(_: Request) -> str:
     return ""
+
+
+def choice_of(orders: Orders) -> Choice:
+    """Which of the languages found on this machine runs what."""
+    interpreters = Interpreters(Interpreter(**each) for each in orders.interpreters)
+    return Choice(interpreters, orders.settings.runtime_substitute, {Family.PROVIDED: Provided()})
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials, caller: Callable[[Request], str] = _nobody) -> Verifier:

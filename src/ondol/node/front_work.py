@@ -17,6 +17,8 @@ from ondol.pool.driver import Pool
 
 #: How long a call may wait for a place in the pool.
 WAIT_S_MAX: Final = 60.0
+#: How long what runs in a shell may keep a connection open and say nothing: longer than a call can take.
+SILENT_S_MAX: Final = 1000.0
 #: How long the last log lines may take to the desk at the end.
 FLUSH_S_MAX: Final = 0.5
 
@@ -43,9 +45,9 @@ class Interpreting(Protocol):
 
 
 class Choosing(Protocol):
-    """What knows which interpreter runs a runtime."""
+    """What knows which interpreter runs a runtime, or starts what does."""
 
-    def interpreter(self, runtime: str) -> Interpreting | None: ...
+    def carrier(self, runtime: str) -> Interpreting | None: ...
 
     def newest(self) -> Interpreting | None: ...
 
@@ -70,10 +72,10 @@ def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tupl
 
 
 def interpreting(choice: Choosing) -> Callable[[Revision], str]:
-    """The interpreter that runs a revision."""
+    """The interpreter whose zygote brings up a revision."""
 
     def path_of(revision: Revision) -> str:
-        interpreter = choice.interpreter(revision.configuration.runtime)
+        interpreter = choice.carrier(revision.configuration.runtime)
         return interpreter.path if interpreter else ""
 
     return path_of
@@ -174,7 +176,7 @@ class Warmer:
             await self._warm()
 
     def _want(self, account: str, runtime: str, network: str = "") -> None:
-        interpreter = self._choice.interpreter(runtime) or self._choice.newest()
+        interpreter = self._choice.carrier(runtime) or self._choice.newest()
         network = network or self._networks[0]
         if interpreter is None or network not in self._networks:
             return

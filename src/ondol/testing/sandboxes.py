@@ -29,10 +29,11 @@ from ondol_guest import guest
 await_init = guest.await_init
 def await_local_init(wire):
     settings = await_init(wire)
-    seen = {"/var/task": tree}
-    settings["path"] = [seen.get(p, p) for p in settings["path"]]
-    settings["path_last"] = [source]
-    settings["cwd"] = tree
+    told = settings.get("exec", settings)
+    for name in ("path", "argv", "instead"):
+        told[name] = [tree + p[9:] if p == "/var/task" or p.startswith("/var/task/") else p for p in told.get(name, [])]
+    told["path_last"] = [source]
+    told["cwd"] = tree
     return settings
 guest.await_init = await_local_init
 guest.run(int(fd))
