@@ -19,6 +19,19 @@ NODE_SOCKET: Final = "node"
 NODE_URL: Final = "http://127.0.0.1:9001"
 
 
+def with_modules(interpreter: str, ahead: str) -> str:
+    """How an interpreter is named that has imported a set of modules before anything is forked from it: "SET:/path"."""
+    return f"{ahead}:{interpreter}" if ahead else interpreter
+
+
+def without_modules(interpreter: str) -> tuple[str, str]:
+    """Its absolute path, and the set of modules that it is to have imported, or ""."""
+    if interpreter.startswith("/"):
+        return interpreter, ""
+    ahead, _, path = interpreter.partition(":")
+    return path, ahead
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What a shell used."""
@@ -73,7 +86,7 @@ class Sandboxes(Protocol):
 
     async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
         """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred.
-        `network`: what it can reach.
+        `network`: what it can reach. An interpreter is named by its absolute path, or as `with_modules` does it.
         """
         ...
 
@@ -99,7 +112,7 @@ class Sandboxes(Protocol):
     async def usage(self, shell: Shell) -> Usage: ...
 
     async def zygote(self, account: str, interpreter: str) -> Zygote:
-        """The (running or new) zygote of this interpreter, an absolute path. Raises StartFailed."""
+        """The (running or new) zygote of this interpreter. Raises StartFailed."""
         ...
 
     async def close(self) -> None: ...

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from ondol.testing.pool import a_target
 from ondol.model.errors import RuntimeMissing, Unavailable
 from ondol.model.limits import LOG_EVENT_BYTES_MAX, RESULT_BYTES_MAX
 from ondol.runtime import BrokeOff, Call, Ending, Launch
@@ -86,7 +87,7 @@ async def running(sandboxes, tmp_path, source, guest="aws", handler="app.handler
     launch = Launch(guest=guest, handler=handler, runtime=HERE, variables=variables, memory_mib=128, timeout_s=3)
     idle = []
     runtime = ForkedPython(sandboxes, Choice(this_machine()))
-    worker = await runtime.start(shell, None, launch, lambda text, at_ms: idle.append(text))
+    worker = await runtime.start(shell, a_target().revision, launch, lambda text, at_ms: idle.append(text))
     try:
         yield Running(worker, idle)
     finally:
@@ -553,7 +554,7 @@ async def test_starting_a_missing_runtime_raises(sandboxes, tmp_path):
     shell = await sandboxes.prepare("1")
     launch = Launch(guest="aws", handler="a.b", runtime="python3.8", variables={}, memory_mib=128, timeout_s=3)
     with pytest.raises(RuntimeMissing, match="is not on this machine"):
-        await ForkedPython(sandboxes, choice()).start(shell, None, launch, lambda text, at_ms: None)
+        await ForkedPython(sandboxes, choice()).start(shell, a_target().revision, launch, lambda text, at_ms: None)
 
 
 # Finding interpreters -------------------------------------------------------------------------------------------------------

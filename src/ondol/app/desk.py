@@ -76,6 +76,7 @@ from ondol.node.serving import Tasks, until_stopped
 from ondol.queue import QueueSize
 from ondol.queues.sqlite import SqliteQueue
 from ondol.recorders.sqlite import SqliteRecorder
+from ondol.runtimes.ahead import described
 from ondol.runtimes.choice import Choice
 from ondol.sinks.otel import OtelSink
 from ondol.stores.sqlite import SqliteStore
@@ -248,7 +249,7 @@ def native_parts(
         deployments=deployments,
         decode=document.decoding(helper.call),
         spool=spool_in(joining.places(orders.data).tmp),
-        interpreter=choice.describe,
+        interpreter=partial(described, choice),
         downloads=downloads,
     )
     pins = Pins(index=index, deployments=deployments, keeping=keeping)

@@ -44,6 +44,7 @@ from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
+from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers
 from ondol.runtimes.choice import Choice
 from ondol.telemetry import Telemetry
@@ -67,7 +68,9 @@ async def front(orders: Orders, line: socket.socket) -> None:
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(
+        makers.usual, choice, orders.networks, account=settings.account, runtime=own, ahead=imported_ahead
+    )
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = compiling_of(orders, makers, choice)
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
@@ -136,7 +139,7 @@ def pool_of(  # noqa: PLR0917
         endpoint=orders.endpoint,
         tree_of=lambda each: str(code / each.sha256 / "tree"),
         inherited_bytes=makers.inherited_bytes,
-        interpreter=front_work.interpreting(choice),
+        interpreter=front_work.interpreting(choice, imported_ahead),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
         network=networking(orders.networks, orders.levels),

@@ -10,11 +10,12 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
+from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
 from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
-from ondol.sandbox import Sandboxes
+from ondol.sandbox import Sandboxes, with_modules
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
 
@@ -52,7 +53,8 @@ class Makers:
         interpreter = self._choice.interpreter(revision.configuration.runtime)
         if interpreter is None:
             return 0
-        return (await self.sandboxes(revision).zygote(revision.account, interpreter.path)).rss_bytes
+        named = with_modules(interpreter.path, imported_ahead(revision))
+        return (await self.sandboxes(revision).zygote(revision.account, named)).rss_bytes
 
     def use(self, name: str, line: socket.socket) -> None:
         """A new line, after its maker was started again."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ondol.blobstores.archive import Planned, Survey, What, contents, survey
+from ondol.blobstores.sources import looked_at
 from ondol.disk import explained, sync_directory, sync_filesystem, write_all
 from ondol.model.errors import InvalidCode, TooLarge
 from ondol.model.limits import CODE_ENTRIES_MAX, CODE_UNPACKED_BYTES_MAX, CODE_ZIPPED_BYTES_MAX
@@ -49,7 +50,8 @@ def take(
             os.utime(kept)  # wanted again: `sweep` counts its age from now
         else:
             _keep(data, plan, kept, Path(scratch))
-    return {"sha256": sha256, "zipped_bytes": len(data), "unpacked_bytes": plan.unpacked_bytes}
+    found = looked_at(data, plan.entries)
+    return {"sha256": sha256, "zipped_bytes": len(data), "unpacked_bytes": plan.unpacked_bytes, **found}
 
 
 def merge(*, sha256s: list[str], shelf: str, scratch: str) -> str:

@@ -427,7 +427,8 @@ class Keeper:
             raise Refused("failed", f"{interpreter} is not one of the interpreters this node started with")
         if sum(len(f.zygotes) for f in self._fronts) >= ZYGOTES_MAX:
             raise Refused("failed", f"more than {ZYGOTES_MAX} zygotes on one node")
-        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls)
+        ahead = _name(message, "ahead") if message.get("ahead") else ""
+        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls, ahead)
         front.zygotes[zygote.pid] = zygote
         self._by_pid[zygote.pid] = lambda _: self._zygote_ended(front, zygote)
         line = Line(zygote.socket)

@@ -14,6 +14,7 @@ from ondol.model.errors import OndolError
 from ondol.model.functions import Function, Revision
 from ondol.model.principals import Kind, Principal
 from ondol.pool.driver import Pool
+from ondol.sandbox import with_modules, without_modules
 
 #: How long a call may wait for a place in the pool.
 WAIT_S_MAX: Final = 60.0
@@ -71,12 +72,12 @@ def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tupl
     return mint
 
 
-def interpreting(choice: Choosing) -> Callable[[Revision], str]:
-    """The interpreter whose zygote brings up a revision."""
+def interpreting(choice: Choosing, ahead: Callable[[Revision], str]) -> Callable[[Revision], str]:
+    """The interpreter whose zygote brings up a revision, with the modules that are imported `ahead` of it."""
 
     def path_of(revision: Revision) -> str:
         interpreter = choice.carrier(revision.configuration.runtime)
-        return interpreter.path if interpreter else ""
+        return with_modules(interpreter.path, ahead(revision)) if interpreter else ""
 
     return path_of
 
@@ -148,8 +149,18 @@ class Warmer:
     `listen` is a listener of the catalog: what a new function needs is started while its deploy is still under way.
     """
 
-    def __init__(self, sandboxes: Stocking, choice: Choosing, networks: Sequence[str], *, account: str, runtime: str) -> None:
+    def __init__(
+        self,
+        sandboxes: Stocking,
+        choice: Choosing,
+        networks: Sequence[str],
+        *,
+        account: str,
+        runtime: str,
+        ahead: Callable[[Revision], str] = lambda _: "",
+    ) -> None:
         self._sandboxes = sandboxes
+        self._ahead = ahead
         self._choice = choice
         self._networks = networks
         self._wanted: dict[tuple[str, str, str], None] = {}
@@ -159,33 +170,34 @@ class Warmer:
 
     def listen(self, _key: str, noun: Any) -> None:
         if isinstance(noun, Revision):
-            self._want(noun.account, noun.configuration.runtime, noun.configuration.network)
+            self._want(noun.account, noun.configuration.runtime, noun.configuration.network, self._ahead(noun))
 
     async def serve(self, catalog: asyncio.Event) -> None:
         """Until cancelled."""
         await catalog.wait()
         try:
             async with asyncio.timeout(WARM_S_MAX):
-                await self._warm()
+                await self._warm([kind for kind in self._wanted if not without_modules(kind[1])[1]])
         except TimeoutError:
             log.warning("not everything that functions need was up within %s s of the start", WARM_S_MAX)
-        self.ready.set()
+        self.ready.set()  # what imports more takes longer, and nobody needs to wait for it
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self._warm()
+            await self._warm(list(self._wanted))
 
-    def _want(self, account: str, runtime: str, network: str = "") -> None:
+    def _want(self, account: str, runtime: str, network: str = "", ahead: str = "") -> None:
         interpreter = self._choice.carrier(runtime) or self._choice.newest()
         network = network or self._networks[0]
         if interpreter is None or network not in self._networks:
             return
-        if (account, interpreter.path, network) not in self._wanted:
-            self._wanted[account, interpreter.path, network] = None
+        kind = account, with_modules(interpreter.path, ahead), network
+        if kind not in self._wanted:
+            self._wanted[kind] = None
             self._woken.set()
 
-    async def _warm(self) -> None:
-        for account, path, network in list(self._wanted):
+    async def _warm(self, kinds: Sequence[tuple[str, str, str]]) -> None:
+        for account, path, network in kinds:
             try:
                 await self._sandboxes.stock(account, path, network)
             except OndolError as error:

@@ -37,7 +37,7 @@ from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
 from ondol.runtime import Answer, BrokeOff, Call, Ending, Launch, Runtime, Worker
-from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell
+from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
 from ondol.telemetry import LogPlace, Telemetry
 
 T = TypeVar("T")
@@ -210,7 +210,7 @@ class Environment:
         opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
         if opt is None:
             return ""
-        if os.path.realpath(interpreter).startswith("/opt/"):
+        if os.path.realpath(without_modules(interpreter)[0]).startswith("/opt/"):
             raise StartFailed(
                 f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
                 "install that elsewhere, below /usr for example"

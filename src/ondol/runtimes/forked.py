@@ -12,10 +12,11 @@ from typing import Final
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
+from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.interpreters import Interpreter
 from ondol.runtimes.link import Link
-from ondol.sandbox import Sandboxes, Shell
+from ondol.sandbox import Sandboxes, Shell, with_modules
 from ondol_guest import frames
 
 #: Where a shell shows the function's code, and what Ondol brings.
@@ -36,11 +37,11 @@ class ForkedPython:
 
     async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
         """Fork a guest into `shell` and tell it `launch`."""
-        del revision  # its code is in the shell already
         interpreter = self._choice.interpreter(launch.runtime)
         if interpreter is None:
             raise RuntimeMissing(launch.runtime, self.find(launch.runtime) or "")
-        zygote = await self._sandboxes.zygote(shell.account, interpreter.path)
+        named = with_modules(interpreter.path, imported_ahead(revision))
+        zygote = await self._sandboxes.zygote(shell.account, named)
         child = await zygote.fork(shell)
         try:
             return await Link.open(child, _init(launch, interpreter), sink)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage
+from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage, without_modules
 from ondol.sandboxes.demand import Demand
 from ondol.sandboxes.line import Line, Message, close_all
 
@@ -272,7 +272,8 @@ class KeptSandboxes:
             _log.warning("a shell nobody waited for could not be discarded: %s", error)
 
     async def _start_zygote(self, account: str, interpreter: str) -> KeptZygote:
-        message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=interpreter)
+        path, ahead = without_modules(interpreter)
+        message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=path, ahead=ahead)
         return KeptZygote(socket.socket(fileno=fds[0]), **message["ok"])
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, _Result], spare: Callable[[_Result], None]) -> _Result:

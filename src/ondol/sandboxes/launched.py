@@ -21,7 +21,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import NETWORK_HOST, NETWORK_NONE, Shell, Usage
+from ondol.sandbox import NETWORK_HOST, NETWORK_NONE, Shell, Usage, without_modules
 from ondol.sandboxes.kept import KeptChild
 from ondol.sandboxes.line import Line, Message, close_all
 
@@ -308,14 +308,16 @@ class LaunchedSandboxes:
         self.use = launcher.use
 
     async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        return await self._launcher.prepare(self._level, account, interpreter, self._given(network))
+        path, _ = without_modules(interpreter)  # a guest that is executed imports for itself
+        return await self._launcher.prepare(self._level, account, path, self._given(network))
 
     async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
-        await self._launcher.stock(self._level, account, interpreter, self._given(network))
+        path, _ = without_modules(interpreter)
+        await self._launcher.stock(self._level, account, path, self._given(network))
 
     async def zygote(self, account: str, interpreter: str) -> LaunchedZygote:
         del account
-        return LaunchedZygote(self._launcher, interpreter)
+        return LaunchedZygote(self._launcher, without_modules(interpreter)[0])
 
     def _given(self, network: str) -> str:
         """Plain processes have the machine's network, whatever is asked for: that is what the level means. The tools' guests
