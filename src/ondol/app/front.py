@@ -135,7 +135,7 @@ def pool_of(  # noqa: PLR0917
         interpreter=front_work.interpreting(choice),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
-        network=networking(orders.networks, orders.levels),
+        network=networking(orders.networks),
     )
 
 
