@@ -19,4 +19,4 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     if missing:
         children.say(missing)
         return children.EXIT_REFUSED
-    return children.supervise(settings, lambda kept: [asdict(each) for each in Interpreters.discover(kept).all()], ready)
+    return children.supervise(settings, lambda kept: [asdict(each) for each in Interpreters.discover(kept).everything()], ready)

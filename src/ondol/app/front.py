@@ -7,6 +7,7 @@ import random
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ondol.app.makers import Makers
@@ -45,6 +46,7 @@ from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.runtimes.nodejs import ahead
 from ondol.telemetry import Telemetry
 
 
@@ -63,7 +65,9 @@ async def front(orders: Orders, line: socket.socket) -> None:
     telemetry = FrontTelemetry(logs, measuring)
     pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(
+        makers.usual, choice, orders.networks, account=settings.account, runtime=own, ahead=partial(ahead, choice)
+    )
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = compiling_of(orders, makers, choice)
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
@@ -133,6 +137,7 @@ def pool_of(  # noqa: PLR0917
         tree_of=lambda each: str(code / each.sha256 / "tree"),
         inherited_bytes=makers.inherited_bytes,
         interpreter=front_work.interpreting(choice),
+        ahead=lambda revision: ahead(choice, revision.configuration),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
         network=networking(orders.networks, orders.levels),
@@ -145,7 +150,7 @@ def compiling_of(orders: Orders, makers: Makers, choice: Choice) -> Compiling:
     return Compiling(
         sandboxes=makers.sandboxes,
         runtimes=makers.runtime,
-        interpreter=choice.interpreter if orders.front == 0 else lambda _runtime: None,
+        interpreter=choice.forking if orders.front == 0 else lambda _runtime: None,
         folder=lambda each: code / each.code.sha256,
     )
 

@@ -12,6 +12,8 @@ from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
+from ondol.runtimes.nodejs import ExecutedNodejs
+from ondol.runtimes.places import NODEJS
 from ondol.sandbox import Sandboxes
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
@@ -30,8 +32,9 @@ class Makers:
             for name, line in lines.items()
         }
         levels = {level: self._level(level) for level in isolation.offered}
-        self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, ForkedPython(sandboxes, choice)) for level, sandboxes in levels.items()
+        self._levels: Mapping[str, tuple[Sandboxes, Runtime, Runtime]] = {
+            level: (sandboxes, ForkedPython(sandboxes, choice), ExecutedNodejs(sandboxes, choice))
+            for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -41,13 +44,14 @@ class Makers:
         return self._of(revision)[0]
 
     def runtime(self, revision: Revision) -> Runtime:
-        return self._of(revision)[1]
+        _, python, nodejs = self._of(revision)
+        return nodejs if self._choice.language(revision.configuration.runtime) == NODEJS else python
 
     async def inherited_bytes(self, revision: Revision) -> int:
         """The memory that a revision's workers share with what they are forked from, in bytes."""
         interpreter = self._choice.interpreter(revision.configuration.runtime)
-        if interpreter is None:
-            return 0
+        if interpreter is None or interpreter.language == NODEJS:
+            return 0  # what becomes another program shares nothing
         return (await self.sandboxes(revision).zygote(revision.account, interpreter.path)).rss_bytes
 
     def use(self, name: str, line: socket.socket) -> None:
@@ -61,7 +65,7 @@ class Makers:
         maker = self._makers[MAKERS[level]]
         return maker if isinstance(maker, KeptSandboxes) else maker.level(level)
 
-    def _of(self, revision: Revision) -> tuple[Sandboxes, Runtime]:
+    def _of(self, revision: Revision) -> tuple[Sandboxes, Runtime, Runtime]:
         asked = revision.configuration.isolation
         try:
             self._isolation.check(asked)

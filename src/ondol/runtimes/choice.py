@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.runtimes.places import NODEJS, NODEJS_MAJOR_MIN
 
 #: The runtime id of a web server that is any program: a guest of the newest interpreter starts it.
 COMMAND: Final = "command"
 
 _PYTHON: Final = re.compile(r"python3\.(\d+)$")
+_NODEJS: Final = re.compile(r"nodejs(\d+)\.x$")
 #: Runtime ids that other releases may run, by how they begin.
 _OTHERS: Final = ("nodejs", "java", "ruby", "dotnet", "provided", "go1", "python2")
 
@@ -28,10 +30,23 @@ class Choice:
         if runtime == COMMAND:
             return self.newest()
         exact = self._interpreters.get(runtime)
-        asked = _PYTHON.match(runtime)
-        if exact is not None or asked is None or self._substitute == "none":
+        if exact is not None or self._substitute == "none":
             return exact
-        return self._interpreters.nearest(int(asked[1]))
+        if asked := _PYTHON.match(runtime):
+            return self._interpreters.nearest(int(asked[1]))
+        if asked := _NODEJS.match(runtime):
+            return self._interpreters.nearest(int(asked[1]), NODEJS)
+        return None
+
+    def forking(self, runtime: str) -> Interpreter | None:
+        """The interpreter whose zygote forks what then runs, or becomes, `runtime`; None when nothing runs it."""
+        chosen = self.interpreter(runtime)
+        return self.newest() if chosen is not None and chosen.language == NODEJS else chosen
+
+    def language(self, runtime: str) -> str | None:
+        """What `runtime` is run by: "python", "nodejs"; None when nothing does."""
+        chosen = self.interpreter(runtime)
+        return None if chosen is None else chosen.language
 
     def newest(self) -> Interpreter | None:
         found: Sequence[Interpreter] = self._interpreters.all()
@@ -41,16 +56,18 @@ class Choice:
         """Why `runtime` cannot run here, with how to mend it; None when it can."""
         if self.interpreter(runtime) is not None:
             return None
-        asked = _PYTHON.match(runtime)
-        have = ", ".join(interpreter.name for interpreter in self._interpreters.all()) or "none"
-        if asked is None:
+        have = ", ".join(interpreter.name for interpreter in self._interpreters.everything()) or "none"
+        if asked := _PYTHON.match(runtime):
+            version = f"3.{asked[1]}"
+            ways = f"'uv python install {version}', 'pyenv install {version}' or 'apt install {runtime}'"
+        elif (asked := _NODEJS.match(runtime)) and int(asked[1]) >= NODEJS_MAJOR_MIN:
+            ways = f"'nvm install {asked[1]}', 'fnm install {asked[1]}' or the system's packages"
+        else:
             known = "is not built in this release" if runtime.startswith(_OTHERS) else "is unknown"
-            return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}) and web servers."
-        version = f"3.{asked[1]}"
+            return f"The runtime {runtime} {known}: Ondol runs Python and Node.js (on this machine: {have}) and web servers."
         return (
-            f"{runtime} is not on this machine (found: {have}). Install it, for example with 'uv python install {version}', "
-            f"'pyenv install {version}' or 'apt install {runtime}', and start the node again; or start the node with "
-            "--runtime-substitute nearest to run it on the nearest version."
+            f"{runtime} is not on this machine (found: {have}). Install it, for example with {ways}, and start the node again; "
+            "or start the node with --runtime-substitute nearest to run it on the nearest version."
         )
 
     def substitute_for(self, runtime: str) -> str | None:
@@ -64,4 +81,4 @@ class Choice:
         if chosen is None:
             return f"none: {self.missing(runtime)}"
         note = f", instead of {runtime}" if self.substitute_for(runtime) else ""
-        return f"{chosen.path} ({chosen.major}.{chosen.minor}.{chosen.micro}{note})"
+        return f"{chosen.path} ({chosen.version}{note})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ondol_guest
-from ondol.runtime import Answer, Call, Ending
+from ondol.runtime import Answer, Call, Ending, LogSink
 from ondol.runtimes.link import Link
 from ondol_guest import frames
 
@@ -45,6 +45,7 @@ class _Child:
         self.pid = process.pid
         self.wire = wire
         self.log = log
+        self.told = b""
         self._process = process
 
     async def wait(self) -> int:
@@ -86,9 +87,14 @@ async def run(
     seen = Seen()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     log, log_inside = os.pipe()
-    words = [node, "--expose-gc", "--max-http-header-size", "81920", str(START), str(theirs.fileno())]
+    words = [node, "--expose-gc", "--max-http-header-size", "81920", str(START)]
     process = await asyncio.create_subprocess_exec(
-        *words, stdin=asyncio.subprocess.DEVNULL, stdout=log_inside, stderr=log_inside, pass_fds=[theirs.fileno()], env={}
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=log_inside,
+        stderr=log_inside,
+        pass_fds=[theirs.fileno()],
+        env={"_ONDOL_WIRE": str(theirs.fileno())},
     )
     theirs.close()
     os.close(log_inside)
@@ -118,7 +124,7 @@ async def run(
 async def _calls(link: Link, calls: Sequence[tuple[bytes, bytes]], seen: Seen) -> None:
     for payload, told in calls:
         lines: list[Line] = []
-        answer = await link.call(Call(meta=told, payload=payload), lambda text, at_ms, to=lines: to.append((text, at_ms)))
+        answer = await link.call(Call(meta=told, payload=payload), _into(lines))
         if isinstance(answer.body, AsyncIterator):
             answer = await _whole(answer, seen)
         if answer.ending is Ending.INIT_ERROR:
@@ -131,6 +137,10 @@ async def _calls(link: Link, calls: Sequence[tuple[bytes, bytes]], seen: Seen) -
             seen.status = await link.ended()
             return
         seen.answers.append(answer)
+
+
+def _into(lines: list[Line]) -> LogSink:
+    return lambda text, at_ms: lines.append((text, at_ms))
 
 
 async def _whole(answer: Answer, seen: Seen) -> Answer:

@@ -22,7 +22,7 @@ from ondol.sandbox import NETWORK_NONE, Child, Shell, Usage, Zygote
 
 #: What a zygote's child does, with the code's directory put in place of /var/task.
 _CHILD: Final = """
-import sys
+import json, sys
 source, fd, tree = sys.argv[1:]
 sys.path.insert(0, source)
 from ondol_guest import guest
@@ -30,6 +30,12 @@ await_init = guest.await_init
 def await_local_init(wire):
     settings = await_init(wire)
     seen = {"/var/task": tree}
+    if "exec" in settings:
+        told = settings["exec"]
+        told["argv"] = [word.replace("/var/runtime", source) for word in told["argv"]]
+        told["cwd"] = seen.get(told["cwd"], told["cwd"])
+        told["variables"]["_ONDOL_PLACES"] = json.dumps({"places": seen, "tmp": ""})
+        return settings
     settings["path"] = [seen.get(p, p) for p in settings["path"]]
     settings["path_last"] = [source]
     settings["cwd"] = tree
@@ -47,6 +53,7 @@ class LocalChild:
         self.pid = process.pid
         self.wire = wire
         self.log = log
+        self.told = b""
         self._process = process
 
     async def wait(self) -> int:
@@ -111,8 +118,8 @@ class LocalSandboxes:
     zygotes: dict[tuple[str, str], LocalZygote] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        del interpreter  # none waits here
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        del interpreter, told  # none waits here
         shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=(), network=network)
         self.shells.add(shell.id)
         return shell

@@ -1,12 +1,15 @@
 'use strict';
-// A Node.js guest: `node [options] start.js WIRE`, with the wire on that descriptor and the log pipe on 1 and 2.
+// A Node.js guest: `node [options] start.js`, with the wire on descriptor _ONDOL_WIRE and the log pipe on 1 and 2.
 //
 // It waits for INIT, becomes what INIT says, loads the handler and answers calls. INIT is JSON:
 //
 //   handler    as the function's owner wrote it
 //   runtime    as the owner asked for it ("nodejs22.x"); what runs may be another
-//   variables  the whole environment
+//   variables  the whole environment; null: this process has it already
 //   cwd        where the function's code is
+//
+// _ONDOL_PLACES, where a shell does not show things at their usual places: JSON with "places", usual place -> here, and what "tmp"
+// (TMPDIR) is, if not "".
 //
 // Invariants: nothing of the process that waited is left in the environment when user code runs; the first CALL may be in the wire
 // while INIT is worked on; a process that user code starts holds no wire.
@@ -22,16 +25,26 @@ const { resolveByNodePath } = require('./modules');
 const { HttpResponseStream } = require('./stream');
 const { Runtime, RecentRuntime, UNCAUGHT, UNHANDLED } = require('./runtime');
 
+/** Variables that hold paths of the function's surroundings; others are the function's own business. */
+const PATHS = ['LAMBDA_TASK_ROOT', 'LAMBDA_RUNTIME_DIR', 'PATH', 'LD_LIBRARY_PATH', 'NODE_PATH'];
 /** The first release whose handlers answer only by what they return. */
 const RECENT_MAJOR = 24;
 
+/** A variable that is ours, and nobody else's to see. */
+function own(name) {
+  const value = process.env[name];
+  delete process.env[name];
+  return value;
+}
+
+const { places = {}, tmp = '' } = JSON.parse(own('_ONDOL_PLACES') ?? '{}');
 let runtime = null;
 let initialised = false;
 const early = [];
 const log = new Log(1);
 
 const wire = new Wire(
-  Number(process.argv[2]),
+  Number(own('_ONDOL_WIRE')),
   (kind, flags, invocation, payload) => {
     if (kind === frames.STOP) process.exit(0);
     else if (runtime !== null) runtime.take(kind, flags, invocation, payload);
@@ -73,11 +86,24 @@ function initialise(kind, payload) {
   );
 }
 
+/** `path` below the directory that stands in its place here. */
+function moved(path) {
+  for (const [place, here] of Object.entries(places)) {
+    if (path === place || path.startsWith(place + '/')) return here + path.slice(place.length);
+  }
+  return path;
+}
+
 /** Make this process what `settings` say it is. */
 function enter(settings) {
   const { env } = process;
-  for (const name of Object.keys(env)) delete env[name];
-  Object.assign(env, settings.variables);
+  settings.cwd = moved(settings.cwd);
+  if (settings.variables) {
+    for (const name of Object.keys(env)) delete env[name];
+    Object.assign(env, settings.variables);
+    for (const name of PATHS) if (name in env) env[name] = env[name].split(':').map(moved).join(':');
+    if (tmp) env.TMPDIR ??= tmp;
+  }
   process.chdir(settings.cwd);
   process.argv.splice(1, process.argv.length, '/var/runtime/index.mjs');
   // User code is not this program's: it finds no main module, and nothing of ours in its cache.
