@@ -33,6 +33,8 @@ class Launch:
     variables: Mapping[str, str]  #: the whole process environment
     memory_mib: int
     timeout_s: int
+    #: The name under which its requests come to the node, by the socket of its shell; "": by none.
+    caller: str = ""
 
 
 class Call(Struct, frozen=True, kw_only=True):

@@ -5,10 +5,10 @@
     variables  the whole environment
     cwd        working directory
     memory_mib  as in INIT
-    wire       true: the wire stays open, and its number is in the variable _ONDOL_WIRE. The program reads an INIT of its own from
-               it, not a byte of which was taken here. False: the wire closes when the program is there, which tells the node
+    wire       true: the wire stays open, and its number is in the variable _ONDOL_WIRE. The program reads an INIT of its own
+               from it, not a byte of which was taken here. False: the wire closes when the program is there: so the node knows
 
-Everything else stays as the walls have it, since none of them is lost by an exec. A program that cannot be executed: without the
+Everything else stays as the walls have it: none of them is lost by an exec. A program that cannot be executed: without the
 wire, INIT_FAILED with {"exec": path, "errno": number}; with it, a line in the log and a shell's exit status.
 """
 
@@ -35,7 +35,7 @@ def execute(told, wire):
     program = found(told["argv"][0], told.get("instead", []))
     try:
         os.chdir(told["cwd"])
-        os.execve(program, [program] + told["argv"][1:], variables)
+        os.execve(program, [program] + told["argv"][1:], variables)  # noqa: S606  # that is what it is for
     except OSError as error:
         failed(program, error, wire, kept=told.get("wire"))
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ondol.app.makers import Makers
-from ondol.app.shared import CONTRACTS, TABLE, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choices_of, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
 from ondol.core.catalog import Index
@@ -45,8 +45,7 @@ from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.interpreters import Interpreter, Interpreters
-from ondol.runtimes.nodejs import ahead
+from ondol.runtimes.nodejs import NodejsVersions, ahead
 from ondol.telemetry import Telemetry
 
 
@@ -54,19 +53,19 @@ async def front(orders: Orders, line: socket.socket) -> None:
     """The data plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = joining.places(settings.data)
-    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
+    choice, nodejs = choices_of(orders)
     lines = await joining.first_lines(line, orders.makers, settled=settings.fronts > 1)
-    makers = Makers(lines, orders.levels, choice, stock_shells=-(-settings.stock_shells // settings.fronts))
+    makers = Makers(lines, orders.levels, choice, nodejs, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
     measuring = Measuring(lambda measured: following.cast("measured", measured), sharing.admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
+    pool = pool_of(orders, makers, choice, telemetry, credentials, bells, nodejs)
     own = f"python3.{sys.version_info.minor}"
     warmer = front_work.Warmer(
-        makers.usual, choice, orders.networks, account=settings.account, runtime=own, ahead=partial(ahead, choice)
+        makers.usual, choice, orders.networks, account=settings.account, runtime=own, ahead=partial(ahead, nodejs)
     )
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = compiling_of(orders, makers, choice)
@@ -121,7 +120,13 @@ async def front(orders: Orders, line: socket.socket) -> None:
 
 
 def pool_of(  # noqa: PLR0917
-    orders: Orders, makers: Makers, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+    orders: Orders,
+    makers: Makers,
+    choice: Choice,
+    telemetry: Telemetry,
+    credentials: Credentials,
+    bells: Bells,
+    nodejs: NodejsVersions,
 ) -> Pool:
     """Who runs where here."""
     settings, clock, code = orders.settings, SystemClock(), joining.places(orders.data).code
@@ -137,7 +142,7 @@ def pool_of(  # noqa: PLR0917
         tree_of=lambda each: str(code / each.sha256 / "tree"),
         inherited_bytes=makers.inherited_bytes,
         interpreter=front_work.interpreting(choice),
-        ahead=lambda revision: ahead(choice, revision.configuration),
+        ahead=lambda revision: ahead(nodejs, revision.configuration),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
         network=networking(orders.networks, orders.levels),
@@ -150,7 +155,7 @@ def compiling_of(orders: Orders, makers: Makers, choice: Choice) -> Compiling:
     return Compiling(
         sandboxes=makers.sandboxes,
         runtimes=makers.runtime,
-        interpreter=choice.forking if orders.front == 0 else lambda _runtime: None,
+        interpreter=choice.interpreter if orders.front == 0 else lambda _runtime: None,
         folder=lambda each: code / each.code.sha256,
     )
 

@@ -10,10 +10,10 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
-from ondol.runtimes.choice import Choice
+from ondol.runtimes.choice import Choice, Family
+from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
-from ondol.runtimes.nodejs import ExecutedNodejs
-from ondol.runtimes.places import NODEJS
+from ondol.runtimes.nodejs import ExecutedNodejs, NodejsVersions
 from ondol.sandbox import Sandboxes
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
@@ -22,9 +22,18 @@ from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
 class Makers:
     """`lines`: one to each maker, by its name. Make it where an event loop runs."""
 
-    def __init__(self, lines: Mapping[str, socket.socket], isolation: Isolation, choice: Choice, *, stock_shells: int) -> None:
+    def __init__(
+        self,
+        lines: Mapping[str, socket.socket],
+        isolation: Isolation,
+        choice: Choice,
+        nodejs: NodejsVersions,
+        *,
+        stock_shells: int,
+    ) -> None:
         self._isolation = isolation
         self._choice = choice
+        self._nodejs = nodejs
         self._makers: dict[str, KeptSandboxes | Launcher] = {
             name: KeptSandboxes(line, stock_shells=stock_shells)
             if name == MAKERS["sandbox"]
@@ -32,9 +41,8 @@ class Makers:
             for name, line in lines.items()
         }
         levels = {level: self._level(level) for level in isolation.offered}
-        self._levels: Mapping[str, tuple[Sandboxes, Runtime, Runtime]] = {
-            level: (sandboxes, ForkedPython(sandboxes, choice), ExecutedNodejs(sandboxes, choice))
-            for level, sandboxes in levels.items()
+        self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs)) for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -44,14 +52,17 @@ class Makers:
         return self._of(revision)[0]
 
     def runtime(self, revision: Revision) -> Runtime:
-        _, python, nodejs = self._of(revision)
-        return nodejs if self._choice.language(revision.configuration.runtime) == NODEJS else python
+        return self._of(revision)[1]
 
     async def inherited_bytes(self, revision: Revision) -> int:
         """The memory that a revision's workers share with what they are forked from, in bytes."""
-        interpreter = self._choice.interpreter(revision.configuration.runtime)
-        if interpreter is None or interpreter.language == NODEJS:
-            return 0  # what becomes another program shares nothing
+        runtime = revision.configuration.runtime
+        if self._choice.family(runtime) is Family.NODE:
+            node = self._nodejs.interpreter(runtime)
+            return 0 if node is None else node.shared_bytes
+        interpreter = self._choice.interpreter(runtime)
+        if interpreter is None:
+            return 0
         return (await self.sandboxes(revision).zygote(revision.account, interpreter.path)).rss_bytes
 
     def use(self, name: str, line: socket.socket) -> None:
@@ -65,10 +76,21 @@ class Makers:
         maker = self._makers[MAKERS[level]]
         return maker if isinstance(maker, KeptSandboxes) else maker.level(level)
 
-    def _of(self, revision: Revision) -> tuple[Sandboxes, Runtime, Runtime]:
+    def _of(self, revision: Revision) -> tuple[Sandboxes, Runtime]:
         asked = revision.configuration.isolation
         try:
             self._isolation.check(asked)
         except InvalidSetting as error:
             raise StartFailed(f"{revision.name} was deployed for isolation {asked!r}: {error}") from error
         return self._levels[self._isolation.of(asked)]
+
+
+def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions) -> Runtime:
+    """All that can be launched in the shells of one level."""
+    python = ForkedPython(sandboxes, choice)
+    families: dict[Family, Runtime] = {
+        Family.PYTHON: python,
+        Family.COMMAND: python,
+        Family.NODE: ExecutedNodejs(sandboxes, choice, nodejs),
+    }
+    return Dispatch(choice, families)

@@ -18,12 +18,22 @@ from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.messages import Request
 from ondol.http.table import Table
 from ondol.node.serving import Orders
+from ondol.runtimes.choice import Choice, Family
+from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.runtimes.nodejs import NodejsVersions
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
 CONTRACTS = {
     contract.name: contract for contract in (AwsContract(AwsJsonContract), WebContract(), WebContract(COMMAND_RUNTIME))
 }
+
+
+def choices_of(orders: Orders) -> tuple[Choice, NodejsVersions]:
+    """What runs which runtime id here; and of that, what knows Node.js."""
+    found = Interpreters(Interpreter(**each) for each in orders.interpreters)
+    nodejs = NodejsVersions(found, orders.settings.runtime_substitute)
+    return Choice(found, orders.settings.runtime_substitute, {Family.NODE: nodejs}), nodejs
 
 
 def _nobody(_: Request) -> str:

@@ -43,9 +43,9 @@ class Interpreting(Protocol):
 
 
 class Choosing(Protocol):
-    """What knows which interpreter runs a runtime."""
+    """What knows which interpreter runs a runtime, or starts what does."""
 
-    def forking(self, runtime: str) -> Interpreting | None: ...
+    def carrier(self, runtime: str) -> Interpreting | None: ...
 
     def newest(self) -> Interpreting | None: ...
 
@@ -70,10 +70,10 @@ def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tupl
 
 
 def interpreting(choice: Choosing) -> Callable[[Revision], str]:
-    """The interpreter that forks what runs a revision."""
+    """The interpreter whose zygote brings up a revision."""
 
     def path_of(revision: Revision) -> str:
-        interpreter = choice.forking(revision.configuration.runtime)
+        interpreter = choice.carrier(revision.configuration.runtime)
         return interpreter.path if interpreter else ""
 
     return path_of
@@ -146,7 +146,7 @@ class Warmer:
     `listen` is a listener of the catalog: what a new function needs is started while its deploy is still under way.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         sandboxes: Stocking,
         choice: Choosing,
@@ -185,7 +185,7 @@ class Warmer:
             await self._warm()
 
     def _want(self, account: str, runtime: str, network: str = "", told: bytes = b"") -> None:
-        interpreter = self._choice.forking(runtime) or self._choice.newest()
+        interpreter = self._choice.carrier(runtime) or self._choice.newest()
         network = network or self._networks[0]
         if interpreter is None or network not in self._networks:
             return

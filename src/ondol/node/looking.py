@@ -112,7 +112,7 @@ def doctor(orders: Orders, writable: Path, supervisor: int) -> Callable[[], Awai
 
 def _runtime(interpreter: Mapping[str, Any]) -> str:
     """The id of what an interpreter runs."""
-    if interpreter["language"] == "nodejs":
+    if interpreter.get("language") == "nodejs":
         return f"nodejs{interpreter['major']}.x"
     return f"python{interpreter['major']}.{interpreter['minor']}"
 

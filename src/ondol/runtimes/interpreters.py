@@ -31,6 +31,7 @@ class Interpreter:
     micro: int
     prefix: str  #: where its library is; shown in shells at the same path
     language: str = PYTHON
+    shared_bytes: int = 0  #: of Node.js: how much of it is in memory once, however many run
 
     @property
     def name(self) -> str:
@@ -124,8 +125,7 @@ def _learn(path: str, language: Language, process: subprocess.Popen[str] | None)
         return None
     if understood is None:
         return None
-    major, minor, micro, prefix = understood
-    return asdict(Interpreter(path=path, major=major, minor=minor, micro=micro, prefix=prefix, language=language.name))
+    return asdict(Interpreter(path=path, language=language.name, **understood))
 
 
 def _read(cache: Path | None) -> dict[str, dict[str, Any]]:

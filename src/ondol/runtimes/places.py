@@ -1,4 +1,4 @@
-"""Where programs that run functions are usually found: one description per language, read by `interpreters`. Pure but for globs."""
+"""Where interpreters usually are, and how they are asked what they are: a description per language. Looks at files only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 PYTHON: Final = "python"
 NODEJS: Final = "nodejs"
@@ -27,7 +27,10 @@ _PYTHON_NAME: Final = re.compile(r"python3\.(\d+)$")
 _PYTHON_PROBE: Final = (
     "import sys, json; json.dump([sys.implementation.name, *sys.version_info[:3], sys.base_prefix], sys.stdout)"
 )
-_NODEJS_PROBE: Final = "JSON.stringify([process.release.name, ...process.versions.node.split('.').map(Number)])"
+_NODEJS_PROBE: Final = (
+    "JSON.stringify([process.release.name, Number(/RssFile:\\s*(\\d+)/.exec(fs.readFileSync('/proc/self/status'))?.[1] ?? 0), "
+    "...process.versions.node.split('.').map(Number)])"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,8 @@ class Language:
     more: Callable[[Mapping[str, str]], Iterable[str]]
     #: The command that asks the interpreter at a path.
     probe: Callable[[str], list[str]]
-    #: (major, minor, micro, prefix) from what it said; None for what is no usable interpreter. May raise ValueError.
-    understand: Callable[[str, str], tuple[int, int, int, str] | None]
+    #: What is known of it, from what it said; None for what is no usable interpreter. May raise ValueError, TypeError.
+    understand: Callable[[str, str], dict[str, Any] | None]
 
     def candidates(self, environment: Mapping[str, str]) -> Iterable[str]:
         """Resolved paths of all that is called like an interpreter we can use, the most public first."""
@@ -85,10 +88,10 @@ def _python_places(environment: Mapping[str, str]) -> Iterable[str]:
         yield from _under(root, "versions/*/bin")
 
 
-def _python_understood(_path: str, said: str) -> tuple[int, int, int, str] | None:
+def _python_understood(_path: str, said: str) -> dict[str, Any] | None:
     kind, major, minor, micro, prefix = json.loads(said)
     fits = kind == "cpython" and major == 3 and MINOR_MIN <= minor <= MINOR_MAX
-    return (major, minor, micro, prefix) if fits else None
+    return {"major": major, "minor": minor, "micro": micro, "prefix": prefix} if fits else None
 
 
 # Node.js --------------------------------------------------------------------------------------------------------------
@@ -109,10 +112,11 @@ def _nodejs_places(environment: Mapping[str, str]) -> Iterable[str]:
     yield from _under(os.path.join(_data_home(environment), "mise/installs/node"), "*/bin")
 
 
-def _nodejs_understood(path: str, said: str) -> tuple[int, int, int, str] | None:
-    kind, major, minor, micro = json.loads(said)
-    fits = kind == "node" and isinstance(major, int) and major >= NODEJS_MAJOR_MIN
-    return (major, minor, micro, os.path.dirname(os.path.dirname(path))) if fits else None
+def _nodejs_understood(path: str, said: str) -> dict[str, Any] | None:
+    kind, shared_kib, major, minor, micro = json.loads(said)
+    prefix = os.path.dirname(os.path.dirname(path))
+    known = {"major": major, "minor": minor, "micro": micro, "prefix": prefix, "shared_bytes": int(shared_kib) * 1024}
+    return known if kind == "node" and isinstance(major, int) and major >= NODEJS_MAJOR_MIN else None
 
 
 LANGUAGES: Final[Sequence[Language]] = (

@@ -29,16 +29,14 @@ from ondol_guest import guest
 await_init = guest.await_init
 def await_local_init(wire):
     settings = await_init(wire)
-    seen = {"/var/task": tree}
-    if "exec" in settings:
-        told = settings["exec"]
-        told["argv"] = [word.replace("/var/runtime", source) for word in told["argv"]]
-        told["cwd"] = seen.get(told["cwd"], told["cwd"])
-        told["variables"]["_ONDOL_PLACES"] = json.dumps({"places": seen, "tmp": ""})
-        return settings
-    settings["path"] = [seen.get(p, p) for p in settings["path"]]
-    settings["path_last"] = [source]
-    settings["cwd"] = tree
+    told = settings.get("exec", settings)
+    for name in ("path", "argv", "instead"):
+        told[name] = [tree + p[9:] if p == "/var/task" or p.startswith("/var/task/") else p for p in told.get(name, [])]
+    told["path_last"] = [source]
+    told["cwd"] = tree
+    if told.get("wire"):
+        told["argv"] = [word.replace("/var/runtime/", source + "/") for word in told["argv"]]
+        told["variables"]["_ONDOL_PLACES"] = json.dumps({"places": {"/var/task": tree}, "tmp": ""})
     return settings
 guest.await_init = await_local_init
 guest.run(int(fd))
@@ -118,8 +116,8 @@ class LocalSandboxes:
     zygotes: dict[tuple[str, str], LocalZygote] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
-        del interpreter, told  # none waits here
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+        del interpreter  # none waits here
         shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=(), network=network)
         self.shells.add(shell.id)
         return shell
