@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ import ondol_guest
 from ondol.runtime import Answer, Call, Ending, LogSink
 from ondol.runtimes.link import Link
 from ondol_guest import frames
+from ondol_guest.executing import WIRE_FD
 
 #: The program of a Node.js guest.
 START = Path(ondol_guest.__file__).parent / "node" / "start.js"
@@ -87,14 +89,14 @@ async def run(
     seen = Seen()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     log, log_inside = os.pipe()
-    words = [node, "--expose-gc", "--max-http-header-size", "81920", str(START)]
     process = await asyncio.create_subprocess_exec(
-        *words,
+        *(node, "--expose-gc", "--max-http-header-size=81920", str(START)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log_inside,
         stderr=log_inside,
-        pass_fds=[theirs.fileno()],
-        env={"_ONDOL_WIRE": str(theirs.fileno())},
+        pass_fds=[WIRE_FD],
+        preexec_fn=functools.partial(os.dup2, theirs.fileno(), WIRE_FD),
+        env={"_ONDOL_WIRE": str(WIRE_FD)},
     )
     theirs.close()
     os.close(log_inside)
