@@ -22,7 +22,7 @@ import msgspec
 from ondol.contract import Place
 from ondol.model.functions import Configuration, Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report, Status
-from ondol.model.limits import RESULT_BYTES_MAX
+from ondol.model.limits import RESULT_BYTES_MAX, STREAM_BYTES_MAX
 from ondol.runtime import Answer, LogSink
 
 #: Where AWS's own services listen in a sandbox. Nothing does here; libraries only look whether the names are set.
@@ -44,6 +44,10 @@ _DEFAULTS: Final[Mapping[str, str]] = {
 _json: Final = msgspec.json.Encoder().encode
 #: What few calls say, in the guest's words and in an invocation's context.
 _SELDOM: Final = (("client_context", "client_context"), ("identity", "cognito_identity"), ("tenant", "tenant_id"))
+
+#: Of an answer's meta, what callers may want to know: the media type of a body, the type of an error that ended one.
+_HEAD: Final = ("content_type", "error_type")
+_NO_HEAD: Final[Mapping[str, str]] = {}
 
 #: How the platform of AWS, written in Go, calls signals.
 _SIGNALS: Final[Mapping[int, str]] = {
@@ -82,6 +86,7 @@ class AwsContract:
     name = "aws"
     guest = "aws"
     concurrency = 1
+    stream_bytes_max: int | None = STREAM_BYTES_MAX
 
     def __init__(self, json: Callable[[str, str], AwsContract] | None = None) -> None:
         """`json` makes the one for revisions with LogFormat JSON, from their SystemLogLevel and ApplicationLogLevel."""
@@ -144,6 +149,8 @@ class AwsContract:
             "arn": context.get("invoked_arn") or invoked_arn(target),
             "trace": invocation.trace,
         }
+        if invocation.streamed:
+            meta["stream"] = True
         for name, key in _SELDOM:
             if key in context:
                 meta[name] = context[key]
@@ -176,15 +183,20 @@ class AwsContract:
 
     def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
         body: Any = b"null" if answer is None else answer.body
+        head: Mapping[str, str] = _NO_HEAD
         message = None if report.status is Status.OK else self._message(invocation, report)
         if message is not None:
             body = msgspec.json.encode({"errorType": ERROR_TYPES[report.status], "errorMessage": message})
-        return Outcome(status=report.status, body=body, target_version=report.version, report=report)
+            head = {"error_type": ERROR_TYPES[report.status]}
+        elif answer is not None and answer.meta:
+            head = {name: answer.meta[name] for name in _HEAD if isinstance(answer.meta.get(name), str)}
+        return Outcome(status=report.status, body=body, target_version=report.version, report=report, head=head)
 
     def _message(self, invocation: Invocation, report: Report) -> str | None:
         """What the platform says in the function's place; None when the function spoke for itself."""
         if report.status is Status.TOO_LARGE:
-            return f"Response payload size exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
+            most = STREAM_BYTES_MAX if invocation.streamed else RESULT_BYTES_MAX
+            return f"Response payload size exceeded maximum allowed payload size ({most} bytes)."
         if report.status is Status.TIMEOUT:
             return f"RequestId: {invocation.id} Error: {timed_out(report)}"
         if report.status is Status.CRASHED or report.status is Status.OUT_OF_MEMORY:

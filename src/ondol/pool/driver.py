@@ -94,7 +94,7 @@ class Lease:
         self._slot = slot
         self._invocation = invocation
         self._released = False
-        self._streaming: asyncio.Future[None] | None = None
+        self._streaming: asyncio.Future[Ran] | None = None
         #: How long it took to get this place, if it was not there at once.
         self.waited_s = 0.0
 
