@@ -21,12 +21,14 @@ each_node = pytest.mark.parametrize("node", FOUND, ids=lambda found: found.name)
 each_classic = pytest.mark.parametrize("node", CLASSIC, ids=lambda found: found.name)
 
 
-def run(node, tree, handler, *events, files=None, runtime=None, **variables):
+def run(node, tree, handler, *events, files=None, runtime=None, meta=None, **variables):
     for name, text in (files or {}).items():
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    calls = [(json.dumps(event).encode(), nodejs.meta(f"r{number}")) for number, event in enumerate(events or (1,))]
+    calls = [
+        (json.dumps(event).encode(), nodejs.meta(f"r{number}", **(meta or {}))) for number, event in enumerate(events or (1,))
+    ]
     environment = nodejs.variables(**variables)
     return asyncio.run(nodejs.run(node.path, tree, handler, calls, runtime=runtime or node.name, environment=environment))
 
@@ -413,8 +415,16 @@ exports.late = awslambda.streamifyResponse(async (event, stream) => { stream.wri
 """
 
 
-def stream(node, tree, way, *events):
-    return run(node, tree, f"streams.{way}", *events, files={"streams.js": STREAMS})
+def stream(node, tree, way, *events, whole=False):
+    return run(node, tree, f"streams.{way}", *events, files={"streams.js": STREAMS}, meta={} if whole else {"stream": True})
+
+
+@each_node
+def test_who_wants_a_streamed_answer_whole_gets_it_whole(tmp_path, node):
+    seen = stream(node, tmp_path, "plain", 1, 2, whole=True)
+    assert [(answer.body, answer.meta) for answer in seen.answers] == [(b"part 0\npart 1\npart 2\nend", {})] * 2
+    assert failure(stream(node, tmp_path, "middle", whole=True))["errorMessage"] == "in it"
+    assert [a.ending for a in stream(node, tmp_path, "large", 1, 2, whole=True).answers] == [Ending.TOO_LARGE] * 2
 
 
 @each_node
@@ -422,7 +432,7 @@ def test_a_streamed_answer_has_its_type_and_all_its_bytes(tmp_path, node):
     seen = stream(node, tmp_path, "plain", 1, 2)
     assert [bytes(answer.body) for answer in seen.answers] == [b"part 0\npart 1\npart 2\nend"] * 2
     assert seen.answers[0].meta == {"content_type": "text/plain"}
-    assert not seen.cut
+    assert seen.cut == ""
 
 
 @each_node
@@ -455,6 +465,6 @@ def test_a_stream_that_fails_before_its_first_byte_is_a_failure(tmp_path, node):
 @pytest.mark.parametrize("way", ["middle", "late"])
 def test_a_stream_that_fails_in_its_middle_is_cut_and_the_next_call_is_whole(tmp_path, node, way):
     seen = stream(node, tmp_path, way, 1, 2)
-    assert seen.cut
+    assert seen.cut == {"middle": "RangeError", "late": "Runtime.InvalidStreamingOperation"}[way]
     assert [len(answer.body) > 0 for answer in seen.answers] == [True, True]
     assert "Invoke Error" in texts(seen.logs[0])[0]

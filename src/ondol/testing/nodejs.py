@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ondol_guest
-from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtime import Answer, BrokeOff, Call, Ending, LogSink
 from ondol.runtimes.link import Link
 from ondol_guest import frames
 from ondol_guest.executing import WIRE_FD
@@ -37,7 +37,7 @@ class Seen:
     answers: list[Answer] = field(default_factory=list)  #: streamed bodies as bytes
     logs: list[list[Line]] = field(default_factory=list)  #: of each answer, and of what was left unanswered
     status: int | None = None  #: how the process ended, when it did by itself
-    cut: bool = False  #: the last body ended before it was whole
+    cut: str = ""  #: what the last body failed with, when it ended before it was whole
 
 
 class _Child:
@@ -147,13 +147,11 @@ def _into(lines: list[Line]) -> LogSink:
 
 async def _whole(answer: Answer, seen: Seen) -> Answer:
     """The answer with its streamed body read to the end."""
-    from ondol.model.errors import Unavailable
-
     assert isinstance(answer.body, AsyncIterator)
     body = b""
     try:
         async for chunk in answer.body:
             body += chunk
-    except Unavailable:
-        seen.cut = True
+    except BrokeOff as failure:
+        seen.cut = failure.kind
     return Answer(ending=answer.ending, meta=answer.meta, body=body, init_ms=answer.init_ms)

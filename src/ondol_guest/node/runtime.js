@@ -109,7 +109,9 @@ class Runtime {
   }
 
   async handleOnceStreaming(call, told, text) {
-    call.stream = new ResponseStream(this.wire, call.number, this.streaming.highWaterMark, () => this._over(call));
+    const { highWaterMark } = this.streaming;
+    const whole = told.stream ? null : (body) => this._answer(call, body);
+    call.stream = new ResponseStream(this.wire, call.number, { highWaterMark, settle: () => this._over(call), whole });
     await undefined;
     try {
       const result = this.handler(parse(text), call.stream, this._streamingContext(told));
@@ -188,13 +190,14 @@ class Runtime {
     this._over(call);
   }
 
-  _answer(call, text) {
+  /** `body`: text or bytes. */
+  _answer(call, body) {
     call.answered = true;
-    const length = Buffer.byteLength(text);
+    const length = Buffer.byteLength(body);
     const frame =
       length > RESULT_BYTES_MAX
         ? frames.packMeta(frames.RESULT, call.number, stringify({ too_large: length }), '', frames.ERROR)
-        : frames.packMeta(frames.RESULT, call.number, '', text);
+        : frames.packMeta(frames.RESULT, call.number, '', body);
     this.wire.send(frame);
     this._over(call);
   }

@@ -1,8 +1,7 @@
 'use strict';
-// A streamed answer: what a streaming handler writes to, within the credit that the node gives.
+// A streamed answer: what a streaming handler writes to, within the credit that the node gives. Frames: docs/explain/streaming.md.
 //
-// Meta of its RESULT: {"content_type": TEXT}. A failure before the first byte is an ordinary RESULT with ERROR; one behind it ends
-// the body with ERROR, and END says {"error": PAYLOAD}.
+// A failure before the first byte is an ordinary RESULT with ERROR. For a caller who wants the answer whole it is gathered here.
 
 const { Writable } = require('stream');
 const frames = require('./frames');
@@ -10,16 +9,20 @@ const { InvalidStreamingOperation, toPayload } = require('./errors');
 
 const PRELUDE_TYPE = 'application/vnd.awslambda.http-integration-response';
 const DELIMITER_BYTES = 8;
+/** The node takes no larger meta than 256 KiB. */
+const DETAILS_BYTES_MAX = 200000;
 
 const isBytes = (chunk) => typeof chunk === 'string' || chunk instanceof Uint8Array;
 
 class ResponseStream extends Writable {
-  /** `settle` is called once, when the node has been told how it ended. */
-  constructor(wire, invocation, highWaterMark, settle) {
+  /** `settle` is called once, when the node has been told how it ended. `whole`: takes the answer in one piece instead. */
+  constructor(wire, invocation, { highWaterMark, settle, whole }) {
     super({ decodeStrings: true, ...(highWaterMark > 0 ? { highWaterMark } : {}) });
     this._wire = wire;
     this._invocation = invocation;
     this._settle = settle;
+    this._whole = whole;
+    this._gathered = [];
     this._contentType = 'application/octet-stream';
     this._credit = frames.CREDIT_BYTES;
     this._waiting = null;
@@ -56,14 +59,15 @@ class ResponseStream extends Writable {
   /** End it as failed: the node is told of `error`, and `then` is called. */
   fail(error, then) {
     if (this._over) return then && then();
-    const payload = JSON.stringify(toPayload(error));
+    const payload = toPayload(error);
     if (!this._begun) {
       this._over = true;
-      this._wire.send(frames.packMeta(frames.RESULT, this._invocation, '', payload, frames.ERROR), () => this._told(then));
+      const body = JSON.stringify(payload);
+      this._wire.send(frames.packMeta(frames.RESULT, this._invocation, '', body, frames.ERROR), () => this._told(then));
       return undefined;
     }
     // What was written before goes out before; one that nobody reads is not waited for.
-    const end = () => this._finishWith(frames.ERROR, `{"error":${payload}}`, then);
+    const end = () => this._finishWith(frames.ERROR, ending(payload), then);
     if (this.destroyed || this.writableFinished) end();
     else this._ending = end;
     if (!this.destroyed && !this.writableFinished) super.end();
@@ -71,6 +75,11 @@ class ResponseStream extends Writable {
   }
 
   _write(chunk, _encoding, callback) {
+    if (this._whole || this._over) {
+      if (!this._over) this._gathered.push(chunk); // what is written behind the end is nobody's
+      callback();
+      return;
+    }
     this._begin();
     this._sendFrom(chunk, 0, callback);
   }
@@ -78,6 +87,16 @@ class ResponseStream extends Writable {
   _final(callback) {
     if (this._ending) {
       this._ending();
+      callback();
+      return;
+    }
+    if (this._over) {
+      callback();
+      return;
+    }
+    if (this._whole) {
+      this._over = true;
+      this._whole(Buffer.concat(this._gathered));
       callback();
       return;
     }
@@ -89,7 +108,7 @@ class ResponseStream extends Writable {
     if (!this._over) {
       const cut = new Error(error?.message ?? 'The response stream was destroyed before it was finished.');
       cut.name = 'Runtime.TruncatedResponse';
-      if (this._begun) this._finishWith(frames.ERROR, JSON.stringify({ error: toPayload(cut) }));
+      if (this._begun) this._finishWith(frames.ERROR, ending(toPayload(cut)));
       else this.fail(cut);
     }
     callback(error);
@@ -135,6 +154,15 @@ class ResponseStream extends Writable {
     this._settle();
     if (then) then();
   }
+}
+
+/** The last frame's meta for a stream that failed. */
+function ending(payload) {
+  let error = JSON.stringify(payload);
+  if (Buffer.byteLength(error) > DETAILS_BYTES_MAX) {
+    error = JSON.stringify({ ...payload, errorMessage: payload.errorMessage?.slice(0, DETAILS_BYTES_MAX / 8), trace: [] });
+  }
+  return JSON.stringify({ error_type: payload.errorType, error });
 }
 
 /** Puts status and headers in front of a streamed body. */
