@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ondol import __version__
-from ondol.app.shared import CONTRACTS, TABLE, choices_of, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, verifier_of
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
@@ -108,7 +108,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
     verifier = verifier_of(orders, index, Credentials(orders.secret), lambda request: request.header(CALLER))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
-    choice, _ = choices_of(orders)
+    choice = choice_of(orders)
     watching = {
         "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,

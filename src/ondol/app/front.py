@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ondol.app.makers import Makers
-from ondol.app.shared import CONTRACTS, TABLE, choices_of, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, nodejs_of, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
 from ondol.core.catalog import Index
@@ -30,7 +30,7 @@ from ondol.dialects.plain.dialect import PlainDialect
 from ondol.http.bells import Bells
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
-from ondol.http.server import Server
+from ondol.http.server import HttpLimits, Server
 from ondol.http.unix import connect
 from ondol.node import front_work, joining, looking, tailing
 from ondol.node.compiling import Compiling
@@ -44,16 +44,20 @@ from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
+from ondol.runtimes.api import Callers
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.nodejs import NodejsVersions, ahead
 from ondol.telemetry import Telemetry
+
+#: A runtime's connection is silent as long as its function works, or makes up its answer.
+SHELLS = HttpLimits(idle_s=front_work.SILENT_S_MAX, body_idle_s=front_work.SILENT_S_MAX)
 
 
 async def front(orders: Orders, line: socket.socket) -> None:
     """The data plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = joining.places(settings.data)
-    choice, nodejs = choices_of(orders)
+    choice, nodejs = choice_of(orders), nodejs_of(orders)
     lines = await joining.first_lines(line, orders.makers, settled=settings.fronts > 1)
     makers = Makers(lines, orders.levels, choice, nodejs, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
@@ -96,7 +100,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     )
     server = Server(door)
     known = verifier_of(orders, index, credentials, lambda request: request.peer)
-    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
+    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing, makers.callers)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
     tasks.start(compiling.serve(warmer.ready), "compiling")
@@ -166,9 +170,10 @@ def sharing_of(orders: Orders, cast: Callable[[str, Any], bool]) -> Sharing:
     return Sharing(orders.front, settings.fronts, concurrency_max=settings.concurrency_max, cast=cast)
 
 
-def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
-    """What functions call their node by."""
-    server = Server(ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost")))
+def server_of_shells(bells: Bells, aws: Dialect, passing: Passing, callers: Callers) -> Server:
+    """What functions, and runtimes, call their node by."""
+    door = ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost"), own=callers.serve)
+    server = Server(door, SHELLS)
     server.on_left = lambda connection: bells.left(connection.peer, connection)
     return server
 

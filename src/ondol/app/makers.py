@@ -10,6 +10,7 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
+from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
 from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
@@ -34,6 +35,8 @@ class Makers:
         self._isolation = isolation
         self._choice = choice
         self._nodejs = nodejs
+        #: Who calls from shells by the Runtime API.
+        self.callers = Callers()
         self._makers: dict[str, KeptSandboxes | Launcher] = {
             name: KeptSandboxes(line, stock_shells=stock_shells)
             if name == MAKERS["sandbox"]
@@ -42,7 +45,7 @@ class Makers:
         }
         levels = {level: self._level(level) for level in isolation.offered}
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers)) for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -85,12 +88,15 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions) -> Runtime:
+def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers) -> Runtime:
     """All that can be launched in the shells of one level."""
     python = ForkedPython(sandboxes, choice)
-    families: dict[Family, Runtime] = {
-        Family.PYTHON: python,
-        Family.COMMAND: python,
-        Family.NODE: ExecutedNodejs(sandboxes, choice, nodejs),
-    }
-    return Dispatch(choice, families)
+    return Dispatch(
+        choice,
+        {
+            Family.PYTHON: python,
+            Family.COMMAND: python,
+            Family.NODE: ExecutedNodejs(sandboxes, choice, nodejs),
+            Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
+        },
+    )

@@ -40,6 +40,15 @@ _DEFAULTS: Final[Mapping[str, str]] = {
     "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
     "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
 }
+#: More of them, by how the runtime's id begins.
+_DEFAULTS_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "python": {"LC_CTYPE": "C.UTF-8", "PYTHONPATH": "/var/runtime"},
+    # No managed language is there, so neither are its directories.
+    "provided": {
+        "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    },
+}
 
 _json: Final = msgspec.json.Encoder().encode
 #: What few calls say, in the guest's words and in an invocation's context.
@@ -111,7 +120,7 @@ class AwsContract:
         group, stream = self.log_place(revision, place)
         variables = {
             **_DEFAULTS,
-            **_of_language(configuration.runtime),
+            **_defaults_of(configuration.runtime),
             # Not AWS's: it makes SDKs inside the function talk to this node.
             "AWS_ENDPOINT_URL": place.endpoint,
             **configuration.variables,
@@ -204,15 +213,11 @@ class AwsContract:
         return None
 
 
-def _of_language(runtime: str) -> dict[str, str]:
-    """More that a function may set for itself, by the language of its runtime."""
-    if runtime.startswith("python"):
-        return {"LC_CTYPE": "C.UTF-8", "PYTHONPATH": "/var/runtime"}
+def _defaults_of(runtime: str) -> Mapping[str, str]:
     if runtime.startswith("nodejs"):
-        major = runtime.removeprefix("nodejs").partition(".")[0]
-        layers = f"/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules"
+        layers = f"/opt/nodejs/node{runtime.removeprefix('nodejs').partition('.')[0]}/node_modules:/opt/nodejs/node_modules"
         return {"NODE_PATH": f"{layers}:/var/runtime/node_modules:/var/runtime:/var/task"}
-    return {}
+    return next((more for begins, more in _DEFAULTS_OF.items() if runtime.startswith(begins)), {})
 
 
 def version_label(version: int | None) -> str:

@@ -17,6 +17,8 @@ from ondol.pool.driver import Pool
 
 #: How long a call may wait for a place in the pool.
 WAIT_S_MAX: Final = 60.0
+#: How long what runs in a shell may keep a connection open and say nothing: longer than a call can take.
+SILENT_S_MAX: Final = 1000.0
 #: How long the last log lines may take to the desk at the end.
 FLUSH_S_MAX: Final = 0.5
 

@@ -55,6 +55,22 @@ class Finder(Protocol):
         ...
 
 
+class Provided:
+    """`Finder` for programs that functions bring along: nothing is ever missing."""
+
+    def missing(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+    def describe(self, runtime: str) -> str:
+        del runtime
+        return "the function's own bootstrap, by the Runtime API"
+
+    def substitute_for(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+
 class Choice:
     """`substitute`: "none", or "nearest" for the closest version where the one asked for is not on the machine.
 
