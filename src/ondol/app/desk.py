@@ -71,7 +71,8 @@ from ondol.node.lending import Lending
 from ondol.node.levels import LevelsEverywhere
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, both
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.queue import QueueSize
 from ondol.queues.sqlite import SqliteQueue
 from ondol.recorders.sqlite import SqliteRecorder

@@ -39,7 +39,8 @@ from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.networking import networking
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool

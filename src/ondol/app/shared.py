@@ -17,7 +17,7 @@ from ondol.dialects.plain.dialect import PlainDialect
 from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.messages import Request
 from ondol.http.table import Table
-from ondol.node.serving import Orders
+from ondol.node.orders import Orders
 from ondol.runtimes.choice import Choice, Family, Finder, Provided
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.runtimes.nodejs import NodejsVersions

@@ -17,7 +17,7 @@ from ondol.core.catalog import Index
 from ondol.node.examining import Finding, Interpreter, Look, able, examine
 from ondol.node.following import Followers
 from ondol.node.link import Handler, Link
-from ondol.node.serving import Orders
+from ondol.node.orders import Orders
 from ondol.queue import QueueSize
 
 #: The front's numbers, on the line between front and desk.
