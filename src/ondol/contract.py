@@ -42,6 +42,8 @@ class Contract(Protocol):
     guest: str
     #: Invocations that one environment serves at a time.
     concurrency: int
+    #: Bytes that an answer may stream; None: without end.
+    stream_bytes_max: int | None
 
     def of(self, revision: Revision) -> Contract:
         """The contract for this revision's environments: itself, or one that writes as the revision's configuration asks."""
@@ -76,7 +78,10 @@ class Contract(Protocol):
         ...
 
     def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
-        """What the caller gets; `answer` is None for timeouts. Errors of the platform's making are rendered here."""
+        """What the caller gets; `answer` is None for timeouts. Errors of the platform's making are rendered here.
+
+        Asked twice of an answer that streams: of its head, and of how it ended (then `answer.body` tells of a failure).
+        """
         ...
 
 

@@ -1,4 +1,17 @@
-"""The runtime port: how an environment is launched and talked to."""
+"""The runtime port: how an environment is launched and talked to.
+
+**An answer that streams.** A worker that has the first bytes, or knows that there will be some, answers with `ending` OK and an
+async iterator as `body`; what belongs to the whole answer is in `meta`. The iterator ends in one of three ways:
+
+* it stops: the answer is whole;
+* it raises `BrokeOff`: the function itself failed in mid-stream, and this is what it says of it. Its environment lives on;
+* it raises anything else: the process is gone. It must do so also when the process is killed while somebody waits for bytes.
+
+Reading is what moves it: an iterator that nobody asks takes nothing more from the function, so that a slow client makes the
+function's write wait. Who stops reading calls `aclose` on what the pool gave, and the rest is read and thrown away there. A
+worker may stream its answer to any call: where it is wanted whole, the pool puts it together. What frames and metas are agreed
+on: docs/explain/streaming.md.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +24,16 @@ from msgspec import Struct, field
 
 from ondol.model.functions import Revision
 from ondol.sandbox import Shell
+
+
+class BrokeOff(Exception):  # noqa: N818  # what happened, not what to call it
+    """Raised by an answer's body: the function failed in mid-stream."""
+
+    def __init__(self, kind: str, details: bytes) -> None:
+        """`kind`: the error's type, as the function's side names it; `details`: the contract's error payload, if any."""
+        super().__init__(kind)
+        self.kind = kind
+        self.details = details
 
 
 class Ending(Enum):
@@ -33,6 +56,8 @@ class Launch:
     variables: Mapping[str, str]  #: the whole process environment
     memory_mib: int
     timeout_s: int
+    #: The name under which its requests come to the node, by the socket of its shell; "": by none.
+    caller: str = ""
 
 
 class Call(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ both on the same functions. Deliberate differences: the warning after a failed l
 own runtime updates), and a result that is no UTF-8 is a Runtime.MarshalError instead of the end of the process.
 
 Meta of a CALL (JSON): id, deadline_ms, arn, trace, and where the caller said so client_context,
-identity (both JSON text or an object), tenant.
+identity (both JSON text or an object), tenant, and `stream`: true, when an answer may come bit by bit (aws_stream).
 Meta of a RESULT: empty, or {"too_large": bytes} in place of a body that the node would not take.
 """
 
@@ -27,6 +27,9 @@ RESULT_BYTES_MAX = 6 * 1024 * 1024 + 100
 
 LOAD_WARNING = "LAMBDA_WARNING: Unhandled exception. The most likely cause is an issue in the function code.\r"
 
+
+#: What a generator function returns.
+GENERATOR = type(_ for _ in ())
 
 #: The node's own JSON needs no look at its encoding.
 parse_meta = json.JSONDecoder().decode
@@ -92,6 +95,9 @@ class Guest:
             context = make_context(meta)
             event = decode(event)
             response = self.handler(event, context)
+            if isinstance(response, GENERATOR) and meta.get("stream"):
+                importlib.import_module("ondol_guest.aws_stream").answer(self, invocation, response, request)
+                return
             body = self.marshal(response)
         except Fault as fault:
             error = make_error(fault.message, fault.kind, fault.trace, request)
@@ -198,10 +204,10 @@ def make_error(message, kind, trace, request):
 
 
 def frames_of(trace):
-    """The traceback's entries from the first one outside this file on; all of them when there is none."""
+    """The traceback's entries from the first one outside the guest on; all of them when there is none."""
     entries = [(f.filename, f.lineno, f.name, f.line) for f in traceback.extract_tb(trace)]
-    own = find_handler.__code__.co_filename
+    own = os.path.dirname(find_handler.__code__.co_filename)
     for index, entry in enumerate(entries):
-        if entry[0] != own:
+        if os.path.dirname(entry[0]) != own:
             return entries[index:]
     return entries

@@ -40,7 +40,7 @@ CREDIT = 5  #: u32: the receiver took so many bytes of BODY
 # guest -> node
 READY = 16  #: JSON {"init_ms": float}: the handler is loaded
 RESULT = 18  #: meta + body; flag ERROR for the function's own failure; MORE when BODY frames follow
-END = 19  #: JSON; closes a RESULT with MORE, after the BODY frame with LAST
+END = 19  #: JSON; closes a RESULT with MORE, after the BODY frame with LAST; flag ERROR: see ondol.runtime
 INIT_FAILED = 20  #: meta + body: loading the handler failed; the guest exits afterwards
 
 # flags

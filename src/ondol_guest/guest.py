@@ -11,6 +11,8 @@ The zygote forks, enters the shell and calls `run(wire_fd)`, with file descripto
     path       searched before the standard library
     path_last  searched after it
 
+or only "exec", with a program that this process is to become: see executing.py.
+
 Invariants: nothing of the node's or the zygote's environment is left when user code runs; the first CALL may already be in the
 wire while INIT is worked on; a process forked by user code holds no wire.
 """
@@ -227,6 +229,8 @@ def run(wire_fd, adapt=None, *, ahead=False):
         settings = await_init(wire)
         if adapt is not None:
             adapt(settings)
+        if "exec" in settings:
+            importlib.import_module("ondol_guest.executing").execute(settings["exec"], wire)
         enter(settings, wire)
         status = serve(wire, settings) or 0
     except Gone:

@@ -116,17 +116,20 @@ def check(result, what):
 def adapt(settings, options):
     """What INIT says, as it is here: paths, and limits of the process where nothing else bounds it."""
     places = {TASK: options.task or TASK, BROUGHT: options.brought or BROUGHT, OPT: options.opt or OPT}
-    settings["cwd"] = moved(settings["cwd"], places)
-    for name in ("path", "path_last"):
-        settings[name] = [moved(path, places) for path in settings.get(name, [])]
-    variables = settings["variables"]
+    told = settings.get("exec", settings)
+    told["cwd"] = moved(told["cwd"], places)
+    for name in ("path", "path_last", "argv", "instead"):
+        told[name] = [moved(path, places) for path in told.get(name, [])]
+    variables = told["variables"]
+    if told.get("wire"):  # it reads an INIT of its own, with the places that shells have
+        variables["_ONDOL_PLACES"] = json.dumps({"places": places, "tmp": options.tmp})
     for name in PATHS:
         if name in variables:
             variables[name] = ":".join(moved(path, places) for path in variables[name].split(":"))
     if options.tmp:
         variables.setdefault("TMPDIR", options.tmp)
     if not options.counted:
-        limit = settings["memory_mib"] * 1024 * 1024 + DATA_BYTES_EXTRA
+        limit = told["memory_mib"] * 1024 * 1024 + DATA_BYTES_EXTRA
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         if hard == resource.RLIM_INFINITY or limit < hard:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -64,6 +64,7 @@ WARM = [
     "ondol_guest.guest",
     "ondol_guest.aws",
     "ondol_guest.compiling",
+    "ondol_guest.executing",
     "ondol_guest.rehearsal",
     "ondol_guest.web",
 ]

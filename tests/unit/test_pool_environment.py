@@ -6,9 +6,9 @@ import pytest
 
 from ondol.model.errors import StartFailed, Unavailable
 from ondol.model.invocations import Status
-from ondol.model.limits import MIB
+from ondol.model.limits import MIB, RESULT_BYTES_MAX
 from ondol.pool.environment import Environment, Makings
-from ondol.runtime import Answer, Call, Ending
+from ondol.runtime import Answer, BrokeOff, Call, Ending
 from ondol.sandbox import Usage
 from ondol.testing.pool import (
     LoopClock,
@@ -25,7 +25,7 @@ from ondol.testing.pool import (
 class Room:
     """One started environment. Leaves nothing, and checks that the environment does not either."""
 
-    def __init__(self, *, inherited_mib=0, concurrency=1, **configuration):
+    def __init__(self, *, inherited_mib=0, concurrency=1, stream_bytes_max=None, **configuration):
         self.sandboxes = ScriptedSandboxes()
         self.runtime = ScriptedRuntime(self.sandboxes)
         self.script = self.runtime.script
@@ -39,7 +39,7 @@ class Room:
         makings = Makings(
             sandboxes=lambda _: self.sandboxes,
             runtimes=lambda revision: self.runtime,
-            contracts={"plain": PlainContract(concurrency=concurrency)},
+            contracts={"plain": PlainContract(concurrency=concurrency, stream_bytes_max=stream_bytes_max)},
             telemetry=self.telemetry,
             clock=LoopClock(),
             mint=lambda revision, _: ("key", "secret", "token"),
@@ -47,6 +47,7 @@ class Room:
             tree_of=lambda code: "/trees/" + code.sha256[:4],
             inherited_bytes=inherited_bytes,
             interpreter=lambda revision: "",
+            ahead=lambda revision: b"",
             substitute=lambda revision: None,
             new_id=lambda: "e" * 32,
             answering=None,
@@ -81,8 +82,8 @@ class Room:
     def handler(self, handler):
         self.script.handler = handler
 
-    async def call(self, name="i-1", *, timeout_s=3, tail=False):
-        invocation = an_invocation(name, self.target)
+    async def call(self, name="i-1", *, timeout_s=3, tail=False, streamed=True):
+        invocation = an_invocation(name, self.target, streamed=streamed)
         call = Call(meta=b"{}", payload=b"{}")
         return await self.environment.call(call, invocation=invocation, target=self.target, timeout_s=timeout_s, tail=tail)
 
@@ -528,3 +529,80 @@ async def test_an_environment_that_could_not_start_leaves_nothing_once_closed():
         await room.environment.start()
     await room.environment.close()
     assert not room.sandboxes.shells
+
+
+@virtually
+async def test_a_function_that_fails_in_mid_stream_says_so_and_lives_on():
+    async with Room() as room:
+        room.handler(streams(b"a", then=BrokeOff("Oops", b'{"errorType": "Oops"}')))
+        ran = await room.call(timeout_s=60)
+        with pytest.raises(Unavailable, match="failed before its answer ended"):
+            _ = [chunk async for chunk in ran.answer.body]
+        ended = await ran.streaming
+        assert (ended.report.status, ended.answer.body) == (Status.FAILED, b'{"errorType": "Oops"}')
+        assert ended.answer.meta["error_type"] == "Oops"
+        assert (room.shell.scoured, len(room.runtime.launches)) == (0, 1)
+
+
+@virtually
+async def test_the_log_tail_of_a_streamed_answer_is_that_of_its_end():
+    async with Room() as room:
+        room.handler(streams(b"a"))
+        ran = await room.call(timeout_s=60, tail=True)
+        _ = [chunk async for chunk in ran.answer.body]
+        assert (ran.tail, (await ran.streaming).tail) == (b"", b"started i-1\nsettled i-1 ok\n")
+
+
+@virtually
+async def test_a_stream_longer_than_its_contract_allows_is_cut_there_and_ends_its_worker():
+    async with Room(stream_bytes_max=5) as room:
+        room.handler(streams(b"abc", b"def", b"ghi"))
+        ran = await room.call(timeout_s=60)
+        came = []
+        with pytest.raises(Unavailable, match="longer than it may be"):
+            async for chunk in ran.answer.body:
+                came.append(chunk)  # noqa: PERF401
+        assert b"".join(came) == b"abcde"
+        assert (await ran.streaming).report.status is Status.TOO_LARGE
+        assert room.shell.scoured == 1
+
+
+@virtually
+async def test_a_streamed_answer_that_is_wanted_whole_is_put_together():
+    async with Room() as room:
+        room.handler(streams(b"a", b"b"))
+        ran = await room.call(timeout_s=60, streamed=False)
+        assert (ran.answer.body, ran.report.status, ran.streaming) == (b"ab", Status.OK, None)
+        room.handler(streams(b"a", then=BrokeOff("Oops", b"why")))
+        ran = await room.call(timeout_s=60, streamed=False)
+        assert (ran.answer.body, ran.report.status) == (b"why", Status.FAILED)
+        room.handler(streams(b"a", b"b", b"c"))
+        ran = await room.call(timeout_s=1.5, streamed=False)
+        assert (ran.answer, ran.report.status) == (None, Status.TIMEOUT)
+        assert len(room.telemetry.reports) == 3
+
+
+@virtually
+async def test_a_streamed_answer_that_is_wanted_whole_has_the_limit_of_one_that_comes_whole():
+    async with Room() as room:
+        room.handler(streams(b"x" * RESULT_BYTES_MAX, b"y"))
+        ran = await room.call(timeout_s=60, streamed=False)
+        assert ran.report.status is Status.TOO_LARGE
+
+
+@virtually
+async def test_a_reader_that_is_cancelled_while_the_call_is_settled_leaves_its_report_whole():
+    async with Room() as room:
+        room.sandboxes.delays["usage"] = 1
+        room.handler(streams(b"a"))
+        ran = await room.call(timeout_s=60)
+
+        async def read():
+            return [chunk async for chunk in ran.answer.body]
+
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(1.5)  # the stream has ended, and the memory is being asked for
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert (await ran.streaming).report.status is Status.OK
+        assert [report.status for report in room.telemetry.reports] == [Status.OK]

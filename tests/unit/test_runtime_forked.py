@@ -14,11 +14,13 @@ import uvloop
 
 from ondol.model.errors import RuntimeMissing, Unavailable
 from ondol.model.limits import LOG_EVENT_BYTES_MAX, RESULT_BYTES_MAX
-from ondol.runtime import Call, Ending, Launch
+from ondol.runtime import BrokeOff, Call, Ending, Launch
+from ondol.runtimes import streams
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.testing.sandboxes import LocalSandboxes
+from ondol_guest import frames
 
 HERE = f"python3.{sys.version_info[1]}"
 
@@ -416,6 +418,93 @@ def app(environ, start_response):
             [chunk async for chunk in answer.body]
 
 
+# Generators ---------------------------------------------------------------------------------------------------------------
+
+
+def a_streaming_call(value=None):
+    meta = json.dumps({"id": "id-1", "deadline_ms": 0, "stream": True}).encode()
+    return Call(meta=meta, payload=json.dumps(value).encode())
+
+
+async def streamed(guest, value=None):
+    lines = []
+    return await guest.worker.call(a_streaming_call(value), lambda text, at_ms: lines.append(text)), lines
+
+
+GENERATOR = """
+def handler(event, context):
+    if event == "head":
+        yield {"statusCode": 201}
+    if event == "at once":
+        1 / 0
+    yield "één"
+    yield b""
+    yield bytearray(b"x" * 300_000)
+    if event == "late":
+        1 / 0
+    if event == "wrong":
+        yield 7
+"""
+
+
+@on_both_loops
+async def test_a_generator_is_an_answer_that_streams(sandboxes, tmp_path):
+    async with running(sandboxes, tmp_path, GENERATOR) as guest:
+        for _ in range(2):
+            answer, _ = await streamed(guest)
+            assert (answer.ending, answer.meta) == (Ending.OK, {})
+            assert b"".join([chunk async for chunk in answer.body]) == "één".encode() + b"x" * 300_000
+        answer, _ = await streamed(guest, "head")
+        assert answer.meta == {"content_type": "application/vnd.awslambda.http-integration-response"}
+        assert await anext(answer.body) == b'{"statusCode": 201}' + bytes(8)
+        await answer.body.aclose()
+
+
+@on_both_loops
+async def test_a_generator_is_no_answer_where_it_is_wanted_whole(sandboxes, tmp_path):
+    async with running(sandboxes, tmp_path, GENERATOR) as guest:
+        answer, _ = await guest.call()
+        assert answer.ending is Ending.ERROR
+        assert json.loads(answer.body)["errorType"] == "Runtime.MarshalError"
+
+
+@on_both_loops
+async def test_a_generator_may_fail_before_its_first_byte_or_later(sandboxes, tmp_path):
+    async with running(sandboxes, tmp_path, GENERATOR) as guest:
+        answer, lines = await streamed(guest, "at once")
+        said = json.loads(answer.body)
+        assert (answer.ending, said["errorType"], lines[0].split()[0]) == (Ending.ERROR, "ZeroDivisionError", "[ERROR]")
+        assert [entry.strip().split(", ")[1:] for entry in said["stackTrace"]] == [["line 6", "in handler\n    1 / 0"]]
+        for event, kind in (("late", "ZeroDivisionError"), ("wrong", "Runtime.MarshalError")):
+            answer, lines = await streamed(guest, event)
+            assert answer.ending is Ending.OK
+            with pytest.raises(BrokeOff) as caught:
+                _ = [chunk async for chunk in answer.body]
+            assert (caught.value.kind, json.loads(caught.value.details)["errorType"]) == (kind, kind)
+            assert "[ERROR]" in lines[0]
+        answer, _ = await streamed(guest)  # and goes on
+        assert answer.ending is Ending.OK
+        await answer.body.aclose()
+
+
+@on_both_loops
+async def test_a_generator_goes_no_further_than_its_reader(sandboxes, tmp_path):
+    source = """
+def handler(event, context):
+    for n in range(200):
+        print(n)
+        yield b"x" * 65_536
+"""
+    async with running(sandboxes, tmp_path, source) as guest:
+        answer, lines = await streamed(guest)
+        read = 0
+        async for chunk in answer.body:
+            read += len(chunk)
+            # What is on its way is bounded by the credit, by a chunk that waits for it, and by the one that came with the head.
+            assert len(lines) * 65_536 <= read + frames.CREDIT_BYTES + 2 * frames.CHUNK_BYTES + streams.CREDIT_STEP_BYTES
+        assert (read, len(lines)) == (200 * 65_536, 200)
+
+
 # Which interpreter --------------------------------------------------------------------------------------------------------
 
 
@@ -488,7 +577,7 @@ def says(minor, micro=1, kind="cpython"):
 @pytest.fixture
 def no_public_places(monkeypatch):
     """Only what the test makes is found first: this machine's interpreters must not win over it."""
-    monkeypatch.setattr("ondol.runtimes.interpreters._PUBLIC", ())
+    monkeypatch.setattr("ondol.runtimes.places._PUBLIC", ())
     monkeypatch.setattr(sys, "base_prefix", "/nowhere")
 
 

@@ -22,7 +22,7 @@ import msgspec
 from ondol.contract import Place
 from ondol.model.functions import Configuration, Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report, Status
-from ondol.model.limits import RESULT_BYTES_MAX
+from ondol.model.limits import RESULT_BYTES_MAX, STREAM_BYTES_MAX
 from ondol.runtime import Answer, LogSink
 
 #: Where AWS's own services listen in a sandbox. Nothing does here; libraries only look whether the names are set.
@@ -32,20 +32,31 @@ _XRAY_HOST: Final = "169.254.100.1"
 #: What a function may set for itself; everything else of the platform's is the platform's.
 _DEFAULTS: Final[Mapping[str, str]] = {
     "LANG": "en_US.UTF-8",
-    "LC_CTYPE": "C.UTF-8",
     "TZ": ":UTC",
     "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
     # Harmless although the shell is no Amazon Linux: the interpreter was forked, so only programs that a function starts read
     # it; directories that are not there are skipped, and /lib64 and /usr/lib64 are searched anyway. Programs and libraries
     # that a function brings along count on it.
     "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-    "PYTHONPATH": "/var/runtime",
     "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+}
+#: More of them, by how the runtime's id begins.
+_DEFAULTS_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "python": {"LC_CTYPE": "C.UTF-8", "PYTHONPATH": "/var/runtime"},
+    # No managed language is there, so neither are its directories.
+    "provided": {
+        "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    },
 }
 
 _json: Final = msgspec.json.Encoder().encode
 #: What few calls say, in the guest's words and in an invocation's context.
 _SELDOM: Final = (("client_context", "client_context"), ("identity", "cognito_identity"), ("tenant", "tenant_id"))
+
+#: Of an answer's meta, what callers may want to know: the media type of a body, the type of an error that ended one.
+_HEAD: Final = ("content_type", "error_type")
+_NO_HEAD: Final[Mapping[str, str]] = {}
 
 #: How the platform of AWS, written in Go, calls signals.
 _SIGNALS: Final[Mapping[int, str]] = {
@@ -84,6 +95,7 @@ class AwsContract:
     name = "aws"
     guest = "aws"
     concurrency = 1
+    stream_bytes_max: int | None = STREAM_BYTES_MAX
 
     def __init__(self, json: Callable[[str, str], AwsContract] | None = None) -> None:
         """`json` makes the one for revisions with LogFormat JSON, from their SystemLogLevel and ApplicationLogLevel."""
@@ -108,6 +120,7 @@ class AwsContract:
         group, stream = self.log_place(revision, place)
         variables = {
             **_DEFAULTS,
+            **_defaults_of(configuration.runtime),
             # Not AWS's: it makes SDKs inside the function talk to this node.
             "AWS_ENDPOINT_URL": place.endpoint,
             **configuration.variables,
@@ -145,6 +158,8 @@ class AwsContract:
             "arn": context.get("invoked_arn") or invoked_arn(target),
             "trace": invocation.trace,
         }
+        if invocation.streamed:
+            meta["stream"] = True
         for name, key in _SELDOM:
             if key in context:
                 meta[name] = context[key]
@@ -177,20 +192,32 @@ class AwsContract:
 
     def outcome(self, invocation: Invocation, report: Report, answer: Answer | None) -> Outcome:
         body: Any = b"null" if answer is None else answer.body
+        head: Mapping[str, str] = _NO_HEAD
         message = None if report.status is Status.OK else self._message(invocation, report)
         if message is not None:
             body = msgspec.json.encode({"errorType": ERROR_TYPES[report.status], "errorMessage": message})
-        return Outcome(status=report.status, body=body, target_version=report.version, report=report)
+            head = {"error_type": ERROR_TYPES[report.status]}
+        elif answer is not None and answer.meta:
+            head = {name: answer.meta[name] for name in _HEAD if isinstance(answer.meta.get(name), str)}
+        return Outcome(status=report.status, body=body, target_version=report.version, report=report, head=head)
 
     def _message(self, invocation: Invocation, report: Report) -> str | None:
         """What the platform says in the function's place; None when the function spoke for itself."""
         if report.status is Status.TOO_LARGE:
-            return f"Response payload size exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
+            most = STREAM_BYTES_MAX if invocation.streamed else RESULT_BYTES_MAX
+            return f"Response payload size exceeded maximum allowed payload size ({most} bytes)."
         if report.status is Status.TIMEOUT:
             return f"RequestId: {invocation.id} Error: {timed_out(report)}"
         if report.status is Status.CRASHED or report.status is Status.OUT_OF_MEMORY:
             return f"RequestId: {invocation.id} Error: {exited(report)}"
         return None
+
+
+def _defaults_of(runtime: str) -> Mapping[str, str]:
+    if runtime.startswith("nodejs"):
+        layers = f"/opt/nodejs/node{runtime.removeprefix('nodejs').partition('.')[0]}/node_modules:/opt/nodejs/node_modules"
+        return {"NODE_PATH": f"{layers}:/var/runtime/node_modules:/var/runtime:/var/task"}
+    return next((more for begins, more in _DEFAULTS_OF.items() if runtime.startswith(begins)), {})
 
 
 def version_label(version: int | None) -> str:
@@ -207,8 +234,8 @@ def invoked_arn(target: Target) -> str:
 
 def runtime_version(runtime: str) -> str:
     """AWS's form for a runtime's release."""
-    language = runtime.rstrip("0123456789.") if runtime.startswith("python") else runtime
-    return f"{language}:{runtime[len(language) :]}.v1" if runtime != language else runtime
+    language = runtime.rstrip("0123456789.x") if runtime.startswith(("python", "nodejs")) else runtime
+    return f"{language}:{runtime[len(language) :].removesuffix('.x')}.v1" if runtime != language else runtime
 
 
 def runtime_version_arn(region: str, runtime: str) -> str:

@@ -37,6 +37,7 @@ class WebContract:
     """One request at a time per environment: simple callables are rarely written for more."""
 
     concurrency = 1
+    stream_bytes_max: int | None = None
 
     def __init__(self, guest: str = "web") -> None:
         #: "web" for callables, "command" for programs: contract and guest half have one name.

@@ -13,6 +13,7 @@ Nobody cancels this coroutine because a client went away: what was started is fi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ class Invoker:
             outcome = contract.outcome(invocation, ran.report, ran.answer)
             if ran.answer is not None and outcome.body is not ran.answer.body and not isinstance(ran.answer.body, bytes):
                 await _drop(ran.answer.body)
+            elif streaming is not None:
+                outcome = replace(outcome, end=_ending(streaming, contract, invocation))
             return replace(outcome, tail=ran.tail) if ran.tail else outcome
         finally:
             if streaming is None:
@@ -129,6 +132,21 @@ class Invoker:
             return await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=invocation.tail)
         finally:
             lease.release()
+
+
+def _ending(streaming: asyncio.Future[Ran], contract: Contract, invocation: Invocation) -> asyncio.Future[Outcome]:
+    """What the contract says of a streamed answer's end, once that has come."""
+    end: asyncio.Future[Outcome] = streaming.get_loop().create_future()
+
+    def tell(ended: asyncio.Future[Ran]) -> None:
+        if ended.cancelled() or end.done():
+            end.cancel()
+            return
+        ran = ended.result()
+        end.set_result(replace(contract.outcome(invocation, ran.report, ran.answer), tail=ran.tail))
+
+    streaming.add_done_callback(tell)
+    return end
 
 
 async def _drop(body: bytes | AsyncIterator[bytes]) -> None:

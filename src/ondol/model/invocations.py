@@ -8,7 +8,7 @@ tenth of its time (docs/decisions/0006). What is deployed is made seldom and sta
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ class Invocation(Struct, frozen=True, kw_only=True):
     trace: str | None = None
     #: Keep the last LOG_TAIL_BYTES of this call's log for the answer.
     tail: bool = False
+    #: The caller takes the answer as it comes. Everybody else gets it whole, up to RESULT_BYTES_MAX.
+    streamed: bool = False
 
 
 class Status(Enum):
@@ -45,7 +47,7 @@ class Status(Enum):
     TIMEOUT = "timeout"  #: it ran longer than its revision allows
     CRASHED = "crashed"  #: its process left without answering
     OUT_OF_MEMORY = "out_of_memory"  #: the kernel ended it at its memory limit
-    TOO_LARGE = "too_large"  #: its answer is larger than RESULT_BYTES_MAX
+    TOO_LARGE = "too_large"  #: its answer is larger than RESULT_BYTES_MAX, or streams more than its contract allows
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -84,6 +86,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
     head: Mapping[str, Any] = field(default_factory=dict)
     #: The last bytes of the log, when asked for.
     tail: bytes = b""
+    #: Set when `body` streams: what the call came to in the end (status, report, tail; `body` tells of a failure). There once
+    #: the body has ended, also for a reader that left. A body that is not whole ends by raising Unavailable.
+    end: Awaitable[Outcome] | None = None
 
 
 class LogEvent(NamedTuple):

@@ -20,6 +20,8 @@ DEFERRED_AGE_S_MIN: Final = 60
 DEFERRED_AGE_S_MAX: Final = 21_600
 #: 6 MiB and room for an envelope.
 RESULT_BYTES_MAX: Final = 6 * MIB + 100
+#: What an answer to an event may stream.
+STREAM_BYTES_MAX: Final = 200 * MIB
 
 MEMORY_MIB_MIN: Final = 128
 MEMORY_MIB_MAX: Final = 10_240

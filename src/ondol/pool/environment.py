@@ -30,13 +30,13 @@ from msgspec.structs import replace
 
 from ondol.clock import Clock
 from ondol.contract import Contract, Place
-from ondol.model.errors import OndolError, StartFailed
+from ondol.model.errors import OndolError, StartFailed, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Status
-from ondol.model.limits import INIT_S_MAX, MIB
+from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
-from ondol.runtime import Answer, Call, Ending, Launch, Runtime, Worker
+from ondol.runtime import Answer, BrokeOff, Call, Ending, Launch, Runtime, Worker
 from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell
 from ondol.telemetry import LogPlace, Telemetry
 
@@ -99,6 +99,8 @@ class Makings:
     inherited_bytes: Callable[[Revision], Awaitable[int]]
     #: Absolute path of the interpreter that runs this revision, or "".
     interpreter: Callable[[Revision], str]
+    #: What a child that waits for an environment of this revision is told ahead; b"" for nothing.
+    ahead: Callable[[Revision], bytes]
     #: What really runs this revision, when it differs from what was asked.
     substitute: Callable[[Revision], str | None]
     #: 32 hex digits, new each time.
@@ -149,7 +151,7 @@ class Environment:
         revision, makings = self.revision, self.makings
         configuration = revision.configuration
         self._shell = self._memory.shell = shell = await self._sandboxes.prepare(
-            revision.account, makings.interpreter(revision), makings.network(revision)
+            revision.account, makings.interpreter(revision), makings.network(revision), makings.ahead(revision)
         )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
         await self._sandboxes.attach(
@@ -247,6 +249,7 @@ class Environment:
             variables=self.contract.variables(revision, self.place),
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
+            caller=self._caller if self.place.endpoint == NODE_URL else "",
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))
         if self._closed:  # while it was on its way
@@ -337,7 +340,9 @@ class Environment:
             answer = await self._run(run, call)
             if answer is None or isinstance(answer.body, bytes):
                 return await self._settle(run, answer)
-            return self._stream_of(run, answer, answer.body)
+            if invocation.streamed:
+                return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
+            return await _whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
         except asyncio.CancelledError:
             self.broken = True  # something still runs in it
             run.stop_clock()
@@ -436,17 +441,22 @@ class Environment:
             return Status.OUT_OF_MEMORY, None
         return Status.CRASHED, exit_status
 
-    def _stream_of(self, run: Run, answer: Answer, body: AsyncIterator[bytes]) -> Ran:
-        """An answer whose body goes on: the call is settled when that ends."""
+    def _stream_of(self, run: Run, answer: Answer, body: AsyncIterator[bytes], bytes_max: int | None) -> Ran:
+        """An answer whose body goes on: the call is settled when that ends. What would become too long ends its worker."""
 
-        async def settle(whole: bool) -> None:
-            ending = answer.ending if whole else Ending.DEAD
+        async def settle(ending: Ending, failure: BrokeOff | None) -> Ran:
+            end = replace(answer, ending=answer.ending if ending is Ending.OK else ending, body=b"")
+            if failure is not None:
+                end = replace(end, meta={**answer.meta, "error_type": failure.kind}, body=failure.details)
             try:
-                await self._settle(run, None if run.timed_out else replace(answer, ending=ending, body=b""))
+                if ending is Ending.TOO_LARGE and run.worker is not None:
+                    run.stop_clock()
+                    await self._bury(run.worker)
+                return await self._settle(run, None if run.timed_out else end)
             finally:
                 self._leave()
 
-        run.stream = stream = Stream(body, settle)
+        run.stream = stream = Stream(body, settle, bytes_max)
         report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
         return Ran(replace(answer, body=stream), report, b"", stream.ended)
 
@@ -468,3 +478,22 @@ class Environment:
         else:
             self._written_ms = at_ms
         self.makings.telemetry.log(self._log_place, events)
+
+
+async def _whole(ran: Ran) -> Ran:
+    """A streamed answer put together, for a caller who wants it whole; as it ended, when it is not."""
+    assert ran.answer is not None
+    assert ran.streaming is not None
+    assert not isinstance(ran.answer.body, bytes)
+    parts: list[bytes] = []
+    try:
+        parts += [chunk async for chunk in ran.answer.body]
+    except Unavailable:
+        pass  # why, is told in the end
+    except asyncio.CancelledError:
+        await ran.answer.body.aclose()  # type: ignore[attr-defined]  # it is a Stream
+        raise
+    ended = await ran.streaming
+    if ended.answer is None or ended.report.status is not Status.OK:
+        return ended
+    return ended._replace(answer=replace(ended.answer, body=b"".join(parts)))

@@ -6,6 +6,7 @@ It must not know of shells, workers' lives or other calls; `pool/environment.py`
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from ondol.model.errors import Unavailable
 from ondol.model.functions import Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Report, Status
 from ondol.model.limits import LOG_TAIL_BYTES
-from ondol.runtime import Answer, Worker
+from ondol.runtime import Answer, BrokeOff, Ending, Worker
 
 
 class Ran(NamedTuple):
@@ -26,8 +27,8 @@ class Ran(NamedTuple):
     report: Report
     #: The last LOG_TAIL_BYTES of the call's log, when asked for.
     tail: bytes = b""
-    #: Set when the answer streams: done once its stream has ended.
-    streaming: asyncio.Future[None] | None = None
+    #: Set when the answer streams: what the call came to, once its stream has ended.
+    streaming: asyncio.Future[Ran] | None = None
 
     @property
     def started(self) -> bool:
@@ -137,16 +138,18 @@ class Run:
 class Stream:
     """The rest of an answer. Whoever reads it may stop (`aclose`): what is left is read here, and the call ends as ever."""
 
-    def __init__(self, body: AsyncIterator[bytes], settle: Callable[[bool], Awaitable[None]]) -> None:
-        #: Done when the call has been settled.
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self, body: AsyncIterator[bytes], settle: Callable[[Ending, BrokeOff | None], Awaitable[Ran]], bytes_max: int | None
+    ) -> None:
+        #: What the call came to, once it has been settled. Cancelled when it cannot be.
+        self.ended: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
         self._body = aiter(body)
-        #: Told, once, whether the answer came to its end.
+        #: Told, once, how the answer ended: OK, ERROR with what the function said, TOO_LARGE, or DEAD.
         self._settle = settle
-        self._whole = False
+        self._left_bytes = sys.maxsize if bytes_max is None else bytes_max
         #: The call ran out of time: what ends now is no whole answer.
         self.cut = False
-        self._finishing = False
+        self._settling: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -154,32 +157,44 @@ class Stream:
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._body)
+            chunk = await anext(self._body)
         except StopAsyncIteration:
-            self._whole = not self.cut
-            await self.finish()
+            await self.finish(Ending.DEAD if self.cut else Ending.OK)
             if self.cut:
                 raise Unavailable("the function ran out of time before its answer ended") from None
             raise
+        except BrokeOff as failure:
+            await self.finish(Ending.ERROR, failure)
+            raise Unavailable("the function failed before its answer ended") from failure
         except Exception as error:
-            await self.finish()
+            await self.finish(Ending.DEAD)
             raise Unavailable("the function ended before its answer did") from error
+        if len(chunk) > self._left_bytes:
+            chunk = chunk[: self._left_bytes]
+            if not chunk:
+                await self.finish(Ending.TOO_LARGE)
+                raise Unavailable("the function's answer is longer than it may be")
+        self._left_bytes -= len(chunk)
+        return chunk
 
     async def aclose(self) -> None:
         """The reader is gone; the call goes on. Returns at once."""
-        if not self._finishing and self._reader is None:
+        if self._settling is None and self._reader is None:
             self._reader = asyncio.get_running_loop().create_task(self._read_on())
 
-    async def finish(self) -> None:
-        """Settle, once."""
-        if self._finishing:
-            return
-        self._finishing = True
+    async def finish(self, ending: Ending = Ending.DEAD, failure: BrokeOff | None = None) -> None:
+        """Settle, once. A reader that is cancelled meanwhile leaves that to itself."""
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().create_task(self._finish(ending, failure))
+        await asyncio.shield(self._settling)
+
+    async def _finish(self, ending: Ending, failure: BrokeOff | None) -> None:
         try:
-            await self._settle(self._whole)
-        finally:
-            if not self.ended.done():
-                self.ended.set_result(None)
+            ran = await self._settle(ending, failure)
+        except BaseException:
+            self.ended.cancel()
+            raise
+        self.ended.set_result(ran)
 
     async def _read_on(self) -> None:
         try:

@@ -1,10 +1,14 @@
-"""Which interpreter runs which runtime id on this machine, and what to say when none does. Pure: it only reads a list."""
+"""What runs which runtime id on this machine, and what to say when nothing does. Pure: it only reads lists.
+
+All texts about what is missing are made here, or by the finders of other languages that it is given.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Final, Protocol
 
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 
@@ -12,26 +16,97 @@ from ondol.runtimes.interpreters import Interpreter, Interpreters
 COMMAND: Final = "command"
 
 _PYTHON: Final = re.compile(r"python3\.(\d+)$")
-#: Runtime ids that other releases may run, by how they begin.
-_OTHERS: Final = ("nodejs", "java", "ruby", "dotnet", "provided", "go1", "python2")
+
+
+class Family(Enum):
+    """Runtime ids that are run in the same way."""
+
+    PYTHON = "python3"
+    COMMAND = "command"
+    NODE = "nodejs"
+    PROVIDED = "provided.al2"  #: and provided.al2023: any program that speaks the Runtime API
+    JAVA = "java"
+    RUBY = "ruby"
+    DOTNET = "dotnet"
+    RETIRED = "retired"  #: what their systems do not run any more either
+    UNKNOWN = "unknown"
+
+
+#: By how they begin, the first that fits.
+_BEGINNINGS: Final = (
+    *((each.value, each) for each in (Family.NODE, Family.PROVIDED, Family.JAVA, Family.RUBY, Family.DOTNET)),
+    *((begins, Family.RETIRED) for begins in ("provided", "go1", "python2")),
+)
+
+
+class Finder(Protocol):
+    """What knows one language's installations on this machine."""
+
+    def missing(self, runtime: str) -> str | None:
+        """Why `runtime` cannot run here, with how to mend it; None when it can."""
+        ...
+
+    def describe(self, runtime: str) -> str:
+        """What runs it, for people; asked only where nothing is missing."""
+        ...
+
+    def substitute_for(self, runtime: str) -> str | None:
+        """What really runs it, when that is something else."""
+        ...
+
+
+class Provided:
+    """`Finder` for programs that functions bring along: nothing is ever missing."""
+
+    def missing(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+    def describe(self, runtime: str) -> str:
+        del runtime
+        return "the function's own bootstrap, by the Runtime API"
+
+    def substitute_for(self, runtime: str) -> str | None:
+        del runtime
+        return None
 
 
 class Choice:
-    """`substitute`: "none", or "nearest" for the closest version where the one asked for is not on the machine."""
+    """`substitute`: "none", or "nearest" for the closest version where the one asked for is not on the machine.
 
-    def __init__(self, interpreters: Interpreters, substitute: str = "none") -> None:
+    `others`: finders of languages besides Python.
+    """
+
+    def __init__(
+        self, interpreters: Interpreters, substitute: str = "none", others: Mapping[Family, Finder] | None = None
+    ) -> None:
         self._interpreters = interpreters
         self._substitute = substitute
+        self._others = others or {}
+
+    def family(self, runtime: str) -> Family:
+        """Which of the ways to run things is `runtime`'s."""
+        if runtime == COMMAND:
+            return Family.COMMAND
+        if _PYTHON.match(runtime):
+            return Family.PYTHON
+        return next((family for begins, family in _BEGINNINGS if runtime.startswith(begins)), Family.UNKNOWN)
 
     def interpreter(self, runtime: str) -> Interpreter | None:
-        """What runs `runtime`; None when nothing does."""
+        """The Python that runs `runtime`; None when none does."""
         if runtime == COMMAND:
             return self.newest()
-        exact = self._interpreters.get(runtime)
         asked = _PYTHON.match(runtime)
+        exact = self._interpreters.get(runtime) if asked else None
         if exact is not None or asked is None or self._substitute == "none":
             return exact
         return self._interpreters.nearest(int(asked[1]))
+
+    def carrier(self, runtime: str) -> Interpreter | None:
+        """The Python whose zygote puts `runtime` into its shell: the one that runs it, or that executes what does."""
+        if self.family(runtime) in self._others and self.missing(runtime) is None:
+            return self.newest()
+        return self.interpreter(runtime)
 
     def newest(self) -> Interpreter | None:
         found: Sequence[Interpreter] = self._interpreters.all()
@@ -41,10 +116,15 @@ class Choice:
         """Why `runtime` cannot run here, with how to mend it; None when it can."""
         if self.interpreter(runtime) is not None:
             return None
-        asked = _PYTHON.match(runtime)
         have = ", ".join(interpreter.name for interpreter in self._interpreters.all()) or "none"
+        other = self._others.get(self.family(runtime))
+        if other is not None:
+            if self.newest() is None:
+                return "There is no Python on this machine that could start other programs: install one of 3.8 to 3.14."
+            return other.missing(runtime)
+        asked = _PYTHON.match(runtime)
         if asked is None:
-            known = "is not built in this release" if runtime.startswith(_OTHERS) else "is unknown"
+            known = "is unknown" if self.family(runtime) is Family.UNKNOWN else "is not built in this release"
             return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}) and web servers."
         version = f"3.{asked[1]}"
         return (
@@ -55,13 +135,21 @@ class Choice:
 
     def substitute_for(self, runtime: str) -> str | None:
         """What really runs `runtime` ("python3.11") when that is something else; None when it runs as asked, or not at all."""
+        other = self._others.get(self.family(runtime))
+        if other is not None:
+            return other.substitute_for(runtime)
         chosen = self.interpreter(runtime)
         return chosen.name if chosen is not None and runtime not in (chosen.name, COMMAND) else None
 
     def describe(self, runtime: str) -> str:
         """What runs `runtime`, for people: an interpreter's path and version, or why there is none."""
+        why = self.missing(runtime)
+        if why is not None:
+            return f"none: {why}"
+        other = self._others.get(self.family(runtime))
+        if other is not None:
+            return other.describe(runtime)
         chosen = self.interpreter(runtime)
-        if chosen is None:
-            return f"none: {self.missing(runtime)}"
+        assert chosen is not None
         note = f", instead of {runtime}" if self.substitute_for(runtime) else ""
-        return f"{chosen.path} ({chosen.major}.{chosen.minor}.{chosen.micro}{note})"
+        return f"{chosen.path} ({chosen.version}{note})"

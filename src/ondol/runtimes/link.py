@@ -28,7 +28,7 @@ from typing import Any, Final, cast
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Ending, LogSink
 from ondol.runtimes.logpipe import LogPipe
-from ondol.runtimes.metas import init_ms_of, meta_of
+from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
 from ondol.runtimes.streams import Incoming, Outgoing
 from ondol.sandbox import Child
 from ondol_guest import frames
@@ -254,7 +254,8 @@ class Link(asyncio.Protocol):
         elif kind == frames.END and pending.incoming is not None:
             self._log.drain()
             self._log.flush()
-            pending.incoming.end(broken=bool(flags & frames.ERROR))
+            broken = bool(flags & frames.ERROR)
+            pending.incoming.end(broken=broken, failure=failure_of(meta_of(payload)) if broken else None)
             self._settle(invocation, pending)
         else:
             self._stray()

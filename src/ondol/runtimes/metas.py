@@ -10,10 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ondol.runtime import BrokeOff
 from ondol_guest import frames
 
 #: A meta object is an answer's status and headers, or less; parsing more would hold everybody up.
 META_BYTES_MAX: Final = 256 * 1024
+#: The name of an error; more is cut off.
+ERROR_TYPE_CHARS_MAX: Final = 256
 
 
 def meta_of(raw: bytes) -> Mapping[str, Any]:
@@ -38,3 +41,11 @@ def init_ms_of(meta: Mapping[str, Any], *, at_most: float) -> float:
     if isinstance(said, bool) or not isinstance(said, int | float) or (isinstance(said, float) and not math.isfinite(said)):
         raise frames.BrokenFrame("a loading time that is no number")
     return float(min(max(said, 0.0), at_most))
+
+
+def failure_of(meta: Mapping[str, Any]) -> BrokeOff | None:
+    """What the function says it failed with in mid-stream; None when it says nothing of the kind."""
+    kind, details = meta.get("error_type"), meta.get("error", "")
+    if not isinstance(kind, str) or not isinstance(details, str):
+        return None
+    return BrokeOff(kind[:ERROR_TYPE_CHARS_MAX], details.encode("utf-8", "replace"))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from ondol.model.errors import Unavailable
-from ondol.runtime import Call
+from ondol.runtime import BrokeOff, Call
 from ondol_guest import frames
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ class Outgoing:
 
 
 class Incoming(AsyncIterator[bytes]):
-    """An answer's body as it comes. Ends when the guest said END; raises Unavailable when the guest could not finish it.
+    """An answer's body as it comes. Ends when the guest said END; raises BrokeOff when it said that the function failed, and
+    Unavailable when the guest could not finish it.
 
     Whoever stops reading must `aclose` it: the rest is thrown away as it comes, so that the guest is not left waiting.
     """
@@ -95,6 +96,7 @@ class Incoming(AsyncIterator[bytes]):
         self._came = asyncio.Event()
         self._over = False
         self._broken = False
+        self._failure: BrokeOff | None = None
         self._thrown = False
 
     def feed(self, chunk: bytes, *, broken: bool) -> None:
@@ -109,14 +111,17 @@ class Incoming(AsyncIterator[bytes]):
             self._chunks.append(chunk)
             self._came.set()
 
-    def end(self, *, broken: bool) -> None:
-        """END came, or nothing more will."""
+    def end(self, *, broken: bool, failure: BrokeOff | None = None) -> None:
+        """END came, or nothing more will. `failure`: what the function said of its own."""
         self._over = True
+        self._failure = failure
         self._broken = self._broken or broken
         self._came.set()
 
     async def __anext__(self) -> bytes:
         while not self._chunks:
+            if self._over and self._failure is not None:
+                raise self._failure
             if self._broken and self._over:
                 raise Unavailable("the function's answer ended before it was complete")
             if self._over or self._thrown:

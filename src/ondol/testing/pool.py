@@ -223,7 +223,7 @@ class ScriptedSandboxes:
             raise StartFailed(f"there is no shell {shell.id}")
         return self.shells[shell.id]
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
         await self._enter("prepare")
         self._next += 1
         shell = Shell(
@@ -277,6 +277,7 @@ class PlainContract:
     name: str = "plain"
     guest: str = "plain"
     concurrency: int = 1
+    stream_bytes_max: int | None = None
 
     def of(self, revision: Revision) -> PlainContract:  # all are alike
         return self
@@ -360,8 +361,10 @@ def a_target(name: str = "hello", *, revision: str | None = None, reserved: int 
     return Target(function=function, revision=made, qualifier=None)
 
 
-def an_invocation(name: str = "i-1", target: Target | None = None, payload: bytes = b"{}") -> Invocation:
-    """Somebody's call of a target's function."""
+def an_invocation(
+    name: str = "i-1", target: Target | None = None, payload: bytes = b"{}", *, streamed: bool = True
+) -> Invocation:
+    """Somebody's call of a target's function, who takes an answer as it comes unless told otherwise."""
     function = (target or a_target()).function
     principal = Principal(kind=Kind.OWNER, account=function.account, region=function.region, name="owner")
-    return Invocation(id=name, function=function.id, qualifier=None, principal=principal, payload=payload)
+    return Invocation(id=name, function=function.id, qualifier=None, principal=principal, payload=payload, streamed=streamed)

@@ -97,6 +97,7 @@ class Invoke:
             context=asked.context,
             trace=_trace(request, principal, function),
             tail=asked.tail,
+            streamed=asked.streamed,
         )
         try:
             if asked.streamed and asked.kind == _SYNC:

@@ -101,6 +101,7 @@ class PlainDialect:
             body=None if buffered is not None else request.body.chunks(),
             context=_context(request, f"{PREFIX}/{name}" + (f":{qualifier}" if qualifier else ""), path, trace),
             trace=trace,
+            streamed=True,
         )
         outcome = await self._invoke(invocation)
         return Response(int(outcome.head.get("status", 502)), outcome.head.get("headers", ()), outcome.body)
