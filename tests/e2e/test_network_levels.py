@@ -16,6 +16,7 @@ from ondol.testing.internet import MACHINE, NAME, ROUTER, TOOLS, WEB, inside, wo
 from ondol.testing.keepers import USER, all_gone, kill
 from ondol.testing.launchers import put_away, running_launcher, start_launcher
 from ondol.testing.packages import need
+from ondol.testing.suites.sandboxes import CHANGES
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(240)]
 
@@ -110,6 +111,12 @@ async def test_environments_reach_neither_each_other_nor_each_others_way_to_the_
     assert await one.run(f"result = [reached(({address!r}, 4321)), reached('\\0ondol-test')]") == [True, True]
     tries = f"[(({address!r}, 4321), 1), (({address!r}, 9001), 1), ('\\0ondol-test', 1)]"
     assert await other.run(f"result = [t for t in {tries} if reached(*t)]") == []
+
+
+async def test_a_function_cannot_change_its_network(launched):
+    there = await shell(launched)
+    changed = await there.run(CHANGES)
+    assert changed == {}, changed
 
 
 async def test_without_egress_nothing_but_the_node_is_there(launched, earth):

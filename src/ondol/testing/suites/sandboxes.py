@@ -49,7 +49,7 @@ for name in os.listdir("/proc/self/fd"):
 
 
 #: What would change the network that it has, and came off.
-_CHANGES = """
+CHANGES = """
 import fcntl, os, socket, struct
 def tried(action):
     try:
@@ -274,7 +274,7 @@ with socket.create_connection(("127.0.0.1", 9001), 20) as sock:
         if not house.claims.network:
             return
         inside = await house.inside()
-        changed = await inside.run(_CHANGES)
+        changed = await inside.run(CHANGES)
         assert changed == {}, changed
 
     async def test_it_speaks_to_another_kernel_where_that_is_claimed(self, house: House) -> None:
