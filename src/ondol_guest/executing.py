@@ -20,6 +20,8 @@ from ondol_guest import frames
 
 #: Names the wire's descriptor to a program that shall go on speaking on it.
 WIRE = "_ONDOL_WIRE"
+#: The lowest that a program does not count on: those that close what they shall not pass on stop where a number is missing.
+WIRE_FD = 3
 LOG = "_LAMBDA_TELEMETRY_LOG_FD"
 #: A shell's exit statuses for a program that is not there, and for one that cannot be executed.
 NOT_THERE, NOT_EXECUTABLE = 127, 126
@@ -29,9 +31,11 @@ def execute(told, wire):
     """Become what `told` says. Never returns."""
     variables = dict(told["variables"])
     if told.get("wire"):
-        os.set_inheritable(wire.fd, True)
-        variables[WIRE] = str(wire.fd)
-    if LOG in variables:
+        if wire.fd != WIRE_FD:
+            os.dup2(wire.fd, WIRE_FD)
+        os.set_inheritable(WIRE_FD, True)
+        variables[WIRE] = str(WIRE_FD)
+    elif LOG in variables:
         os.dup2(1, int(variables[LOG]))
     # What an interpreter ignores, and a program that was started by anything else does not.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
