@@ -10,7 +10,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ondol.cli import client, package
@@ -90,6 +90,20 @@ def deploy_aws(where: Node, wish: Wish) -> Deployed:
         code_bytes=now.get("CodeSize", len(wish.package.archive)),
         assumed=tuple(assumed),
     )
+
+
+def recode_aws(where: Node, api: Any, wish: Wish, known: Deployed | None) -> Deployed | None:
+    """New code for a function that was deployed before, in two requests; None: it needs more than that, use `deploy_aws`."""
+    if known is None or not (wish.handler or package.has_module(wish.package, known.handler)):
+        return None
+    try:
+        client.ask(where, api.update_function_code, FunctionName=wish.name, ZipFile=wish.package.archive)
+    except Failure as failure:  # it is gone, or somebody else is at it
+        if client.is_missing(failure) or failure.message.startswith("ResourceConflictException:"):
+            return None
+        raise
+    now = _wait_ready(where, api, wish.name)
+    return replace(known, change="updated", code_bytes=now.get("CodeSize", len(wish.package.archive)), assumed=())
 
 
 def _update_aws(where: Node, api: Any, wish: Wish, wanted: dict[str, Any], old: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import click
 
 from ondol import __version__
 from ondol.cli.deploy import deploy
+from ondol.cli.dev import dev
 from ondol.cli.doctor import doctor
 from ondol.cli.events import events
 from ondol.cli.functions import ls, rm, show
@@ -46,7 +47,7 @@ def ondol(ctx: click.Context) -> None:
         ctx.exit(Exit.USAGE)
 
 
-for command in (up, env, deploy, invoke, logs, ls, show, rm, pin, events, records, key, stats, doctor, tour):
+for command in (up, env, deploy, dev, invoke, logs, ls, show, rm, pin, events, records, key, stats, doctor, tour):
     ondol.add_command(command)
 
 
