@@ -2,7 +2,8 @@
 
     argv       the program, by its absolute path, and its arguments
     instead    other places of it, tried in this order where it is not a file
-    variables  the whole environment
+    variables  the whole environment. Where _LAMBDA_TELEMETRY_LOG_FD is among them, the log is to be had by that number, too:
+               runtimes' own clients write whole records there (frames.py: log frames)
     cwd        working directory
     memory_mib  as in INIT
     wire       true: the wire stays open, and its number is in the variable _ONDOL_WIRE. The program reads an INIT of its own
@@ -19,6 +20,9 @@ from ondol_guest import frames
 
 #: Names the wire's descriptor to a program that shall go on speaking on it.
 WIRE = "_ONDOL_WIRE"
+#: The lowest that a program does not count on: those that close what they shall not pass on stop where a number is missing.
+WIRE_FD = 3
+LOG = "_LAMBDA_TELEMETRY_LOG_FD"
 #: A shell's exit statuses for a program that is not there, and for one that cannot be executed.
 NOT_THERE, NOT_EXECUTABLE = 127, 126
 
@@ -27,8 +31,12 @@ def execute(told, wire):
     """Become what `told` says. Never returns."""
     variables = dict(told["variables"])
     if told.get("wire"):
-        os.set_inheritable(wire.fd, True)
-        variables[WIRE] = str(wire.fd)
+        if wire.fd != WIRE_FD:
+            os.dup2(wire.fd, WIRE_FD)
+        os.set_inheritable(WIRE_FD, True)
+        variables[WIRE] = str(WIRE_FD)
+    elif LOG in variables:
+        os.dup2(1, int(variables[LOG]))
     # What an interpreter ignores, and a program that was started by anything else does not.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

@@ -40,7 +40,9 @@ def kill(node, witness, victim):
     return pid
 
 
-@pytest.mark.parametrize("victim", ["guest", "init", "zygote", "inner", "keeper", "front", "helper", "desk", "guest"])
+@pytest.mark.parametrize(
+    "victim", ["guest", "init", "zygote", "inner", "keeper", "front", "helper", "desk", "nursery", "front", "guest"]
+)
 def test_a_kill_leaves_nothing_and_the_node_goes_on(busy, victim):
     node, load, witness = busy
     pid = kill(node, witness, victim)

@@ -577,7 +577,7 @@ def says(minor, micro=1, kind="cpython"):
 @pytest.fixture
 def no_public_places(monkeypatch):
     """Only what the test makes is found first: this machine's interpreters must not win over it."""
-    monkeypatch.setattr("ondol.runtimes.interpreters._PUBLIC", ())
+    monkeypatch.setattr("ondol.runtimes.places._PUBLIC", ())
     monkeypatch.setattr(sys, "base_prefix", "/nowhere")
 
 

@@ -251,7 +251,7 @@ def _guessed(guess: str | None, wish: Wish, option: str) -> str:
 def newest_runtime() -> str:
     """What a node on this machine has: the interpreter it runs on itself if it counts, else the newest there is."""
     own = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    here = runtimes_here()
+    here = [name for name in runtimes_here() if name.startswith("python")]
     return own if own in here or not here else here[-1]
 
 

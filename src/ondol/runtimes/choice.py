@@ -55,6 +55,22 @@ class Finder(Protocol):
         ...
 
 
+class Provided:
+    """`Finder` for programs that functions bring along: nothing is ever missing."""
+
+    def missing(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+    def describe(self, runtime: str) -> str:
+        del runtime
+        return "the function's own bootstrap, by the Runtime API"
+
+    def substitute_for(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+
 class Choice:
     """`substitute`: "none", or "nearest" for the closest version where the one asked for is not on the machine.
 
@@ -80,8 +96,8 @@ class Choice:
         """The Python that runs `runtime`; None when none does."""
         if runtime == COMMAND:
             return self.newest()
-        exact = self._interpreters.get(runtime)
         asked = _PYTHON.match(runtime)
+        exact = self._interpreters.get(runtime) if asked else None
         if exact is not None or asked is None or self._substitute == "none":
             return exact
         return self._interpreters.nearest(int(asked[1]))
@@ -136,4 +152,4 @@ class Choice:
         chosen = self.interpreter(runtime)
         assert chosen is not None
         note = f", instead of {runtime}" if self.substitute_for(runtime) else ""
-        return f"{chosen.path} ({chosen.major}.{chosen.minor}.{chosen.micro}{note})"
+        return f"{chosen.path} ({chosen.version}{note})"

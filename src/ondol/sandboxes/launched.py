@@ -307,10 +307,12 @@ class LaunchedSandboxes:
         self.close = launcher.close
         self.use = launcher.use
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        del told  # a guest that waits here is told nothing ahead: it is a started interpreter already
         return await self._launcher.prepare(self._level, account, interpreter, self._given(network))
 
-    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
+    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE, told: bytes = b"") -> None:
+        del told
         await self._launcher.stock(self._level, account, interpreter, self._given(network))
 
     async def zygote(self, account: str, interpreter: str) -> LaunchedZygote:
