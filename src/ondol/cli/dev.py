@@ -29,7 +29,7 @@ from ondol.cli.shape import Example, Exit, Failure, find_node, note
         "ondol dev app                          # Enter calls it, with app/event.json if there is one",
         "ondol dev app.py --invoke @event.json  # and at each change",
         "ondol dev site --contract web",
-        "ondol dev app --no-logs --node http://127.0.0.1:7979",
+        "ondol dev app --node http://127.0.0.1:7979",
     ),
 )
 @deploy_options
