@@ -40,6 +40,8 @@ AWS_HANDLERS: Final = (
     "index.handler",
 )
 WEB_HANDLERS: Final = ("app:app", "main:app", "wsgi:application", "wsgi:app", "asgi:application", "asgi:app", "app:application")
+#: The program that a custom runtime is.
+BOOTSTRAP: Final = "bootstrap"
 #: Zip's own beginning of time.
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 SOURCE_BYTES_MAX: Final = 2_000_000
@@ -58,6 +60,8 @@ class Package:
     modules: dict[str, str]
     files: int
     unpacked_bytes: int
+    #: Names of the files at the top of the archive.
+    top: frozenset[str] = frozenset()
 
 
 class Memory:
@@ -144,7 +148,7 @@ def _pack(path: Path, files: list[tuple[str, Path]], unpacked: int, memory: Memo
             if packed.module is not None:
                 modules[name[:-3]] = packed.module
     memory.forget()
-    return _checked(path, buffer.getvalue(), modules, len(files), unpacked)
+    return _checked(path, buffer.getvalue(), modules, [name for name, _ in files], unpacked)
 
 
 def _append(archive: zipfile.ZipFile, buffer: io.BytesIO, packed: _Packed) -> None:
@@ -220,12 +224,19 @@ def _of_archive(path: Path) -> Package:
                     _note_module(modules, info.filename, archive.read(info))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise Failure(Exit.USAGE, f"{path} is not a zip file that can be read: {error}.") from None
-    return _checked(path, raw, modules, len(infos), unpacked)
+    return _checked(path, raw, modules, [info.filename for info in infos], unpacked)
 
 
-def _checked(path: Path, archive: bytes, modules: dict[str, str], files: int, unpacked: int) -> Package:
+def _checked(path: Path, archive: bytes, modules: dict[str, str], names: list[str], unpacked: int) -> Package:
     _check_zipped(path, len(archive))
-    return Package(archive=archive, name=name_of(path), modules=modules, files=files, unpacked_bytes=unpacked)
+    return Package(
+        archive=archive,
+        name=name_of(path),
+        modules=modules,
+        files=len(names),
+        unpacked_bytes=unpacked,
+        top=frozenset(name for name in names if "/" not in name),
+    )
 
 
 def _check_zipped(path: Path, size: int) -> None:
@@ -264,6 +275,16 @@ def guess_aws_handler(package: Package) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def guess_other(package: Package) -> tuple[str, str] | None:
+    """(family of runtimes, handler) where the files speak for another language than Python; None when nothing stands out."""
+    if BOOTSTRAP in package.top:
+        return "provided", BOOTSTRAP
+    for module in ("index", "app", "main", "handler"):
+        if any(f"{module}.{suffix}" in package.top for suffix in ("mjs", "js", "cjs")):
+            return "nodejs", f"{module}.handler"
+    return None
+
+
 def guess_web_handler(package: Package) -> str | None:
     """MODULE:NAME of a WSGI or ASGI application, or None."""
     tops = {name: _top_level(source) for name, source in package.modules.items()}
@@ -278,7 +299,8 @@ def guess_web_handler(package: Package) -> str | None:
 def has_module(package: Package, handler: str) -> bool:
     """Whether the archive can hold the file that a handler names; only its top is looked at."""
     module, *rest = re.split(r"[.:]", handler)
-    return "/" in module or len(rest) > 1 or module in package.modules
+    named = {name.partition(".")[0] for name in package.top if name.endswith((".py", ".mjs", ".js", ".cjs"))}
+    return "/" in module or len(rest) > 1 or module in named or BOOTSTRAP in package.top
 
 
 def _top_level(source: str) -> dict[str, int | None]:
