@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ondol import __version__
-from ondol.app.shared import CONTRACTS, TABLE, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, describing, verifier_of
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
@@ -71,12 +71,12 @@ from ondol.node.lending import Lending
 from ondol.node.levels import LevelsEverywhere
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, both
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.queue import QueueSize
 from ondol.queues.sqlite import SqliteQueue
 from ondol.recorders.sqlite import SqliteRecorder
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sinks.otel import OtelSink
 from ondol.stores.sqlite import SqliteStore
 
@@ -109,7 +109,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
     verifier = verifier_of(orders, index, Credentials(orders.secret), lambda request: request.header(CALLER))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
-    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
+    choice = choice_of(orders)
     watching = {
         "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,
@@ -248,7 +248,7 @@ def native_parts(
         deployments=deployments,
         decode=document.decoding(helper.call),
         spool=spool_in(joining.places(orders.data).tmp),
-        interpreter=choice.describe,
+        interpreter=describing(choice),
         downloads=downloads,
     )
     pins = Pins(index=index, deployments=deployments, keeping=keeping)
