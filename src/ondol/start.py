@@ -28,4 +28,4 @@ def _interpreters(kept: Path) -> list[dict[str, Any]]:
     """Those of this machine; `kept` is where it may be noted what was found."""
     from ondol.runtimes.interpreters import Interpreters
 
-    return [asdict(each) for each in Interpreters.discover(kept).all()]
+    return [asdict(each) for each in Interpreters.discover(kept).everything()]

@@ -119,7 +119,8 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
                 *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
                 *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
                 *levels,
-                *(("--networks", ":".join(orders.networks)) if room == "keeper" else ()),
+                *("--networks", ":".join(orders.networks)),
+                *("--disk-reserve-mib", str(orders.settings.disk_reserve_mib)),
             ]
 
         return command

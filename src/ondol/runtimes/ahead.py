@@ -5,10 +5,10 @@ Pure. The sets are the zygote's (`ondol_guest/zygote.py`); what an archive says 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from ondol.model.functions import Revision
-from ondol.runtimes.choice import Choice
+from ondol.model.functions import Configuration, Revision
 
 #: For people.
 DESCRIBED: Final = {"sdk": "boto3 imported ahead"}
@@ -27,7 +27,7 @@ def imported_ahead(revision: Revision) -> str:
     return next((name for name in DESCRIBED if name in asked), "")
 
 
-def described(choice: Choice, revision: Revision) -> str:
+def described(describe: Callable[[Configuration], str], revision: Revision) -> str:
     """What runs a revision, for people: its interpreter, and what that has imported ahead."""
-    interpreter, ahead = choice.describe(revision.configuration.runtime), imported_ahead(revision)
+    interpreter, ahead = describe(revision.configuration), imported_ahead(revision)
     return f"{interpreter}, {DESCRIBED[ahead]}" if ahead else interpreter
