@@ -18,7 +18,7 @@ from ondol.config import Settings
 from ondol.http import unix
 from ondol.model.errors import OndolError
 from ondol.model.isolation import MAKERS, SANDBOX
-from ondol.node import announcing, isolating, keys, networking, unprivileged
+from ondol.node import announcing, emulator, isolating, keys, networking, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.listening import listen_many
 from ondol.node.serving import Orders
@@ -60,7 +60,9 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         public = listen_many(settings.host, settings.port, settings.fronts)
         key = keys.owner_key(data.root, settings.account, time.time())
         endpoint = f"{settings.url.rpartition(':')[0]}:{public[0].getsockname()[1]}"
-        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in LOCAL}
+        emulator.check(settings, endpoint, say)
+        names = (*LOCAL, emulator.NAME) if settings.with_emulator else LOCAL
+        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in names}
         keys.own([data.run / f"{name}.sock" for name in local], owner)
         orders = Orders(
             settings=settings,
@@ -88,7 +90,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         return 0
     finally:
         announcing.remove_card(data.run)
-        for name in LOCAL:
+        for name in (*LOCAL, emulator.NAME):
             (data.run / f"{name}.sock").unlink(missing_ok=True)
         for sock in public:
             sock.close()
@@ -146,8 +148,21 @@ def _children(orders: Orders, owner: tuple[int, int] | None, public: Sequence[in
             ends_first=True,
         )
 
+    def beside(listener: int) -> Child:
+        def command(fd: int) -> list[str]:
+            argv = [sys.executable, "-P", "-m", "ondol.node.emulator", str(fd), str(listener)]
+            if owner is None:
+                return argv
+            # Somebody else than front and desk, who sees nothing of the data.
+            keep = [Path(sys.prefix), Path(sys.base_prefix), source]
+            other = unprivileged.UID_DEFAULT - 1
+            return unprivileged.command(argv, uid=other, gid=other, keep=keep, fds=[fd, listener])
+
+        return Child(name=emulator.NAME, command=command, inherited=(listener,))
+
     local = tuple(orders.sockets[name] for name in LOCAL)
     return [
+        *([beside(orders.sockets[emulator.NAME])] if emulator.NAME in orders.sockets else []),
         Child(
             name="desk",
             command=role("desk", local),
