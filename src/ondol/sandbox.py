@@ -62,6 +62,8 @@ class Child(Protocol):
     pid: int
     wire: int
     log: int
+    #: What was written to its wire while it waited.
+    told: bytes
 
     async def wait(self) -> int:
         """How it ended: exit status >= 0, or minus the number of the signal."""
@@ -71,9 +73,9 @@ class Child(Protocol):
 class Sandboxes(Protocol):
     """The node's way to its keeper. Raises StartFailed when the keeper cannot, OutOfSpace when the disk is full."""
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred.
-        `network`: what it can reach.
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred,
+        and has been `told` this ahead (frames for its wire; see `Child.told`). `network`: what it can reach.
         """
         ...
 

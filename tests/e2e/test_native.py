@@ -161,7 +161,7 @@ def test_a_log_is_followed_live_and_resumed(node, deploy):
 def test_the_node_tells_its_processes_findings_and_settings(node, deploy):
     deploy(HELLO)
     stats = json.loads(node.http("GET", "/ondol/v1/stats").data)
-    assert sorted(each["role"] for each in stats["processes"]) == ["desk", "front", "keeper", "supervisor"]
+    assert sorted(each["role"] for each in stats["processes"]) == ["desk", "front", "keeper", "nursery", "supervisor"]
     assert stats["pool"]["memory_mib_max"] > 0
     assert stats["functions"] >= 1
     doctor = json.loads(node.http("GET", "/ondol/v1/doctor").data)

@@ -119,7 +119,7 @@ def test_a_function_is_made_of_an_archive_in_a_bucket_and_may_what_its_role_says
         "reading": "AccessDenied",
         "removing": "AccessDenied",
         "queue": 200,
-        "another queue": "AccessDenied",
+        "another queue": "AccessDeniedException",
         "item": 200,
         "another item": "AccessDeniedException",
         "topics": "AccessDenied",

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ondol import __version__
-from ondol.app.shared import CONTRACTS, TABLE, choice_of, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, describing, verifier_of
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
@@ -78,7 +78,8 @@ from ondol.node.lending import Lending
 from ondol.node.levels import LevelsEverywhere
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, both
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.queue import QueueSize
 from ondol.queues.sqlite import SqliteQueue
 from ondol.recorders.sqlite import SqliteRecorder
@@ -272,7 +273,7 @@ def native_parts(
         deployments=deployments,
         decode=document.decoding(helper.call),
         spool=spool_in(joining.places(orders.data).tmp),
-        interpreter=choice.describe,
+        interpreter=describing(choice),
         downloads=downloads,
     )
     pins = Pins(index=index, deployments=deployments, keeping=keeping)

@@ -7,10 +7,11 @@ import random
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ondol.app.makers import Makers
-from ondol.app.shared import CONTRACTS, TABLE, choice_of, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, nodejs_of, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
 from ondol.core.catalog import Index
@@ -38,13 +39,15 @@ from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.networking import networking
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
 from ondol.runtimes.api import Callers
 from ondol.runtimes.choice import Choice
+from ondol.runtimes.nodejs import NodejsVersions, ahead
 from ondol.telemetry import Telemetry
 
 #: A runtime's connection is silent as long as its function works, or makes up its answer.
@@ -55,18 +58,20 @@ async def front(orders: Orders, line: socket.socket) -> None:
     """The data plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = joining.places(settings.data)
-    choice = choice_of(orders)
+    choice, nodejs = choice_of(orders), nodejs_of(orders)
     lines = await joining.first_lines(line, orders.makers, settled=settings.fronts > 1)
-    makers = Makers(lines, orders.levels, choice, stock_shells=-(-settings.stock_shells // settings.fronts))
+    makers = Makers(lines, orders.levels, choice, nodejs, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
     measuring = Measuring(lambda measured: following.cast("measured", measured), sharing.admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
+    pool = pool_of(orders, makers, choice, telemetry, credentials, bells, nodejs)
     own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
+    warmer = front_work.Warmer(
+        makers.usual, choice, orders.networks, account=settings.account, runtime=own, ahead=partial(ahead, nodejs)
+    )
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = compiling_of(orders, makers, choice)
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
@@ -120,7 +125,13 @@ async def front(orders: Orders, line: socket.socket) -> None:
 
 
 def pool_of(  # noqa: PLR0917
-    orders: Orders, makers: Makers, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+    orders: Orders,
+    makers: Makers,
+    choice: Choice,
+    telemetry: Telemetry,
+    credentials: Credentials,
+    bells: Bells,
+    nodejs: NodejsVersions,
 ) -> Pool:
     """Who runs where here."""
     settings, clock, code = orders.settings, SystemClock(), joining.places(orders.data).code
@@ -136,9 +147,10 @@ def pool_of(  # noqa: PLR0917
         tree_of=lambda each: str(code / each.sha256 / "tree"),
         inherited_bytes=makers.inherited_bytes,
         interpreter=front_work.interpreting(choice),
+        ahead=lambda revision: ahead(nodejs, revision.configuration),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
-        network=networking(orders.networks, orders.levels),
+        network=networking(orders.networks),
     )
 
 

@@ -214,6 +214,9 @@ class AwsContract:
 
 
 def _defaults_of(runtime: str) -> Mapping[str, str]:
+    if runtime.startswith("nodejs"):
+        layers = f"/opt/nodejs/node{runtime.removeprefix('nodejs').partition('.')[0]}/node_modules:/opt/nodejs/node_modules"
+        return {"NODE_PATH": f"{layers}:/var/runtime/node_modules:/var/runtime:/var/task"}
     return next((more for begins, more in _DEFAULTS_OF.items() if runtime.startswith(begins)), {})
 
 
@@ -231,8 +234,8 @@ def invoked_arn(target: Target) -> str:
 
 def runtime_version(runtime: str) -> str:
     """AWS's form for a runtime's release."""
-    language = runtime.rstrip("0123456789.") if runtime.startswith("python") else runtime
-    return f"{language}:{runtime[len(language) :]}.v1" if runtime != language else runtime
+    language = runtime.rstrip("0123456789.x") if runtime.startswith(("python", "nodejs")) else runtime
+    return f"{language}:{runtime[len(language) :].removesuffix('.x')}.v1" if runtime != language else runtime
 
 
 def runtime_version_arn(region: str, runtime: str) -> str:

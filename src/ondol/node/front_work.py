@@ -11,7 +11,7 @@ from ondol.clock import Clock
 from ondol.core.catalog import Index
 from ondol.core.pins import wanted
 from ondol.model.errors import OndolError
-from ondol.model.functions import Function, Revision
+from ondol.model.functions import Configuration, Function, Revision
 from ondol.model.principals import Kind, Principal
 from ondol.pool.driver import Pool
 
@@ -137,29 +137,40 @@ def retiring(pool: Pool) -> Callable[[str, Any], None]:
 class Stocking(Protocol):
     """What keeps shells ready."""
 
-    async def stock(self, account: str, interpreter: str, network: str) -> None: ...
+    async def stock(self, account: str, interpreter: str, network: str, told: bytes) -> None: ...
 
 
 class Warmer:
-    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account, interpreter and network in
-    use. `networks`: what there is, the default first.
+    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account, interpreter, network and
+    what children are told `ahead`. `networks`: what there is, the default first.
 
     `ready` is set once the catalog is in and what it needs is up, or WARM_S_MAX later: the first call then finds a warm floor.
     `listen` is a listener of the catalog: what a new function needs is started while its deploy is still under way.
     """
 
-    def __init__(self, sandboxes: Stocking, choice: Choosing, networks: Sequence[str], *, account: str, runtime: str) -> None:
+    def __init__(
+        self,
+        sandboxes: Stocking,
+        choice: Choosing,
+        networks: Sequence[str],
+        *,
+        account: str,
+        runtime: str,
+        ahead: Callable[[Configuration], bytes] = lambda _: b"",
+    ) -> None:
         self._sandboxes = sandboxes
         self._choice = choice
         self._networks = networks
-        self._wanted: dict[tuple[str, str, str], None] = {}
+        self._ahead = ahead
+        self._wanted: dict[tuple[str, str, str, bytes], None] = {}
         self._woken = asyncio.Event()
         self.ready = asyncio.Event()
         self._want(account, runtime)
 
     def listen(self, _key: str, noun: Any) -> None:
         if isinstance(noun, Revision):
-            self._want(noun.account, noun.configuration.runtime, noun.configuration.network)
+            configuration = noun.configuration
+            self._want(noun.account, configuration.runtime, configuration.network, self._ahead(configuration))
 
     async def serve(self, catalog: asyncio.Event) -> None:
         """Until cancelled."""
@@ -175,18 +186,18 @@ class Warmer:
             self._woken.clear()
             await self._warm()
 
-    def _want(self, account: str, runtime: str, network: str = "") -> None:
+    def _want(self, account: str, runtime: str, network: str = "", told: bytes = b"") -> None:
         interpreter = self._choice.carrier(runtime) or self._choice.newest()
         network = network or self._networks[0]
         if interpreter is None or network not in self._networks:
             return
-        if (account, interpreter.path, network) not in self._wanted:
-            self._wanted[account, interpreter.path, network] = None
+        if (account, interpreter.path, network, told) not in self._wanted:
+            self._wanted[account, interpreter.path, network, told] = None
             self._woken.set()
 
     async def _warm(self) -> None:
-        for account, path, network in list(self._wanted):
+        for account, path, network, told in list(self._wanted):
             try:
-                await self._sandboxes.stock(account, path, network)
+                await self._sandboxes.stock(account, path, network, told)
             except OndolError as error:
                 log.warning("%s could not be warmed ahead: %s", path, error)

@@ -99,6 +99,8 @@ class Makings:
     inherited_bytes: Callable[[Revision], Awaitable[int]]
     #: Absolute path of the interpreter that runs this revision, or "".
     interpreter: Callable[[Revision], str]
+    #: What a child that waits for an environment of this revision is told ahead; b"" for nothing.
+    ahead: Callable[[Revision], bytes]
     #: What really runs this revision, when it differs from what was asked.
     substitute: Callable[[Revision], str | None]
     #: 32 hex digits, new each time.
@@ -149,7 +151,7 @@ class Environment:
         revision, makings = self.revision, self.makings
         configuration = revision.configuration
         self._shell = self._memory.shell = shell = await self._sandboxes.prepare(
-            revision.account, makings.interpreter(revision), makings.network(revision)
+            revision.account, makings.interpreter(revision), makings.network(revision), makings.ahead(revision)
         )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
         await self._sandboxes.attach(
@@ -247,6 +249,7 @@ class Environment:
             variables=self.contract.variables(revision, self.place),
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
+            own=configuration.variables,
             caller=self._caller if self.place.endpoint == NODE_URL else "",
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))

@@ -145,6 +145,9 @@ class AwsFront:
         if route.name == "url" and self._urls is not None:
             return await self._urls(request)
         request_id = new_request_id()
+        return await self._invocation(request, route, request_id)
+
+    async def _invocation(self, request: Request, route: Route, request_id: str) -> Response:
         try:
             claimed = self._verifier.claim(request, "lambda")
             body = request.body.buffered
@@ -180,7 +183,9 @@ class AwsDesk:
         upstreams: Upstreams | None = None,
     ) -> None:
         self._verifier = verifier
-        self._foreign = Foreign(verifier=verifier, grants=access.grants, upstreams=upstreams or Upstreams({}, ""))
+        self._foreign = Foreign(
+            verifier=verifier, grants=access.grants, served=SERVICES, upstreams=upstreams or Upstreams({}, "")
+        )
         self._access = access
         self._services = services
         self._decode_large = decode_large or _decode_in_thread

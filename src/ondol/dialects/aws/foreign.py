@@ -9,12 +9,12 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from ondol.core.permit import permit
-from ondol.dialects.aws import errors, foreign_errors, foreign_needs
+from ondol.dialects.aws import errors, foreign_needs, unserved
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.grants import IN_ROLES, Grants
 from ondol.dialects.aws.ids import new_request_id
@@ -40,9 +40,10 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 class Foreign:
     """Answers what no other row of the table does, but that somebody signed for a service of AWS's."""
 
-    def __init__(self, *, verifier: Verifier, grants: Grants, upstreams: Upstreams) -> None:
+    def __init__(self, *, verifier: Verifier, grants: Grants, served: Sequence[str], upstreams: Upstreams) -> None:
         self._verifier = verifier
         self._grants = grants
+        self._served = served
         self._upstreams = upstreams
         self._whole = asyncio.Semaphore(WHOLE_AT_ONCE_MAX)
 
@@ -54,16 +55,16 @@ class Foreign:
         except Disconnected:
             return Response(400)
         except ServiceError as error:
-            return foreign_errors.render(service, request, error, request_id)
+            return unserved.answer(request, service, error, request_id)
         except OndolError as error:
-            return foreign_errors.render(service, request, errors.translate(error, request.path), request_id)
+            return unserved.answer(request, service, errors.translate(error, request.path), request_id)
         except BodyTooLarge:
             text = f"Request must be smaller than {WHOLE_BYTES_MAX} bytes, or carry its hash in x-amz-content-sha256."
             large = ServiceError("RequestEntityTooLargeException", text, status=413)
-            return foreign_errors.render(service, request, large, request_id)
+            return unserved.answer(request, service, large, request_id)
         except Exception:
             log.exception("request %s failed inside", request_id)
-            return foreign_errors.render(service, request, errors.internal(), request_id)
+            return unserved.answer(request, service, errors.internal(), request_id)
 
     async def _serve(self, request: Request, service: str) -> Response:
         claimed = self._verifier.claim(request, service)
@@ -84,7 +85,7 @@ class Foreign:
         who = claimed.principal
         server = self._upstreams.of(service)
         if server is None:
-            raise not_served(service)
+            raise unserved.not_here(request, service, self._served)
         await self._check(request, who, service, body)
         going = outgoing(request)
         if body is not None:
@@ -107,16 +108,6 @@ class Foreign:
         for action, resource in needed:
             if not self._grants.may(who, action, resource, who.account):
                 raise errors.not_authorized(self._grants.arn(who), action, resource)
-
-
-def not_served(service: str) -> ServiceError:
-    """What is said where there is no upstream."""
-    message = (
-        f"Ondol does not serve {service or 'this service'}. Start the node with --upstream URL to pass such requests on to a "
-        "server that does, or with --with-emulator to have an emulator of many services beside it (pip install "
-        "'ondol[emulator]')."
-    )
-    return ServiceError("NotImplemented", message, status=501)
 
 
 async def checked(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
