@@ -138,6 +138,7 @@ async function begin(settings, recent, logError) {
         'https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.',
     );
   }
+  await new Promise(setImmediate); // a promise that was rejected meanwhile, and that nobody caught, fails the loading
   return new (recent ? RecentRuntime : Runtime)(wire, handler, streaming, logError);
 }
 
