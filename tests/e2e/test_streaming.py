@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import urllib3
+
+from ondol.testing.leaks import roles
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -69,6 +73,22 @@ def test_what_ends_an_answer_in_mid_stream_is_told_in_the_last_event(node, aws, 
     assert "Task timed out after 2.00 seconds" in json.loads(complete["ErrorDetails"])["errorMessage"]
     assert "Status: timeout" in log
     assert ask(aws, function)[0] == b"first,last"
+
+
+def fronts_peak_kib(node):
+    """The most memory that the node's fronts had since they started, added up."""
+    fronts = [Path(f"/proc/{pid}/status").read_text() for pid in roles(node)["front"]]
+    return sum(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) for status in fronts)
+
+
+def test_a_large_stream_leaves_no_trace_in_the_fronts_memory(node, aws, deploy):
+    function = deploy(SOURCE, Timeout=60)
+    ask(aws, function, chunks=64)
+    before = fronts_peak_kib(node)
+    answer = aws.invoke_with_response_stream(FunctionName=function, Payload=json.dumps({"chunks": 1_000}))
+    size = sum(len(event["PayloadChunk"]["Payload"]) for event in answer["EventStream"] if "PayloadChunk" in event)
+    assert size > 65_536_000
+    assert fronts_peak_kib(node) - before < 16_000
 
 
 def test_where_an_answer_is_wanted_whole_a_generator_is_none(node, aws, deploy):

@@ -150,7 +150,7 @@ def test_a_runtime_id_is_launched_by_its_familys_runtime():
     for missing, why in (
         ("nodejs18.x", "no nodejs18.x"),
         ("java21", "not built"),
-        ("go1.x", "not built"),
+        ("go1.x", "retired"),
         ("cobol", "unknown"),
     ):
         assert choice.carrier(missing) is None

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from ondol.http.bodies import EMPTY, Stream, Whole
 from ondol.http.messages import Request
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Call, Ending
+from ondol.runtime import BrokeOff, Call, Ending
 from ondol.runtimes import api_http
 from ondol.runtimes.api_states import NotAllowed, Runtime, State
 from ondol.runtimes.api_worker import ApiWorker
-from ondol.runtimes.broken import FunctionBroke
 from ondol_guest import frames
 
 ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
@@ -260,9 +259,9 @@ async def test_a_stream_ends_with_the_error_that_its_trailers_name(play):
     ]
     stream.end()
     assert await anext(answer.body) == b"one"
-    with pytest.raises(FunctionBroke) as raised:
+    with pytest.raises(BrokeOff) as raised:
         await anext(answer.body)
-    assert (raised.value.error_type, raised.value.details) == ("Function.Mine", '{"errorMessage":"m"}')
+    assert (raised.value.kind, raised.value.details) == ("Function.Mine", b'{"errorMessage":"m"}')
     assert (await posting).status == 202
 
 

@@ -528,9 +528,24 @@ def test_a_version_that_is_missing_says_how_to_get_it():
     assert "--runtime-substitute nearest" in reason
 
 
-@pytest.mark.parametrize("runtime", ["nodejs22.x", "java21", "ruby3.4", "dotnet8", "provided.al2023", "go1.x", "python2.7"])
-def test_other_languages_are_not_built_in_this_release(runtime):
-    assert "is not built in this release" in runtime_with(11, substitute="nearest").find(runtime)
+@pytest.mark.parametrize(
+    ("runtime", "client"),
+    [
+        ("nodejs22.x", "aws-lambda-ric"),
+        ("java21", "aws-lambda-java-runtime-interface-client"),
+        ("ruby3.4", "aws_lambda_ric"),
+        ("dotnet8", "Amazon.Lambda.RuntimeSupport"),
+    ],
+)
+def test_languages_without_a_managed_runtime_say_what_a_function_can_bring(runtime, client):
+    said = runtime_with(11, substitute="nearest").find(runtime)
+    assert f"The runtime {runtime} is not built in this release. Deploy the function with the runtime provided.al2023" in said
+    assert client in said
+
+
+@pytest.mark.parametrize("runtime", ["go1.x", "python2.7", "provided"])
+def test_retired_runtimes_are(runtime):
+    assert f"The runtime {runtime} is retired" in runtime_with(11, substitute="nearest").find(runtime)
 
 
 def test_an_unknown_runtime_is_unknown():

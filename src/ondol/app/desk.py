@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ondol import __version__
-from ondol.app.shared import CONTRACTS, TABLE, choice_of, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, describing, verifier_of
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
@@ -248,7 +248,7 @@ def native_parts(
         deployments=deployments,
         decode=document.decoding(helper.call),
         spool=spool_in(joining.places(orders.data).tmp),
-        interpreter=choice.describe,
+        interpreter=describing(choice),
         downloads=downloads,
     )
     pins = Pins(index=index, deployments=deployments, keeping=keeping)

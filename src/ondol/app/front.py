@@ -150,7 +150,7 @@ def pool_of(  # noqa: PLR0917
         ahead=lambda revision: ahead(nodejs, revision.configuration),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
-        network=networking(orders.networks, orders.levels),
+        network=networking(orders.networks),
     )
 
 

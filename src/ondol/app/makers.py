@@ -10,6 +10,7 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
+from ondol.runtimes import executed
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
 from ondol.runtimes.dispatch import Dispatch
@@ -65,6 +66,8 @@ class Makers:
             return 0 if node is None else node.shared_bytes
         interpreter = self._choice.interpreter(runtime)
         if interpreter is None:
+            return 0
+        if revision.configuration.contract == "aws" and executed.why(revision.configuration.variables):
             return 0
         return (await self.sandboxes(revision).zygote(revision.account, interpreter.path)).rss_bytes
 

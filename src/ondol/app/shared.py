@@ -17,7 +17,9 @@ from ondol.dialects.plain.dialect import PlainDialect
 from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.messages import Request
 from ondol.http.table import Table
+from ondol.model.functions import Configuration
 from ondol.node.orders import Orders
+from ondol.runtimes import executed
 from ondol.runtimes.choice import Choice, Family, Finder, Provided
 from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.runtimes.nodejs import NodejsVersions
@@ -44,6 +46,18 @@ def nodejs_of(orders: Orders) -> NodejsVersions:
     """Which Node.js runs what."""
     found = Interpreters(Interpreter(**each) for each in orders.interpreters)
     return NodejsVersions(found, orders.settings.runtime_substitute)
+
+
+def describing(choice: Choice) -> Callable[[Configuration], str]:
+    """What runs a configuration, and in which way where that is not the usual one, for people."""
+
+    def describe(configuration: Configuration) -> str:
+        described = choice.describe(configuration.runtime)
+        python = configuration.contract == "aws" and choice.interpreter(configuration.runtime) is not None
+        why = executed.why(configuration.variables) if python else ""
+        return f"{described}, executed for {why}" if why else described
+
+    return describe
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials, caller: Callable[[Request], str] = _nobody) -> Verifier:

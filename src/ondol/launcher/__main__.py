@@ -9,6 +9,7 @@
                             `process` alone, or tools with their programs and more words for them; repeatable
     --interpreters P1:P2    absolute paths of the interpreters that guests may run
     --runtime NAME=PATH     what Ondol brings, shown as /var/runtime/NAME; repeatable
+    --networks N1:N2        what shells may reach (none, egress, host); default none
     --disks none            /tmp is a watched directory, whatever disks there are; for tries
     --lock-fd N             inherited: the data directory's lock, held until all is clean
 
@@ -36,9 +37,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ondol import syscalls, ways
-from ondol.keeper import cleaning
+from ondol.keeper import cleaning, gateways, networks
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
+from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
 from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import GID, UID, View, prefix_of
@@ -69,6 +71,7 @@ class Options:
     runtime: dict[str, str] = field(default_factory=dict)
     lock_fd: int = -1
     disks: str = "some"
+    networks: list[str] = field(default_factory=lambda: [networks.NONE])
 
     @property
     def kind(self) -> str:
@@ -95,6 +98,8 @@ def parse(argv: list[str]) -> Options:
                 options.tools |= _tool(value)
             case "--interpreters":
                 options.interpreters = [path for path in value.split(":") if path]
+            case "--networks":
+                options.networks = value.split(":")
             case "--runtime":
                 name, _, path = value.partition("=")
                 options.runtime[name] = os.path.abspath(path)
@@ -115,6 +120,8 @@ def _tool(value: str) -> dict[str, Tool]:
 def _check(options: Options) -> None:
     if options.supervisor_fd < 3 or not options.data or not options.node_id.isalnum() or not options.tools:
         raise ValueError("--supervisor-fd, --data, --node-id (letters and digits) and --level are needed")
+    if not set(options.networks) <= set(networks.KINDS):
+        raise ValueError(f"networks are of {', '.join(networks.KINDS)}")
     if "process" in options.tools and len(options.tools) > 1:
         raise ValueError("a launcher of processes is one of nothing else")
 
@@ -253,6 +260,8 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
         loop,
         Makings(
             ground=ground,
+            networks=(networks.HOST,) if options.kind == "process" else tuple(options.networks),
+            ways=Gateways(loop, f"{options.node_id}-{options.kind}", by_kernel=root, program=gateways.program()),
             tools=options.tools,
             cgroups=cgroups,
             code=(f"{options.data}/code", code),

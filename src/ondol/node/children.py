@@ -119,7 +119,7 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
                 *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
                 *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
                 *levels,
-                *(("--networks", ":".join(orders.networks)) if room == "keeper" else ()),
+                *("--networks", ":".join(orders.networks)),
             ]
 
         return command

@@ -249,6 +249,7 @@ class Environment:
             variables=self.contract.variables(revision, self.place),
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
+            own=configuration.variables,
             caller=self._caller if self.place.endpoint == NODE_URL else "",
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))

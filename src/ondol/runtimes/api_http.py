@@ -16,7 +16,7 @@ from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Ending
 from ondol.runtimes.api_states import NotAllowed, State
 from ondol.runtimes.api_worker import ApiWorker, Given, Streamed, too_large
-from ondol.runtimes.broken import broke
+from ondol.runtimes.metas import trailed
 
 PREFIX: Final = "/2018-06-01/"
 _JSON: Final = (("Content-Type", "application/json"),)
@@ -129,7 +129,7 @@ async def _streamed(worker: ApiWorker, request: Request) -> Response:
     def check() -> None:
         trailers = dict(body.trailers)
         if _ERROR_TYPE in trailers:
-            raise broke(_type(trailers[_ERROR_TYPE]), trailers.get(_ERROR_BODY, ""))
+            raise trailed(_type(trailers[_ERROR_TYPE]), trailers.get(_ERROR_BODY, ""))
 
     stream = Streamed(body.chunks(), check)
     worker.answer(Answer(ending=Ending.OK, meta={"content_type": request.header("content-type")}, body=stream))

@@ -33,7 +33,7 @@ from ondol.sandbox import Child
 from ondol_guest import frames
 
 #: How long after the process's end its last words may still be on their way to us.
-LAST_WORDS_S: Final = 0.05
+LAST_WORDS_S: Final = 0.02
 #: What a process may say on the wire before it is executed.
 WIRE_BYTES_MAX: Final = 8192
 

@@ -55,6 +55,27 @@ class Finder(Protocol):
         ...
 
 
+#: For languages that have no managed runtime here: AWS's own client of the Runtime API, which a function can bring along.
+_CLIENTS: Final[Mapping[Family, str]] = {
+    Family.NODE: "aws-lambda-ric (npm)",
+    Family.JAVA: "aws-lambda-java-runtime-interface-client (Maven)",
+    Family.RUBY: "aws_lambda_ric (RubyGems)",
+    Family.DOTNET: "Amazon.Lambda.RuntimeSupport (NuGet)",
+}
+
+
+def _not_managed(runtime: str, family: Family, have: str) -> str:
+    """What to do about a runtime that nothing here manages."""
+    client = _CLIENTS.get(family)
+    if client is not None:
+        return (
+            f"The runtime {runtime} is not built in this release. Deploy the function with the runtime provided.al2023 "
+            f"instead, with {client} in its archive and a bootstrap that starts it (docs/reference/custom-runtimes.md)."
+        )
+    known = "is retired" if family is Family.RETIRED else "is unknown"
+    return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}), programs and web servers."
+
+
 class Provided:
     """`Finder` for programs that functions bring along: nothing is ever missing."""
 
@@ -124,8 +145,7 @@ class Choice:
             return other.missing(runtime)
         asked = _PYTHON.match(runtime)
         if asked is None:
-            known = "is unknown" if self.family(runtime) is Family.UNKNOWN else "is not built in this release"
-            return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}) and web servers."
+            return _not_managed(runtime, self.family(runtime), have)
         version = f"3.{asked[1]}"
         return (
             f"{runtime} is not on this machine (found: {have}). Install it, for example with 'uv python install {version}', "

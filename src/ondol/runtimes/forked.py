@@ -7,11 +7,12 @@ Must not know: contracts, the pool, how a zygote is made.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
+from ondol.runtimes import executed
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.interpreters import Interpreter
 from ondol.runtimes.link import Link
@@ -35,7 +36,7 @@ class ForkedPython:
         return self._choice.missing(runtime)
 
     async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
-        """Fork a guest into `shell` and tell it `launch`."""
+        """Fork a guest into `shell` and tell it `launch`; or have it execute another, where its variables ask for that."""
         del revision  # its code is in the shell already
         interpreter = self._choice.interpreter(launch.runtime)
         if interpreter is None:
@@ -43,14 +44,17 @@ class ForkedPython:
         zygote = await self._sandboxes.zygote(shell.account, interpreter.path)
         child = await zygote.fork(shell)
         try:
-            return await Link.open(child, _init(launch, interpreter), sink)
+            init = _settings(launch, interpreter)
+            if launch.guest == "aws" and executed.why(launch.own):
+                init = {"exec": executed.told(init, interpreter.path)}
+            return await Link.open(child, frames.pack(frames.INIT, 0, json.dumps(init).encode()), sink)
         except OSError as error:
             raise StartFailed(f"a forked {interpreter.name} could not be talked to: {error}") from error
 
 
-def _init(launch: Launch, interpreter: Interpreter) -> bytes:
-    """The INIT frame; its keys are described in `ondol_guest.guest`."""
-    settings = {
+def _settings(launch: Launch, interpreter: Interpreter) -> dict[str, Any]:
+    """What INIT says; its keys are described in `ondol_guest.guest`."""
+    return {
         "guest": launch.guest,
         "handler": launch.handler,
         "runtime": launch.runtime,
@@ -61,4 +65,3 @@ def _init(launch: Launch, interpreter: Interpreter) -> bytes:
         "path": [TASK, f"/opt/python/lib/{interpreter.name}/site-packages", "/opt/python"],
         "path_last": [BROUGHT],
     }
-    return frames.pack(frames.INIT, 0, json.dumps(settings).encode())

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from ondol.dialects.aws import codec, codec_cbor, coverage, errors, shapes, urls
+from ondol.dialects.aws import codec, codec_cbor, coverage, errors, shapes, unserved, urls
 from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Claimed, Verifier
 from ondol.dialects.aws.ids import new_request_id
@@ -118,6 +118,8 @@ ROUTES: Final = (
         )
         for service in SERVICES
     ),
+    # Signed, and for nobody here: the last resort, behind every path and scope.
+    Route(dialect=DIALECT, name="unserved", plane=Plane.DATA, auth="sigv4"),
 )
 
 #: Decodes a large body elsewhere: `codec.decode` in a helper process.
@@ -139,6 +141,11 @@ class AwsFront:
         if route.name == "url" and self._urls is not None:
             return await self._urls(request)
         request_id = new_request_id()
+        if route.name == "unserved":
+            return unserved.refuse(request, self._verifier, SERVICES, request_id)
+        return await self._invocation(request, route, request_id)
+
+    async def _invocation(self, request: Request, route: Route, request_id: str) -> Response:
         try:
             claimed = self._verifier.claim(request, "lambda")
             body = request.body.buffered

@@ -32,7 +32,7 @@ from ondol.dialects.native.finding import WEB_NAMES, function_of, named, names_a
 from ondol.dialects.native.operations import Asked, Body, Operation, Reply
 from ondol.http.messages import Response
 from ondol.model import errors
-from ondol.model.functions import Code, Function
+from ondol.model.functions import Code, Configuration, Function
 from ondol.model.limits import CODE_ZIPPED_BYTES_MAX
 
 #: A 50 MiB archive in base64, and some.
@@ -112,7 +112,7 @@ class Functions:
         deployments: Deployments,
         decode: Callable[[bytes], Awaitable[tuple[dict[str, Any], bytes]]],
         spool: Callable[[], Path],
-        interpreter: Callable[[str], str],
+        interpreter: Callable[[Configuration], str],
         downloads: Downloads,
     ) -> None:
         self._index = index
@@ -140,7 +140,7 @@ class Functions:
 
     def _document(self, name: str, function: Function) -> FunctionDocument:
         deployed = self._deployments.latest(function)
-        return document_of(name, deployed, self._index, self._interpreter(deployed.revision.configuration.runtime))
+        return document_of(name, deployed, self._index, self._interpreter(deployed.revision.configuration))
 
     # Changing --------------------------------------------------------------------------------------------------------
     async def put(self, asked: Asked) -> tuple[int, FunctionDocument]:
