@@ -52,6 +52,7 @@ class Settings:
     idle_s_max: int
     freeze_s_min: float
     memory_mib_max: int
+    disk_reserve_mib: int
     concurrency_max: int
     scaling_max: int
     trust_s_max: float
@@ -357,6 +358,15 @@ SPECS: Final[tuple[Spec, ...]] = (
         parse=_number(MEMORY_MIB_FLOOR, 16_777_216, int, "whole MiB"),
         default=lambda: max(MEMORY_MIB_FLOOR, host_memory_mib() * 3 // 4),
         default_text="three quarters of the machine's",
+    ),
+    Spec(
+        name="disk_reserve_mib",
+        doc="What of the data directory's disk functions leave free together, in MiB, however much each may keep in /tmp. "
+        "Under it no environment is started, and the one that holds most is ended. 0 keeps nothing.",
+        form="MIB",
+        parse=_number(0, 16_777_216, int, "whole MiB"),
+        default=lambda: 256,
+        default_text="256",
     ),
     Spec(
         name="concurrency_max",

@@ -35,7 +35,7 @@ class Shell:
     account: str
     #: Namespaces to enter, as open descriptors, by name: "mnt", "pid", "ipc", "uts", and "net" unless it shares the machine's.
     namespaces: dict[str, int]
-    #: cgroup.procs files to write "0" into; empty where no cgroup is to be had.
+    #: Files by which a process of one thread joins the shell's control groups: it writes "0". Empty where none is to be had.
     cgroups: tuple[int, ...]
     #: More open files, by name: "memory_peak" holds the bytes it used at most, where the kernel says so; "node" is a listening
     #: socket inside, by which what runs there reaches its node. Who takes one out of here closes it.

@@ -11,6 +11,7 @@
     --runtime NAME=PATH     what Ondol brings, shown as /var/runtime/NAME; repeatable
     --networks N1:N2        what shells may reach (none, egress, host); default none
     --disks none            /tmp is a watched directory, whatever disks there are; for tries
+    --disk-reserve-mib N    what functions together leave free of the disk (default 256)
     --lock-fd N             inherited: the data directory's lock, held until all is clean
 
 Two halves and a sweeper, as the keeper has them. For `process` nothing is asked of the kernel: the outer half ends what is left
@@ -42,6 +43,7 @@ from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
 from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
+from ondol.keeper.reserve import MIB_DEFAULT, Reserve
 from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import GID, UID, View, prefix_of
 from ondol.launcher import processes
@@ -71,6 +73,7 @@ class Options:
     runtime: dict[str, str] = field(default_factory=dict)
     lock_fd: int = -1
     disks: str = "some"
+    disk_reserve_mib: int = MIB_DEFAULT
     networks: list[str] = field(default_factory=lambda: [networks.NONE])
 
     @property
@@ -88,7 +91,7 @@ def parse(argv: list[str]) -> Options:
         if value is None:
             raise ValueError(f"{flag} wants a value")
         match flag:
-            case "--supervisor-fd" | "--lock-fd":
+            case "--supervisor-fd" | "--lock-fd" | "--disk-reserve-mib":
                 setattr(options, flag[2:].replace("-", "_"), int(value))
             case "--data":
                 options.data = os.path.abspath(value)
@@ -260,6 +263,7 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
         loop,
         Makings(
             ground=ground,
+            reserve=Reserve(loop, f"/proc/self/fd/{code}", options.disk_reserve_mib),
             networks=(networks.HOST,) if options.kind == "process" else tuple(options.networks),
             ways=Gateways(loop, f"{options.node_id}-{options.kind}", by_kernel=root, program=gateways.program()),
             tools=options.tools,

@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ondol.keeper import cleaning, networks, quota
+from ondol.keeper import cleaning, networks, quota, reserve
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.gateways import Gateways, NoGateway
 from ondol.keeper.loop import Loop, Readable, Sleep
@@ -71,6 +71,7 @@ class Makings:
     """What the launcher works with. `code`: the directory that trees lie below, as fronts name it, and open."""
 
     ground: Ground
+    reserve: reserve.Reserve
     #: What shells may have, of `networks.KINDS`, and the ways out of those with `egress`.
     networks: tuple[str, ...]
     ways: Gateways
@@ -94,6 +95,7 @@ class Launcher:
         self._walks: dict[str, Any] = {}
         loop.on_children = self._reap
         loop.later(quota.INTERVAL_S, self._watch_quotas)
+        makings.reserve.watch(self._shells, lambda s: reserve.held(s.place.directory) + s.tmp_bytes, self._make_room)
 
     # Lines -----------------------------------------------------------------------------------------------------------
     def serve_supervisor(self, sock: socket.socket) -> None:
@@ -184,6 +186,7 @@ class Launcher:
             raise Refused("failed", f"{tool.level} gives functions no network {network!r} here, only {there or 'nothing'}")
         if shell_id in self._shells or len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"shell {shell_id} is there already, or there are more than {SHELLS_MAX}")
+        self._made.reserve.check()
         place = self._made.ground.make(shell_id, self._made.ground.user(account), tool, network)
         shell = Shell(place, tool, account)
         self._shells[shell_id] = front.shells[shell_id] = shell
@@ -279,6 +282,7 @@ class Launcher:
         memory, tmp_mib = int(message["memory_bytes"]), int(message["tmp_mib"])
         if shell.attached:
             raise Refused("invalid", f"shell {shell.id} is attached already")
+        self._made.reserve.check()
         if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
             raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
         self._made.cgroups.limit(shell.id, memory + shell.tool.overhead_bytes)
@@ -424,7 +428,7 @@ class Launcher:
         """One slice of each walk, then again; a new round begins when all are through."""
         if not self._walks:
             self._walks = {
-                s.id: quota.walk(s.place.tmp, s.tmp_bytes_max)
+                s.id: quota.walk(s.place.tmp, s.tmp_bytes_max, s.counted)
                 for s in self._shells.values()
                 if s.tmp_bytes_max and not s.ending
             }
@@ -437,6 +441,14 @@ class Launcher:
                 del self._walks[shell_id]
                 self._over(shell_id)
         self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
+
+    def _make_room(self, shell: Shell) -> Waits | None:
+        """End a shell for what it holds of the disk; None where that is under way."""
+        front = next((front for front in self._fronts if shell.id in front.shells), None)
+        if front is None or shell.ending:
+            return None
+        self._tell(front, {"no_room": shell.id})
+        return self._discard_quietly(front, shell)
 
     def _over(self, shell_id: str) -> None:
         for front in list(self._fronts):

@@ -46,6 +46,11 @@ class Shell:
     killed: bool = False
     #: 0 where the file system bounds /tmp.
     tmp_bytes_max: int = 0
+    #: What it held when that was last looked at.
+    tmp_bytes: int = 0
+
+    def counted(self, tmp_bytes: int) -> None:
+        self.tmp_bytes = tmp_bytes
 
     @property
     def id(self) -> str:

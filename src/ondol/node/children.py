@@ -122,6 +122,7 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
                 *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
                 *levels,
                 *("--networks", ":".join(orders.networks)),
+                *("--disk-reserve-mib", str(orders.settings.disk_reserve_mib)),
             ]
 
         return command

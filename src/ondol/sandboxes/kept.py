@@ -93,6 +93,8 @@ class KeptZygote:
         self._children: dict[int, KeptChild] = {}
         #: Forked ahead of need: they have entered their shell, and wait there to be told what they are. By shell.
         self._waiting: dict[str, KeptChild] = {}
+        #: Asked for and not yet answered.
+        self._forks = 0
         self._line = Line(sock, "the zygote", self._news, self._gone)
 
     @property
@@ -130,7 +132,13 @@ class KeptZygote:
         if not shell.namespaces:
             raise StartFailed(f"shell {shell.id} was discarded")
         fds = [*shell.namespaces.values(), *shell.cgroups]
-        message, fds = await self._line.request(FORK_S_MAX, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
+        self._forks += 1
+        try:
+            # One after the other: each in front has its time, too.
+            bound_s = FORK_S_MAX * self._forks
+            message, fds = await self._line.request(bound_s, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
+        finally:
+            self._forks -= 1
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
@@ -200,7 +208,7 @@ class KeptSandboxes:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
         await self.zygote(account, interpreter)
         kind = account, interpreter, network, told
-        if told:
+        if told and kind not in self._demand:  # asked for anew it is for another kind's sake
             self._wish(kind).taken(asyncio.get_running_loop().time())
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
@@ -383,6 +391,13 @@ class KeptSandboxes:
         if "gone" in message:
             _log.warning("shell %s ended by itself", message["gone"])
             self._clear_away(message["gone"])
+        elif "no_room" in message:
+            _log.warning(
+                "shell %s was ended: it held most of what functions have of a disk that is nearly full", message["no_room"]
+            )
+            if (shell := self._open.get(message["no_room"])) is not None:
+                self._let_go(shell)  # our descriptors would keep its disk
+            self._clear_away(message["no_room"])
         elif "over_tmp" in message:
             _log.warning("shell %s filled its /tmp; its processes were ended", message["over_tmp"])
 

@@ -251,6 +251,10 @@ class Launcher:
     def _news(self, message: Message) -> None:
         if "ended" in message:
             self._guest_ended(message["ended"], message["guest"], message["status"])
+        elif "no_room" in message:
+            _log.warning(
+                "shell %s was ended: it held most of what functions have of a disk that is nearly full", message["no_room"]
+            )
         elif "over_tmp" in message:
             _log.warning("shell %s filled its temporary directory; its processes were ended", message["over_tmp"])
 
