@@ -26,6 +26,8 @@ CONFIG_FILE: Final = "ondol.toml"
 CONFIG_BYTES_MAX: Final = 1_000_000
 
 ISOLATIONS: Final = ("auto", "process", "sandbox", "bwrap", "crun", "gvisor")
+#: What no upstream is asked for.
+OWN_SERVICES: Final = ("lambda", "logs", "monitoring", "sts", "iam")
 MEMORY_MIB_FLOOR: Final = 256
 
 
@@ -58,6 +60,8 @@ class Settings:
     drain_s: float
     log_level: str
     otel_endpoint: str
+    upstream: tuple[str, ...]
+    with_emulator: bool
     #: Where each was read, by name: an option, a variable, "NAME in FILE", or "default".
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -212,6 +216,24 @@ def _hosts(value: Any) -> tuple[str, ...]:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
             raise ValueError(f"{name!r} is no host name (no scheme, no port, no wildcard)")
     return tuple(names)
+
+
+def _upstreams(value: Any) -> tuple[str, ...]:
+    given = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not _texts(given):
+        raise ValueError("expected addresses, separated by commas")
+    found = tuple(each.rstrip("/") for each in given if each)
+    services = []
+    for each in found:
+        named = re.fullmatch(r"(?:([a-z0-9-]{1,64})=)?https?://([^\s/?#@,]+)", each, re.ASCII)
+        if named is None:
+            raise ValueError(f"{each!r} is no [SERVICE=]URL without a path, such as http://127.0.0.1:5000")
+        if named[1] in OWN_SERVICES:
+            raise ValueError(f"{named[1]!r} is served by the node itself")
+        services.append(named[1])
+    if len(set(services)) < len(services):
+        raise ValueError("expected one address for each service, and one for all others")
+    return found
 
 
 def _texts(value: Any) -> TypeGuard[Sequence[str]]:
@@ -405,6 +427,24 @@ SPECS: Final[tuple[Spec, ...]] = (
         parse=_url,
         default=lambda: "",
         default_text="none",
+    ),
+    Spec(
+        name="upstream",
+        doc="Where requests to services of AWS's go that Ondol does not serve, as they came: an address for all, or one for a "
+        "service by its name in signatures (`s3=http://127.0.0.1:9000`). Code in S3 is read from there, too.",
+        form="[SERVICE=]URL,…",
+        parse=_upstreams,
+        default=lambda: (),
+        default_text="none",
+    ),
+    Spec(
+        name="with_emulator",
+        doc="Start an emulator of many AWS services (S3, SQS, SNS, DynamoDB …) beside the node, as the upstream of all that "
+        "`upstream` names no server for. In memory: what it holds ends with the node. Needs the extra `ondol[emulator]`.",
+        form="",
+        parse=_boolean,
+        default=lambda: False,
+        default_text="false",
     ),
 )
 

@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -190,3 +192,51 @@ def test_a_version_that_is_not_here_is_named_with_what_to_do(deploy, aws):
         aws.invoke(FunctionName=function)
     assert refused.value.response["Error"]["Code"] == "InvalidRuntimeException"
     assert f"{absent} is not on this machine (found: " in refused.value.response["Error"]["Message"]
+
+
+# What people deploy -----------------------------------------------------------------------------------------------------
+APP = """
+const express = require('express');
+const serverless = require('serverless-http');
+const { STSClient, GetCallerIdentityCommand } = require('@aws-sdk/client-sts');
+const app = express();
+app.use(express.json());
+app.get('/hello/:name', (request, response) => response.status(201).set('x-mine', 'y').json({ hello: request.params.name }));
+app.post('/sum', (request, response) => response.json({ sum: request.body.reduce((a, b) => a + b, 0) }));
+app.get('/who', async (request, response) => response.json(await new STSClient().send(new GetCallerIdentityCommand({}))));
+exports.handler = serverless(app);
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with an Express application and what it needs, from npm."""
+    place = tmp_path_factory.mktemp("express")
+    (place / "index.js").write_text(APP)
+    packages = ["express@4", "serverless-http@3", "@aws-sdk/client-sts@3"]
+    command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=100) if shutil.which("npm") else None
+    reason = "there is no npm" if done is None else done.stderr[-300:]
+    if (done is None or done.returncode) and not os.environ.get("CI"):
+        pytest.skip(f"packages cannot be had: {reason}")
+    assert done is not None and not done.returncode, reason
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.timeout(240)
+def test_express_by_serverless_http_and_the_sdk_work_inside(javascript, call, installed):
+    function = javascript(installed, Timeout=30, MemorySize=512)
+
+    def request(method, path, body=None):
+        http = {"method": method, "path": path, "sourceIp": "127.0.0.1", "protocol": "HTTP/1.1", "userAgent": "test"}
+        event = {
+            "version": "2.0", "rawPath": path, "rawQueryString": "", "requestContext": {"http": http, "stage": "$default"},
+            "headers": {"content-type": "application/json", "host": "test"}, "isBase64Encoded": False,
+        }  # fmt: skip
+        return call(function, {**event, "body": body} if body else event).answer
+
+    answer = request("GET", "/hello/you")
+    assert (answer["statusCode"], answer["headers"]["x-mine"], json.loads(answer["body"])) == (201, "y", {"hello": "you"})
+    assert json.loads(request("POST", "/sum", "[1, 2, 3]")["body"]) == {"sum": 6}
+    who = json.loads(request("GET", "/who")["body"])
+    assert who["Arn"].endswith(f"/{function}"), who

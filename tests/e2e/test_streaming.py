@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from ondol.cli.doctor import runtimes_here
 from ondol.testing.leaks import roles
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+NODES = [name for name in runtimes_here() if name.startswith("nodejs")]
 
 SOURCE = """
 import os, time
@@ -156,3 +159,32 @@ def test_an_asynchronous_call_of_a_function_that_cannot_answer_whole_fails_as_su
             break
         time.sleep(0.05)
     assert "Runtime.MarshalError" in found
+
+
+NODE = """
+export const handler = awslambda.streamifyResponse(async (event, stream) => {
+  const head = { statusCode: 202, headers: { "x-mine": "1" }, cookies: ["k=v"] };
+  stream = awslambda.HttpResponseStream.from(stream, head);
+  stream.write("first,");
+  if (event.rawPath === "/fail") throw new Error("in mid-stream");
+  stream.write("last");
+  stream.end();
+});
+"""
+
+
+@pytest.mark.skipif(not NODES, reason="no Node.js is installed")
+def test_a_node_js_function_streams_to_its_url_as_on_aws(node, aws, deploy):
+    function = deploy({"index.mjs": NODE}, handler="index.handler", runtime=(NODES or [""])[-1])
+    made = aws.create_function_url_config(FunctionName=function, AuthType="NONE", InvokeMode="RESPONSE_STREAM")["FunctionUrl"]
+    aws.add_permission(
+        FunctionName=function, StatementId="public", Action="lambda:InvokeFunctionUrl", Principal="*",
+        FunctionUrlAuthType="NONE",
+    )  # fmt: skip
+    url = f"{node.endpoint}/lambda-url/{made.split('/')[2].split('.')[0]}"
+    answer = urllib3.request("GET", f"{url}/")
+    assert (answer.status, answer.data) == (202, b"first,last")
+    assert (answer.headers["x-mine"], answer.headers["set-cookie"]) == ("1", "k=v")
+    assert urllib3.request("GET", f"{url}/fail").data == b"first,"
+    *_, complete = ask(aws, function, rawPath="/fail")[:2]
+    assert (complete["ErrorCode"], json.loads(complete["ErrorDetails"])["errorMessage"]) == ("Error", "in mid-stream")

@@ -125,7 +125,7 @@ def test_the_aws_command_takes_a_role_on_by_its_profile(node, run, deploy, name)
     aws_command = (Path(os.sys.executable).parent / "aws",)
     listed = run(*aws_command, "lambda", "list-functions", "--query", "Functions[].FunctionName", env=from_file)
     assert function in json.loads(listed)
-    said = run(*aws_command, "lambda", "get-function", "--function-name", function, env=from_file, status=254)
+    said = run(*aws_command, "lambda", "get-function", "--function-name", function, env=from_file, status=255)
     assert "is not authorized to perform: lambda:GetFunction" in said
     iam.delete_role_policy(RoleName=name, PolicyName="list")
     iam.delete_role(RoleName=name)

@@ -432,3 +432,47 @@ async def test_who_waits_for_a_call_is_let_go_at_the_end(play):
     await asyncio.sleep(0)
     play.worker.close()
     assert (await asking).status == 500
+
+
+# Whatever is sent ---------------------------------------------------------------------------------------------------------
+PATHS = st.one_of(
+    st.sampled_from(
+        [f"runtime/invocation/{ID}/response", f"runtime/invocation/{ID}/error", "runtime/init/error", "runtime/invocation/next"]
+    ),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40),
+)
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["lambda-runtime-function-error-type", "lambda-runtime-function-response-mode", "content-type", "x-other"]
+        ),
+        st.one_of(
+            st.sampled_from(["streaming", "Function.Mine", "application/vnd.aws.lambda.error.cause+json"]),
+            st.text(st.characters(max_codepoint=255), max_size=300),
+        ),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["GET", "POST", "PUT"]), PATHS, st.binary(max_size=60), HEADERS), max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_process_sends_is_answered_and_its_calls_end(requests):
+    @played
+    async def run(play):
+        asked = []
+        call = play.call(1)
+        for method, path, body, headers in requests:
+            asked.append(asyncio.ensure_future(play.asks(method, path, body, headers)))
+            await asyncio.sleep(0)
+        if call.done():
+            answer, _ = await call
+            if not isinstance(answer.body, bytes):
+                await answer.body.aclose()
+        play.worker.close()
+        answer, _ = await call
+        assert answer.ending in Ending
+        for response in await asyncio.gather(*asked):
+            assert response.status in (200, 202, 400, 403, 404, 413, 500)
+
+    run()

@@ -18,7 +18,7 @@ from ondol.blobstores.archive import Planned, Survey, What, contents, survey
 from ondol.blobstores.sources import looked_at
 from ondol.disk import explained, sync_directory, sync_filesystem, write_all
 from ondol.model.errors import InvalidCode, TooLarge
-from ondol.model.limits import CODE_ENTRIES_MAX, CODE_UNPACKED_BYTES_MAX, CODE_ZIPPED_BYTES_MAX
+from ondol.model.limits import CODE_ENTRIES_MAX, CODE_UNPACKED_BYTES_MAX
 
 #: Functions run as another user than the one who unpacks; the data directory above is closed to all others.
 _DIRECTORY_MODE = 0o755
@@ -31,7 +31,7 @@ def take(
     archive: str,
     shelf: str,
     scratch: str,
-    zipped_bytes_max: int = CODE_ZIPPED_BYTES_MAX,
+    zipped_bytes_max: int = CODE_UNPACKED_BYTES_MAX,
     unpacked_bytes_max: int = CODE_UNPACKED_BYTES_MAX,
     entries_max: int = CODE_ENTRIES_MAX,
 ) -> dict[str, Any]:

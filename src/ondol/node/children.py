@@ -18,7 +18,7 @@ from ondol.config import Settings
 from ondol.http import unix
 from ondol.model.errors import OndolError
 from ondol.model.isolation import MAKERS, SANDBOX
-from ondol.node import announcing, keys, nursery, unprivileged
+from ondol.node import announcing, emulator, keys, nursery, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.listening import listen_many
 from ondol.node.nursery import Nursery
@@ -65,7 +65,9 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         public = listen_many(settings.host, settings.port, settings.fronts)
         key = keys.owner_key(data.root, settings.account, time.time())
         endpoint = f"{settings.url.rpartition(':')[0]}:{public[0].getsockname()[1]}"
-        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in LOCAL}
+        emulator.check(settings, endpoint, say)
+        names = (*LOCAL, emulator.NAME) if settings.with_emulator else LOCAL
+        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in names}
         keys.own([data.run / f"{name}.sock" for name in local], owner)
         orders = Orders(
             settings=settings,
@@ -83,7 +85,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
         supervisor = Supervisor(
             [
                 *_makers(orders, plan.words, data.lock_descriptor),
-                *_children(orders, [sock.fileno() for sock in public]),
+                *_children(orders, owner, [sock.fileno() for sock in public]),
             ],
             stop_s_max=settings.drain_s + END_S,
             log=say,
@@ -95,7 +97,7 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
     finally:
         forks.close()
         announcing.remove_card(data.run)
-        for name in LOCAL:
+        for name in (*LOCAL, emulator.NAME):
             (data.run / f"{name}.sock").unlink(missing_ok=True)
         for sock in public:
             sock.close()
@@ -130,7 +132,7 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
     ]
 
 
-def _children(orders: Orders, public: Sequence[int]) -> list[Child]:
+def _children(orders: Orders, owner: tuple[int, int] | None, public: Sequence[int]) -> list[Child]:
     """`public`: the listening sockets, one for each front; they stay open here whatever becomes of the fronts."""
 
     def front(number: int, listener: int) -> Child:
@@ -143,13 +145,26 @@ def _children(orders: Orders, public: Sequence[int]) -> list[Child]:
             ends_first=True,
         )
 
-    local = tuple(orders.sockets[name] for name in LOCAL)
+    def beside(listener: int) -> Child:
+        def command(fd: int) -> list[str]:
+            argv = [sys.executable, "-P", "-m", "ondol.node.emulator", str(fd), str(listener)]
+            if owner is None:
+                return argv
+            # Somebody else than front and desk, who sees nothing of the data.
+            keep = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[2]]
+            other = unprivileged.UID_DEFAULT - 1
+            return unprivileged.command(argv, uid=other, gid=other, keep=keep, fds=[fd, listener])
+
+        return Child(name=emulator.NAME, command=command, inherited=(listener,))
+
+    local = {name: orders.sockets[name] for name in LOCAL}
     return [
+        *([beside(orders.sockets[emulator.NAME])] if emulator.NAME in orders.sockets else []),
         Child(
             name="desk",
             role="desk",
-            inherited=local,
-            settings=orders.message(),
+            inherited=tuple(local.values()),
+            settings=replace(orders, sockets=local).message(),
         ),
         *(front(number, listener) for number, listener in enumerate(public)),
     ]

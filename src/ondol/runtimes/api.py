@@ -28,6 +28,14 @@ LOG_FD: Final = "62"
 ADDRESS: Final = NODE_URL.removeprefix("http://")
 
 
+#: What is not built, and how AWS's emulator of a sandbox says so: libraries that ask know the answer, and go on without.
+_UNBUILT: Final = {
+    "/2022-07-01/telemetry": (202, "Telemetry.NotSupported", "Telemetry API is not supported"),
+    "/2020-08-15/logs": (202, "Logs.NotSupported", "Logs API is not supported"),
+}
+_EXTENSIONS: Final = (404, "Extension.NotSupported", "Extensions API is not supported")
+
+
 class Callers:
     """The workers that speak the API, by the name under which their shell's requests come."""
 
@@ -43,7 +51,10 @@ class Callers:
             del self._workers[name]
 
     async def serve(self, request: Request) -> Response | None:
-        """The answer to a shell's request; None when it is no question of this API."""
+        """The answer to a shell's request; None when it is no question of this API or its kin."""
+        unbuilt = _UNBUILT.get(request.path) or (_EXTENSIONS if request.path.startswith("/2020-01-01/extension/") else None)
+        if unbuilt is not None:
+            return api_http.refused(*unbuilt)
         if not request.path.startswith(api_http.PREFIX):
             return None
         worker = self._workers.get(request.peer)

@@ -208,7 +208,7 @@ class KeptSandboxes:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
         await self.zygote(account, interpreter)
         kind = account, interpreter, network, told
-        if told:
+        if told and kind not in self._demand:  # asked for anew it is for another kind's sake
             self._wish(kind).taken(asyncio.get_running_loop().time())
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start

@@ -12,8 +12,8 @@ const errors = require('./errors');
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
 
-/** Of the function's surroundings, not of this file's. */
-const requireFrom = (root) => createRequire(path.join(root, 'index.js'));
+/** As if this were where it is on the platform: what a module was required by is told when it is not found. */
+const requireLikeThere = createRequire('/var/runtime/index.mjs');
 const imported = (file) => import(pathToFileURL(file).href);
 
 /** {root, module, names} of a handler's text. */
@@ -48,8 +48,7 @@ function isModuleFolder(folder) {
 
 async function findRequiring(appRoot, { root, module }) {
   const base = path.resolve(appRoot, root, module);
-  const require = requireFrom(appRoot);
-  const required = (file) => (fs.existsSync(file) ? require(file) : undefined);
+  const required = (file) => (fs.existsSync(file) ? requireLikeThere(file) : undefined);
   const importedIf = (file) => (fs.existsSync(file) ? imported(file) : undefined);
   const asModule = fs.existsSync(`${base}.js`) && isModuleFolder(path.dirname(base));
   return (
@@ -57,7 +56,7 @@ async function findRequiring(appRoot, { root, module }) {
     (asModule ? await importedIf(`${base}.js`) : required(`${base}.js`)) ||
     (await importedIf(`${base}.mjs`)) ||
     required(`${base}.cjs`) ||
-    require(require.resolve(module, { paths: [appRoot, root] }))
+    requireLikeThere(requireLikeThere.resolve(module, { paths: [appRoot, root] }))
   );
 }
 
@@ -66,8 +65,7 @@ async function findImporting(appRoot, { root, module }) {
   for (const extension of ['', '.js', '.mjs', '.cjs']) {
     if (fs.existsSync(base + extension)) return imported(base + extension);
   }
-  const require = requireFrom(appRoot);
-  return require(require.resolve(module, { paths: [appRoot, path.join(appRoot, root)] }));
+  return requireLikeThere(requireLikeThere.resolve(module, { paths: [appRoot, path.join(appRoot, root)] }));
 }
 
 const within = (value, names) => names.reduce((nested, name) => nested && nested[name], value);

@@ -101,7 +101,7 @@ class Runtime {
     const [callback, answering] = this._answering(call);
     try {
       this.onEmpty = () => this._complete(call, null);
-      const result = this.handler(parse(text), context.attach(answering, told), callback);
+      const result = this.handler(JSON.parse(text), context.attach(answering, told), callback);
       if (isPromise(result)) result.then(answering.succeed, answering.fail).catch(answering.fail);
     } catch (error) {
       callback(error);
@@ -114,7 +114,7 @@ class Runtime {
     call.stream = new ResponseStream(this.wire, call.number, { highWaterMark, settle: () => this._over(call), whole });
     await undefined;
     try {
-      const result = this.handler(parse(text), call.stream, this._streamingContext(told));
+      const result = this.handler(JSON.parse(text), call.stream, this._streamingContext(told));
       if (!isPromise(result)) this._failStream(call, this._syncStreamingError());
       else if ((await result) !== undefined) console.warn('Streaming handlers ignore return values.');
     } catch (error) {
@@ -224,7 +224,7 @@ class RecentRuntime extends Runtime {
     const { logError } = this;
     let result;
     try {
-      result = marshal(await this.handler(parse(text), context.build(told)), (message) => new errors.JSONStringifyError(message));
+      result = marshal(await this.handler(JSON.parse(text), context.build(told)), (message) => new errors.JSONStringifyError(message));
     } catch (error) {
       await new Promise(setImmediate);
       logError('Invoke Error', error);

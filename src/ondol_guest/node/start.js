@@ -111,8 +111,9 @@ function enter(settings) {
   const { env } = process;
   settings.cwd = moved(settings.cwd);
   if (settings.variables) {
-    for (const name of Object.keys(env)) delete env[name];
-    Object.assign(env, settings.variables);
+    // What is right stays untouched: setting TZ, for one, takes milliseconds.
+    for (const name of Object.keys(env)) if (!(name in settings.variables)) delete env[name];
+    for (const [name, value] of Object.entries(settings.variables)) if (env[name] !== value) env[name] = value;
     for (const name of PATHS) if (name in env) env[name] = env[name].split(':').map(moved).join(':');
     if (tmp) env.TMPDIR ??= tmp;
   }
@@ -138,6 +139,7 @@ async function begin(settings, recent, logError) {
         'https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.',
     );
   }
+  await new Promise(setImmediate); // a promise that was rejected meanwhile, and that nobody caught, fails the loading
   return new (recent ? RecentRuntime : Runtime)(wire, handler, streaming, logError);
 }
 

@@ -78,7 +78,7 @@ class Layers:
     # Versions ------------------------------------------------------------------------------------------------------------
     async def publish(self, context: Context, params: Params) -> Params:
         named = self._own(context, "PublishLayerVersion", params)
-        code = await self._uploads.take(params["Content"], account=named.account, region=named.region)
+        code = await self._uploads.take(context, params["Content"], account=named.account, region=named.region)
         number = await self._next(named)
         value = {
             "Description": params.get("Description") or "",

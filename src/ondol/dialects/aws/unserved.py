@@ -14,10 +14,8 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from ondol.dialects.aws import codec_cbor, codec_json, errors
-from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
-from ondol.http.table import credential
 
 #: As much of a form as is looked at for the operation's name.
 _FORM_BYTES_MAX: Final = 4096
@@ -28,6 +26,7 @@ _REST_XML: Final = frozenset({"s3", "s3express", "s3-outposts"})
 _WRAPPED_XML: Final = frozenset({"cloudfront", "route53"})
 #: What the services of XML call what the signature's reader calls otherwise.
 _XML_CODES: Final[Mapping[str, str]] = {
+    "AccessDeniedException": "AccessDenied",
     "UnrecognizedClientException": "InvalidClientTokenId",
     "InvalidSignatureException": "SignatureDoesNotMatch",
     "IncompleteSignatureException": "IncompleteSignature",
@@ -47,14 +46,8 @@ class Form(Enum):
     S3 = "s3"  #: <Error>
 
 
-def refuse(request: Request, verifier: Verifier, served: Sequence[str], request_id: str) -> Response:
-    """The answer: that the service is not here, or, to strangers, that their key is not known. The body is not read."""
-    service = credential(request).scope
-    try:
-        verifier.claim(request, service)
-        error = _not_here(request, service, served)
-    except ServiceError as refused:
-        error = refused
+def answer(request: Request, service: str, error: ServiceError, request_id: str) -> Response:
+    """The error as the clients of `service` read it."""
     return _written(error, form_of(request, service), request_id)
 
 
@@ -74,11 +67,13 @@ def form_of(request: Request, service: str) -> Form:
     return Form.REST_JSON
 
 
-def _not_here(request: Request, service: str, served: Sequence[str]) -> ServiceError:
+def not_here(request: Request, service: str, served: Sequence[str]) -> ServiceError:
+    """That the service is not here, and how to get it. The body is not read."""
     named = service if _NAME.fullmatch(service) else "this service"
     message = (
         f"Ondol does not have {named} ({_operation(request)}); what it has of AWS is {', '.join(served)}. "
-        "Nothing was changed. docs/reference/clients.md says which tools need which services."
+        "Nothing was changed. Start the node with --upstream URL to have others by a server of yours, or with --with-emulator; "
+        "docs/reference/clients.md says which tools need which services."
     )
     return ServiceError("NotImplemented", message, status=501)
 
