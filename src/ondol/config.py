@@ -26,6 +26,8 @@ CONFIG_FILE: Final = "ondol.toml"
 CONFIG_BYTES_MAX: Final = 1_000_000
 
 ISOLATIONS: Final = ("auto", "process", "sandbox", "bwrap", "crun", "gvisor")
+#: What no upstream is asked for.
+OWN_SERVICES: Final = ("lambda", "logs", "monitoring", "sts", "iam")
 MEMORY_MIB_FLOOR: Final = 256
 
 
@@ -50,6 +52,7 @@ class Settings:
     idle_s_max: int
     freeze_s_min: float
     memory_mib_max: int
+    disk_reserve_mib: int
     concurrency_max: int
     scaling_max: int
     trust_s_max: float
@@ -57,6 +60,8 @@ class Settings:
     drain_s: float
     log_level: str
     otel_endpoint: str
+    upstream: tuple[str, ...]
+    with_emulator: bool
     #: Where each was read, by name: an option, a variable, "NAME in FILE", or "default".
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -213,6 +218,24 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _upstreams(value: Any) -> tuple[str, ...]:
+    given = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not _texts(given):
+        raise ValueError("expected addresses, separated by commas")
+    found = tuple(each.rstrip("/") for each in given if each)
+    services = []
+    for each in found:
+        named = re.fullmatch(r"(?:([a-z0-9-]{1,64})=)?https?://([^\s/?#@,]+)", each, re.ASCII)
+        if named is None:
+            raise ValueError(f"{each!r} is no [SERVICE=]URL without a path, such as http://127.0.0.1:5000")
+        if named[1] in OWN_SERVICES:
+            raise ValueError(f"{named[1]!r} is served by the node itself")
+        services.append(named[1])
+    if len(set(services)) < len(services):
+        raise ValueError("expected one address for each service, and one for all others")
+    return found
+
+
 def _texts(value: Any) -> TypeGuard[Sequence[str]]:
     return isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value)
 
@@ -337,6 +360,15 @@ SPECS: Final[tuple[Spec, ...]] = (
         default_text="three quarters of the machine's",
     ),
     Spec(
+        name="disk_reserve_mib",
+        doc="What of the data directory's disk functions leave free together, in MiB, however much each may keep in /tmp. "
+        "Under it no environment is started, and the one that holds most is ended. 0 keeps nothing.",
+        form="MIB",
+        parse=_number(0, 16_777_216, int, "whole MiB"),
+        default=lambda: 256,
+        default_text="256",
+    ),
+    Spec(
         name="concurrency_max",
         doc="Calls of one account that may be running or waiting at a time; the next one is told to try again later.",
         form="COUNT",
@@ -395,6 +427,24 @@ SPECS: Final[tuple[Spec, ...]] = (
         parse=_url,
         default=lambda: "",
         default_text="none",
+    ),
+    Spec(
+        name="upstream",
+        doc="Where requests to services of AWS's go that Ondol does not serve, as they came: an address for all, or one for a "
+        "service by its name in signatures (`s3=http://127.0.0.1:9000`). Code in S3 is read from there, too.",
+        form="[SERVICE=]URL,…",
+        parse=_upstreams,
+        default=lambda: (),
+        default_text="none",
+    ),
+    Spec(
+        name="with_emulator",
+        doc="Start an emulator of many AWS services (S3, SQS, SNS, DynamoDB …) beside the node, as the upstream of all that "
+        "`upstream` names no server for. In memory: what it holds ends with the node. Needs the extra `ondol[emulator]`.",
+        form="",
+        parse=_boolean,
+        default=lambda: False,
+        default_text="false",
     ),
 )
 

@@ -15,6 +15,7 @@ on: docs/explain/streaming.md.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -58,6 +59,8 @@ class Launch:
     timeout_s: int
     #: The name under which its requests come to the node, by the socket of its shell; "": by none.
     caller: str = ""
+    #: Of `variables`, those that the function's owner set.
+    own: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Call(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,19 @@ NODE_SOCKET: Final = "node"
 NODE_URL: Final = "http://127.0.0.1:9001"
 
 
+def with_modules(interpreter: str, ahead: str) -> str:
+    """How an interpreter is named that has imported a set of modules before anything is forked from it: "SET:/path"."""
+    return f"{ahead}:{interpreter}" if ahead else interpreter
+
+
+def without_modules(interpreter: str) -> tuple[str, str]:
+    """Its absolute path, and the set of modules that it is to have imported, or ""."""
+    if interpreter.startswith("/"):
+        return interpreter, ""
+    ahead, _, path = interpreter.partition(":")
+    return path, ahead
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What a shell used."""
@@ -35,7 +48,7 @@ class Shell:
     account: str
     #: Namespaces to enter, as open descriptors, by name: "mnt", "pid", "ipc", "uts", and "net" unless it shares the machine's.
     namespaces: dict[str, int]
-    #: cgroup.procs files to write "0" into; empty where no cgroup is to be had.
+    #: Files by which a process of one thread joins the shell's control groups: it writes "0". Empty where none is to be had.
     cgroups: tuple[int, ...]
     #: More open files, by name: "memory_peak" holds the bytes it used at most, where the kernel says so; "node" is a listening
     #: socket inside, by which what runs there reaches its node. Who takes one out of here closes it.
@@ -62,6 +75,8 @@ class Child(Protocol):
     pid: int
     wire: int
     log: int
+    #: What was written to its wire while it waited.
+    told: bytes
 
     async def wait(self) -> int:
         """How it ended: exit status >= 0, or minus the number of the signal."""
@@ -71,9 +86,10 @@ class Child(Protocol):
 class Sandboxes(Protocol):
     """The node's way to its keeper. Raises StartFailed when the keeper cannot, OutOfSpace when the disk is full."""
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred.
-        `network`: what it can reach.
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        """A shell that nobody used. `interpreter`: what will run in it; one in which its child waits already is preferred,
+        and has been `told` this ahead (frames for its wire; see `Child.told`). `network`: what it can reach. An interpreter is
+        named by its absolute path, or as `with_modules` does it.
         """
         ...
 
@@ -99,7 +115,7 @@ class Sandboxes(Protocol):
     async def usage(self, shell: Shell) -> Usage: ...
 
     async def zygote(self, account: str, interpreter: str) -> Zygote:
-        """The (running or new) zygote of this interpreter, an absolute path. Raises StartFailed."""
+        """The (running or new) zygote of this interpreter. Raises StartFailed."""
         ...
 
     async def close(self) -> None: ...

@@ -6,17 +6,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from ondol.config import Settings
 from ondol.node import children
-from ondol.runtimes.interpreters import Interpreters
-from ondol.sinks import otel
 
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """A node, until it is told to stop (SIGINT, SIGTERM); `ready(endpoint)` is called once it answers. The exit status."""
-    missing = otel.missing(settings.otel_endpoint)
-    if missing:
-        children.say(missing)
-        return children.EXIT_REFUSED
-    return children.supervise(settings, lambda kept: [asdict(each) for each in Interpreters.discover(kept).all()], ready)
+    if settings.otel_endpoint:
+        from ondol.sinks import otel
+
+        if missing := otel.missing(settings.otel_endpoint):
+            children.say(missing)
+            return children.EXIT_REFUSED
+    return children.supervise(settings, _interpreters, ready)
+
+
+def _interpreters(kept: Path) -> list[dict[str, Any]]:
+    """Those of this machine; `kept` is where it may be noted what was found."""
+    from ondol.runtimes.interpreters import Interpreters
+
+    return [asdict(each) for each in Interpreters.discover(kept).everything()]

@@ -216,17 +216,19 @@ def _await_room(fd):
     poll.poll()
 
 
-def run(wire_fd, adapt=None, *, ahead=False):
+def run(wire_fd, adapt=None, *, ahead=False, told=None):
     """Serve the node on `wire_fd` until it says STOP or goes away. Never returns: the process ends here.
 
-    `adapt(settings)` may change what INIT said before it is done. `ahead`: nobody waits for it yet.
+    `adapt(settings)` may change what INIT said before it is done. `ahead`: nobody waits for it yet. `told`: what INIT would
+    say, and "began_s"; none comes then.
     """
     status = 1
     try:
         if ahead:
             importlib.import_module("ondol_guest.rehearsal").rehearse()
         wire = Wire(wire_fd, Log())
-        settings = await_init(wire)
+        settings = await_init(wire) if told is None else told
+        wire.began_s = settings.pop("began_s", wire.began_s)
         if adapt is not None:
             adapt(settings)
         if "exec" in settings:

@@ -120,7 +120,14 @@ def adapt(settings, options):
     told["cwd"] = moved(told["cwd"], places)
     for name in ("path", "path_last", "argv", "instead"):
         told[name] = [moved(path, places) for path in told.get(name, [])]
+    if "settings" in told:
+        within = told["settings"]
+        within["cwd"] = told["cwd"]
+        for name in ("path", "path_last"):
+            within[name] = [moved(path, places) for path in within[name]]
     variables = told["variables"]
+    if told.get("wire"):  # it reads an INIT of its own, with the places that shells have
+        variables["_ONDOL_PLACES"] = json.dumps({"places": places, "tmp": options.tmp})
     for name in PATHS:
         if name in variables:
             variables[name] = ":".join(moved(path, places) for path in variables[name].split(":"))

@@ -22,7 +22,9 @@ _SETTINGS = {
     "memory_mib": 128,
     "timeout_s": 3,
     "cwd": "/",
-    "path": [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))],
+    # Not in "path": what lies there wins over what was imported ahead, and this is what that was imported from.
+    "path": [],
+    "path_last": [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))],
 }
 _META = {"id": "00000000-0000-4000-8000-000000000000", "deadline_ms": 0, "arn": "", "trace": "Root=0"}
 _EVENT = {"text": "x" * 64, "number": 1.5, "list": [None, True, {"a": 1}]}

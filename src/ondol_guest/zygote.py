@@ -2,7 +2,7 @@
 
 The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD`; FD is a SOCK_SEQPACKET line to the front:
 
-    -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}}, once: see Walls
+    -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}, "ahead": "sdk"}, once: see Walls, AHEAD
     <- {"ready": true, "version": "3.11.7"}, once
     -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …], "ahead": false} + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
@@ -69,6 +69,9 @@ WARM = [
     "ondol_guest.web",
 ]
 
+#: Sets of modules that are imported besides, for functions that import just these and do not mind.
+AHEAD = {"sdk": ["boto3"]}
+
 MESSAGE_BYTES_MAX = 65536
 #: What a fork enters by itself, in this order, as far as it is given them.
 NAMESPACES = (("net", 0x40000000), ("mnt", 0x20000), ("ipc", 0x8000000), ("uts", 0x4000000))
@@ -98,7 +101,7 @@ def main(fd):
     if told is None:
         return
     walls = Walls(told["walls"])
-    warm()
+    warm(AHEAD.get(told.get("ahead"), []))
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -117,12 +120,13 @@ def main(fd):
             return
 
 
-def warm():
+def warm(besides=()):
     """Import what guests need, and make what they share stay shared."""
-    for name in WARM:
+    gc.disable()  # what is imported stays; a child enables it
+    for name in WARM + list(besides):
         try:
             importlib.import_module(name)
-        except ImportError:
+        except (ImportError, SyntaxError):
             continue  # this interpreter, or this release, has none
     sys.path_importer_cache.clear()
     gc.collect()

@@ -42,16 +42,25 @@ def name():
 
 
 @pytest.fixture
-def deploy(aws, name):
+def deploy(deploy_archive):
     """Deploys Python text as app.py, waits until it is active, and removes it after the test."""
+
+    def deploy(source, **settings):
+        return deploy_archive(zipped({"app.py": source} if isinstance(source, str) else source), **settings)
+
+    return deploy
+
+
+@pytest.fixture
+def deploy_archive(aws, name):
+    """Deploys an archive, as bytes."""
     made = []
 
-    def deploy(source, *, handler="app.handler", runtime="python3.11", called=None, **settings):
+    def deploy(archive, *, handler="app.handler", runtime="python3.11", called=None, **settings):
         called = called or (name if not made else f"{name}-{len(made)}")
-        files = {"app.py": source} if isinstance(source, str) else source
         aws.create_function(
             FunctionName=called, Runtime=runtime, Handler=handler, Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": zipped(files)}, **settings,
+            Code={"ZipFile": archive}, **settings,
         )  # fmt: skip
         made.append(called)
         aws.get_waiter("function_active_v2").wait(FunctionName=called, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})

@@ -411,7 +411,7 @@ def absent():
     pytest.skip("every Python is on this machine")
 
 
-@pytest.mark.parametrize("runtime", ["nodejs20.x", "java21", "absent"])
+@pytest.mark.parametrize("runtime", ["java21", "absent"])
 def test_a_missing_runtime_is_named_with_what_to_do(aws, deploy, request, runtime):
     runtime = request.getfixturevalue("absent") if runtime == "absent" else runtime
     function = deploy(ECHO, runtime=runtime)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ondol.testing.node import clean_environment
+from ondol.testing.patience import PATIENCE
+
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make such surroundings")]
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -50,7 +53,14 @@ os.execv(sys.executable, [sys.executable, "-m", "ondol.cli.main", "doctor", "--j
 def doctor(*surroundings, expect):
     """The findings of a doctor started so, by what was looked at."""
     code = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n" + "".join(surroundings) + DOCTOR
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120 * PATIENCE,
+        check=False,
+        env=clean_environment(),
+    )
     assert ran.returncode == expect, ran.stdout + ran.stderr
     told = json.loads(ran.stdout)
     assert told["able"] is (expect == 0)
@@ -118,7 +128,7 @@ probe.probe()
 assert open("/proc/self/mountinfo").read() == before
 """
     )
-    subprocess.run([sys.executable, "-c", code], timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", code], timeout=120 * PATIENCE, check=True)
 
 
 def test_looking_leaves_no_group_and_moves_no_process():
@@ -132,5 +142,5 @@ assert open("/proc/self/cgroup").read() == before
 print(*[h.parent for h in found.hierarchies], "/ondol-looker")
 """
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120 * PATIENCE, check=True)
     assert all("/ondol-looker" in path and not os.path.exists(path) for path in ran.stdout.split())

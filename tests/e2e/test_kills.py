@@ -13,12 +13,13 @@ from ondol.testing import leaks
 from ondol.testing.keepers import sweepers
 from ondol.testing.load import HEARD, Load, until
 from ondol.testing.node import running_node
+from ondol.testing.patience import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 #: Generous, for a busy machine; the soak records how long it really takes.
-CLEAN_S_MAX = 10.0
-RECOVER_S_MAX = 20.0
+CLEAN_S_MAX = 10.0 * PATIENCE
+RECOVER_S_MAX = 20.0 * PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def kill(node, witness, victim):
     return pid
 
 
-@pytest.mark.parametrize("victim", ["guest", "init", "zygote", "inner", "keeper", "front", "helper", "desk", "guest"])
+@pytest.mark.parametrize(
+    "victim", ["guest", "init", "zygote", "inner", "keeper", "front", "helper", "desk", "nursery", "front", "guest"]
+)
 def test_a_kill_leaves_nothing_and_the_node_goes_on(busy, victim):
     node, load, witness = busy
     pid = kill(node, witness, victim)
@@ -55,7 +58,7 @@ def test_a_kill_leaves_nothing_and_the_node_goes_on(busy, victim):
 def test_what_was_acknowledged_before_any_kill_is_there(busy):
     node, load, _ = busy
     load.stop()
-    until(lambda: not load.unheard(), 90)
+    until(lambda: not load.unheard(), 90 * PATIENCE)
     assert load.missing() == set()
     assert load.wrong == []
 
@@ -82,7 +85,7 @@ def test_a_killed_node_leaves_nothing_and_the_next_start_has_everything(lonely):
         try:
             load.node = again
             until(load.serves, RECOVER_S_MAX)
-            until(lambda: not load.unheard(), 30)
+            until(lambda: not load.unheard(), 30 * PATIENCE)
             assert load.missing() == set()
             assert load.wrong == []
         finally:

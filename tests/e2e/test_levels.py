@@ -39,6 +39,11 @@ def handler(event, context):
         while True:
             held.append(bytearray(1 << 20))
             held[-1][::4096] = bytes(256)
+    if event["do"] == "who":
+        import boto3
+        devices = sorted(line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:])
+        who = boto3.client("sts").get_caller_identity()["Arn"]
+        return {"who": who, "where": os.environ["AWS_ENDPOINT_URL"], "devices": devices}
     if event["do"] == "write":
         open(where, "w").write("x" * 1000)
     kept = os.path.getsize(where) if os.path.exists(where) else None
@@ -119,6 +124,18 @@ def test_its_error_is_its_own(leveled):
     assert (error, answer["errorType"], answer["errorMessage"]) == ("Unhandled", "ValueError", "as asked")
 
 
+def test_it_finds_its_node_as_itself_also_after_a_crash(leveled):
+    node, level = leveled
+    make(node, "asks", MemorySize=512, Timeout=60)
+    where = node.endpoint if level == "process" else "http://127.0.0.1:9001"
+    for _ in range(2):
+        _, found, _ = call(node, "who", "asks")
+        assert (found["who"], found["where"]) == ("arn:aws:sts::000000000000:assumed-role/any/asks", where), found
+        if level != "process":
+            assert found["devices"] == ["lo"]
+        assert call(node, "exit", "asks")[0] == "Unhandled"
+
+
 def test_a_crash_is_told_with_its_exit_status_and_the_next_call_finds_a_new_process_and_the_same_tmp(leveled):
     node, _ = leveled
     assert call(node, "write")[1]["kept"] == 1000
@@ -180,6 +197,16 @@ def test_a_function_may_ask_for_more_than_its_node_gives(usual, tmp_path):
     kernels = {name: call(usual, "echo", name)[1]["kernel"] for name in ("by-option", "by-tag", "ordinary")}
     assert kernels["by-option"] == kernels["by-tag"] != os.uname().release == kernels["ordinary"]
     assert usual.http("GET", "/ondol/v1/functions/by-tag").json()["isolation"] == "gvisor"
+
+
+def test_who_asks_for_more_isolation_has_the_network_that_the_others_have(usual):
+    make(usual, "inside", Tags={"ondol:isolation": "gvisor"}, MemorySize=512, Timeout=60)
+    make(usual, "usually", MemorySize=512, Timeout=60)
+    make(usual, "alone", Tags={"ondol:isolation": "gvisor", "ondol:network": "none"}, MemorySize=512, Timeout=60)
+    found = {name: call(usual, "who", name)[1] for name in ("inside", "usually", "alone")}
+    assert found["inside"]["devices"] == found["usually"]["devices"], found
+    assert found["alone"]["devices"] == ["lo"]
+    assert {each["where"] for each in found.values()} == {"http://127.0.0.1:9001"}
 
 
 def test_a_tag_changes_where_the_next_call_runs(usual):

@@ -161,7 +161,7 @@ def test_a_log_is_followed_live_and_resumed(node, deploy):
 def test_the_node_tells_its_processes_findings_and_settings(node, deploy):
     deploy(HELLO)
     stats = json.loads(node.http("GET", "/ondol/v1/stats").data)
-    assert sorted(each["role"] for each in stats["processes"]) == ["desk", "front", "keeper", "supervisor"]
+    assert sorted(each["role"] for each in stats["processes"]) == ["desk", "front", "keeper", "nursery", "supervisor"]
     assert stats["pool"]["memory_mib_max"] > 0
     assert stats["functions"] >= 1
     doctor = json.loads(node.http("GET", "/ondol/v1/doctor").data)
@@ -180,3 +180,21 @@ def test_a_version_of_a_web_function_is_called_by_its_number(node, name):
     assert node.http("GET", f"/fn/{name}:1/").data == b"first"
     assert node.http("GET", f"/fn/{name}/").data == b"second"
     assert node.http("DELETE", f"/ondol/v1/functions/{name}").status == 204
+
+
+def test_show_has_what_the_aws_api_keeps_of_a_function(node, aws, deploy):
+    layer = aws.publish_layer_version(LayerName="shown", Content={"ZipFile": zipped({"python/shown.py": "X = 1\n"})})
+    name = deploy(HELLO, Layers=[layer["LayerVersionArn"]], LoggingConfig={"LogFormat": "JSON"})
+    aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=3)
+    aws.create_function_url_config(FunctionName=name, AuthType="AWS_IAM")
+    shown = json.loads(node.ondol("show", name, "--json", check=True).stdout)
+    assert shown["reserved_concurrency"] == 3
+    assert shown["settings"]["aws"]["Role"] == "arn:aws:iam::000000000000:role/any"
+    assert shown["settings"]["aws"]["Layers"][0]["Arn"] == layer["LayerVersionArn"]
+    text = node.ondol("show", name, check=True).stdout
+    rows = dict(line.split("  ", 1) for line in text.splitlines())
+    assert rows["reserved concurrency"].strip() == "3"
+    assert "LogFormat=JSON" in rows["aws: LoggingConfig"]
+    assert layer["LayerVersionArn"] in rows["aws: Layers"]
+    assert "AuthType=AWS_IAM" in rows["aws: Urls"]
+    aws.delete_layer_version(LayerName="shown", VersionNumber=layer["Version"])

@@ -12,12 +12,13 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from ondol.keeper import gateways, netlink
-from ondol.testing.internet import LONG_NAME, MACHINE, NAME, ROUTER, WEB, inside, world
+from ondol.testing.internet import LONG_NAME, MACHINE, NAME, ROUTER, TOOLS, WEB, inside, world
 from ondol.testing.keepers import USER, all_gone, kill, put_away, restart, running_keeper, start_keeper, why_not
 from ondol.testing.packages import need
 
@@ -25,29 +26,6 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(180)]
 
 OTHER_ACCOUNT = "111111111111"
 TUN = Path("/dev/net/tun")
-#: Names of things to try, and what came of it.
-TOOLS = """
-import errno, os, socket
-
-def reached(address, kind=socket.SOCK_STREAM, seconds=2):
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    with socket.socket(family, kind) as sock:
-        sock.settimeout(seconds)
-        try:
-            sock.connect(tuple(address) if isinstance(address, list) else address)
-            if kind == socket.SOCK_DGRAM:
-                sock.send(b"?")
-                sock.recv(10)
-            return True
-        except OSError:
-            return False
-
-def page(host):
-    with socket.create_connection((host, 80), timeout=10) as sock:
-        sock.sendall(b"GET / HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n")
-        return sock.makefile("rb").read().decode().rpartition("\\n")[2]
-result = None
-"""
 
 
 #: One after the other as a user: they share the machine's tun device.
@@ -104,6 +82,30 @@ async def test_a_name_of_the_world_is_resolved_and_its_page_is_read(kept, earth)
     assert (
         await there.run("import socket\ntry: socket.gethostbyname('nobody.test')\nexcept OSError as e: result = e.errno") == -2
     )
+
+
+@pytest.mark.xdist_group("tun")
+async def test_an_ordinary_users_way_out_by_the_other_program_is_the_same(earth, monkeypatch):
+    """slirp4netns, where it is the only one to be found."""
+    reason = why_not(USER) or ("needs root, to make a world" if os.geteuid() else "") or _no_program()
+    if reason:
+        pytest.skip(reason)
+    need("slirp4netns", program="slirp4netns")
+    before = stat.S_IMODE(TUN.stat().st_mode)
+    os.chmod(TUN, 0o666)
+    with tempfile.TemporaryDirectory(prefix="ondol-path-") as directory:
+        os.chmod(directory, 0o755)
+        os.symlink(shutil.which("slirp4netns"), f"{directory}/slirp4netns")
+        monkeypatch.setenv("PATH", directory)
+        async with running_keeper(USER, on=earth) as kept:
+            there = await shell(kept)
+            assert await there.run(f"result = page({NAME!r})") == "hello"
+            assert "slirp4netns" in {Path(f"/proc/{pid}/comm").read_text().strip() for pid in kept.processes()}
+            earth.listen(earth.machine, "0.0.0.0", 7979)
+            earth.listen(earth.machine, "127.0.0.1", 8080)
+            tries = [(a, port) for a in (MACHINE, "10.0.2.2", "10.0.2.3", "127.0.0.1", "198.18.0.1") for port in (7979, 8080)]
+            assert await there.run(f"result = [a for a in {tries!r} if reached(a)]") == []
+    os.chmod(TUN, before)
 
 
 async def test_without_egress_no_name_and_no_page_is_to_be_had_and_that_is_said_at_once(kept, earth):

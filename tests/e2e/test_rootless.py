@@ -14,11 +14,12 @@ from ondol.testing import leaks
 from ondol.testing.keepers import USER
 from ondol.testing.load import HEARD, Load, deploy, until
 from ondol.testing.node import leftovers, running_node, start
+from ondol.testing.patience import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-CLEAN_S_MAX = 10.0
-RECOVER_S_MAX = 20.0
+CLEAN_S_MAX = 10.0 * PATIENCE
+RECOVER_S_MAX = 20.0 * PATIENCE
 #: The promise for Ctrl-C, and what a busy machine may add to it.
 STOP_S_MAX = 5.0
 SLACK_S = 3.0
@@ -69,7 +70,7 @@ def test_an_ordinary_users_killed_node_leaves_nothing_and_the_next_start_has_eve
         try:
             load.node = again
             until(load.serves, RECOVER_S_MAX)
-            until(lambda: not load.unheard(), 30)
+            until(lambda: not load.unheard(), 30 * PATIENCE)
             assert load.missing() == set()
         finally:
             again.stop()

@@ -1,6 +1,6 @@
 """How many prepared shells are worth keeping."""
 
-from ondol.sandboxes.demand import HALF_LIFE_S, Demand
+from ondol.sandboxes.demand import HALF_LIFE_S, IDLE_S, QUIET_S, Demand
 
 
 def after(times, least=8, most=64):
@@ -30,3 +30,21 @@ def test_what_is_not_wanted_any_more_is_forgotten_by_and_by():
 
 def test_who_wants_none_ready_gets_none():
     assert after([1.0] * 40, least=0).wanted(1.0) == 0
+
+
+def test_of_what_is_dear_some_are_kept_while_it_is_in_use_then_one_then_none():
+    demand = Demand(2, 16, dear=True)
+    assert demand.wanted(5.0) == 0, "nobody ever asked"
+    demand.taken(10.0)
+    assert [demand.wanted(10.0 + after_s) for after_s in (0.0, QUIET_S, QUIET_S + 1, IDLE_S, IDLE_S + 1)] == [2, 2, 1, 1, 0]
+
+
+def test_of_what_is_dear_a_burst_is_kept_up_to_its_bound():
+    assert after_dear([10.0] * 40).wanted(10.0) == 16
+
+
+def after_dear(times):
+    demand = Demand(2, 16, dear=True)
+    for at_s in times:
+        demand.taken(at_s)
+    return demand

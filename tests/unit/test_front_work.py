@@ -106,7 +106,7 @@ class Stock:
         self.asked = []
         self.error = error
 
-    async def stock(self, account, interpreter, network):
+    async def stock(self, account, interpreter, network, told=b""):
         self.asked.append((account, interpreter, network))
         if self.error:
             raise self.error

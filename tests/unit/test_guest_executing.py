@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ondol.testing.pool import a_target
 from ondol.model.errors import RuntimeMissing
 from ondol.runtime import Launch
 from ondol.runtimes.choice import Choice, Family
@@ -137,7 +138,7 @@ class Found:
 
 def launched(dispatch, runtime):
     launch = Launch(guest="aws", handler="a.b", runtime=runtime, variables={}, memory_mib=128, timeout_s=3)
-    return asyncio.run(dispatch.start(None, None, launch, lambda text, at_ms: None))
+    return asyncio.run(dispatch.start(None, a_target().revision, launch, lambda text, at_ms: None))
 
 
 def test_a_runtime_id_is_launched_by_its_familys_runtime():
@@ -150,7 +151,7 @@ def test_a_runtime_id_is_launched_by_its_familys_runtime():
     for missing, why in (
         ("nodejs18.x", "no nodejs18.x"),
         ("java21", "not built"),
-        ("go1.x", "not built"),
+        ("go1.x", "retired"),
         ("cobol", "unknown"),
     ):
         assert choice.carrier(missing) is None

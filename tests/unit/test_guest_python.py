@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ondol.testing.pool import a_target
 from ondol.runtime import Call, Ending, Launch
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
@@ -39,7 +40,9 @@ async def _run(tree, events, runtime, handler, variables):
     shell = await sandboxes.prepare("1")
     await sandboxes.attach(shell, tree=str(tree), memory_bytes=0, tmp_mib=0)
     launch = Launch(guest="aws", handler=handler, runtime=runtime, variables=variables, memory_mib=128, timeout_s=3)
-    worker = await ForkedPython(sandboxes, Choice(FOUND)).start(shell, None, launch, lambda text, at_ms: lines.append(text))
+    worker = await ForkedPython(sandboxes, Choice(FOUND)).start(
+        shell, a_target().revision, launch, lambda text, at_ms: lines.append(text)
+    )
     try:
         meta = b'{"id": "r1", "deadline_ms": 0}'
         return [

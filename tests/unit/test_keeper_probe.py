@@ -181,3 +181,23 @@ def test_only_what_is_needed_keeps_a_node_from_running():
 def test_layers_are_shown_with_the_needed_ones_first(monkeypatch):
     monkeypatch.setattr(probe, "LAYERS", (lambda: [NO_MEMORY], lambda: [GOOD]))
     assert probe.probe() == [GOOD, NO_MEMORY]
+
+
+@pytest.mark.parametrize("pattern", ["core", "/var/crash/%p", ""])
+def test_crashes_that_are_written_to_a_file_or_nowhere_are_nothing_to_warn_of(tmp_path, pattern):
+    assert probe_limits.crashes(_with_core_pattern(tmp_path, pattern)).ok
+
+
+def test_a_program_that_is_given_every_crash_is_named_with_what_that_means_and_how_to_mend_it(tmp_path):
+    found = probe_limits.crashes(_with_core_pattern(tmp_path, "|/usr/lib/systemd/systemd-coredump %P %u %g"))
+    assert not found.ok
+    assert not found.needed
+    assert "/usr/lib/systemd/systemd-coredump is started for every crash" in found.means
+    assert "kernel.core_pattern=core" in found.mend
+
+
+def _with_core_pattern(top, pattern):
+    file = top / "proc" / "sys" / "kernel" / "core_pattern"
+    file.parent.mkdir(parents=True)
+    file.write_text(pattern + "\n")
+    return Surroundings(root=f"{top}/")

@@ -14,7 +14,7 @@ from ondol.dialects.native.operations import Asked
 from ondol.dialects.native.table import TABLE
 from ondol.model.principals import AccessKey, Kind, Principal
 from ondol.node import looking
-from ondol.node.serving import Orders
+from ondol.node.orders import Orders
 from ondol.pool.driver import Stats
 from ondol.queue import QueueSize
 

@@ -6,8 +6,7 @@ import pytest
 
 from ondol.keeper.probe import WAY_OUT
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.model.isolation import Isolation
-from ondol.node.networking import at, decide, networking
+from ondol.node.networking import decide, networking
 from ondol.testing.pool import a_target
 
 THERE = [{"what": WAY_OUT, "ok": True, "detail": "by the kernel", "mend": ""}]
@@ -24,8 +23,9 @@ MISSING = [{"what": WAY_OUT, "ok": False, "detail": "no pasta", "mend": "apt ins
         ("egress", "sandbox", THERE, ["egress", "none"]),
         ("host", "sandbox", THERE, ["egress", "none", "host"]),
         ("host", "sandbox", MISSING, ["none", "host"]),
-        ("auto", "gvisor", [], ["none"]),
-        ("host", "bwrap", [], ["none", "host"]),
+        ("auto", "gvisor", THERE, ["egress", "none"]),
+        ("auto", "crun", MISSING, ["none"]),
+        ("host", "bwrap", MISSING, ["none", "host"]),
         ("auto", "process", [], ["host"]),
         ("host", "process", [], ["host"]),
     ],
@@ -38,7 +38,7 @@ def test_a_node_gives_what_it_was_told_and_the_machine_can(asked, level, finding
     ("asked", "level", "said"),
     [
         ("egress", "sandbox", "--network egress cannot be had: no pasta.*apt install passt"),
-        ("egress", "gvisor", "isolation gvisor gives none.*--isolation sandbox"),
+        ("egress", "gvisor", "--network egress cannot be had: no pasta.*apt install passt"),
         ("egress", "process", "plain processes share the machine's"),
         ("none", "process", "--network none cannot be had with --isolation process"),
     ],
@@ -59,19 +59,11 @@ def test_less_than_usual_is_said_once_and_what_was_asked_for_is_not(asked, findi
 
 
 def test_a_function_gets_what_it_asks_for_or_else_the_nodes_first():
-    of = networking(["egress", "none"], Isolation())
+    of = networking(["egress", "none"])
     assert of(a_target().revision) == "egress"
     assert of(a_target(network="none").revision) == "none"
 
 
-def test_a_function_at_a_level_without_ways_out_gets_none_unless_it_asks():
-    of = networking(["egress", "none"], Isolation(offered=("sandbox", "gvisor")))
-    assert of(a_target(isolation="gvisor").revision) == "none"
-    with pytest.raises(StartFailed, match="'egress', which this node does not give it"):
-        of(a_target(isolation="gvisor", network="egress").revision)
-    assert at("process", ["none"]) == ("host",)
-
-
 def test_what_the_node_does_not_give_is_not_started_and_says_what_to_do():
     with pytest.raises(StartFailed, match="'host', which this node does not give.*egress, none.*--network host"):
-        networking(["egress", "none"], Isolation())(a_target(network="host").revision)
+        networking(["egress", "none"])(a_target(network="host").revision)

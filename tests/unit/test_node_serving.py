@@ -15,8 +15,9 @@ import pytest
 
 from ondol.config import load
 from ondol.model.principals import AccessKey
-from ondol.node.lines import SupervisorLine, receive
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.lines import receive
+from ondol.node.orders import Orders
+from ondol.node.serving import SupervisorLine, Tasks, until_stopped
 
 
 def tell(line, message, *fds):

@@ -47,6 +47,7 @@ class Room:
             tree_of=lambda code: "/trees/" + code.sha256[:4],
             inherited_bytes=inherited_bytes,
             interpreter=lambda revision: "",
+            ahead=lambda revision: b"",
             substitute=lambda revision: None,
             new_id=lambda: "e" * 32,
             answering=None,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from ondol.testing.pool import a_target
 from ondol.model.errors import RuntimeMissing, Unavailable
 from ondol.model.limits import LOG_EVENT_BYTES_MAX, RESULT_BYTES_MAX
 from ondol.runtime import BrokeOff, Call, Ending, Launch
@@ -86,7 +87,7 @@ async def running(sandboxes, tmp_path, source, guest="aws", handler="app.handler
     launch = Launch(guest=guest, handler=handler, runtime=HERE, variables=variables, memory_mib=128, timeout_s=3)
     idle = []
     runtime = ForkedPython(sandboxes, Choice(this_machine()))
-    worker = await runtime.start(shell, None, launch, lambda text, at_ms: idle.append(text))
+    worker = await runtime.start(shell, a_target().revision, launch, lambda text, at_ms: idle.append(text))
     try:
         yield Running(worker, idle)
     finally:
@@ -528,9 +529,24 @@ def test_a_version_that_is_missing_says_how_to_get_it():
     assert "--runtime-substitute nearest" in reason
 
 
-@pytest.mark.parametrize("runtime", ["nodejs22.x", "java21", "ruby3.4", "dotnet8", "provided.al2023", "go1.x", "python2.7"])
-def test_other_languages_are_not_built_in_this_release(runtime):
-    assert "is not built in this release" in runtime_with(11, substitute="nearest").find(runtime)
+@pytest.mark.parametrize(
+    ("runtime", "client"),
+    [
+        ("nodejs22.x", "aws-lambda-ric"),
+        ("java21", "aws-lambda-java-runtime-interface-client"),
+        ("ruby3.4", "aws_lambda_ric"),
+        ("dotnet8", "Amazon.Lambda.RuntimeSupport"),
+    ],
+)
+def test_languages_without_a_managed_runtime_say_what_a_function_can_bring(runtime, client):
+    said = runtime_with(11, substitute="nearest").find(runtime)
+    assert f"The runtime {runtime} is not built in this release. Deploy the function with the runtime provided.al2023" in said
+    assert client in said
+
+
+@pytest.mark.parametrize("runtime", ["go1.x", "python2.7", "provided"])
+def test_retired_runtimes_are(runtime):
+    assert f"The runtime {runtime} is retired" in runtime_with(11, substitute="nearest").find(runtime)
 
 
 def test_an_unknown_runtime_is_unknown():
@@ -553,7 +569,7 @@ async def test_starting_a_missing_runtime_raises(sandboxes, tmp_path):
     shell = await sandboxes.prepare("1")
     launch = Launch(guest="aws", handler="a.b", runtime="python3.8", variables={}, memory_mib=128, timeout_s=3)
     with pytest.raises(RuntimeMissing, match="is not on this machine"):
-        await ForkedPython(sandboxes, choice()).start(shell, None, launch, lambda text, at_ms: None)
+        await ForkedPython(sandboxes, choice()).start(shell, a_target().revision, launch, lambda text, at_ms: None)
 
 
 # Finding interpreters -------------------------------------------------------------------------------------------------------
@@ -577,7 +593,7 @@ def says(minor, micro=1, kind="cpython"):
 @pytest.fixture
 def no_public_places(monkeypatch):
     """Only what the test makes is found first: this machine's interpreters must not win over it."""
-    monkeypatch.setattr("ondol.runtimes.interpreters._PUBLIC", ())
+    monkeypatch.setattr("ondol.runtimes.places._PUBLIC", ())
     monkeypatch.setattr(sys, "base_prefix", "/nowhere")
 
 

@@ -9,9 +9,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 from ondol import __version__
-from ondol.app.shared import CONTRACTS, TABLE, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, describing, verifier_of
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
 from ondol.blobstores.worker import Helper
@@ -39,10 +41,12 @@ from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.iam import Iam
 from ondol.dialects.aws.logs import Logs
 from ondol.dialects.aws.monitoring import Monitoring
+from ondol.dialects.aws.objects import Objects
 from ondol.dialects.aws.provisioned import Keeping
 from ondol.dialects.aws.records import record
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.sts import Sts
+from ondol.dialects.aws.upstreams import ANY, Server, Upstreams, split
 from ondol.dialects.native import document
 from ondol.dialects.native.dialect import NativeDialect
 from ondol.dialects.native.downloads import Downloads
@@ -58,10 +62,13 @@ from ondol.dialects.native.records import Records
 from ondol.dialects.native.table import TABLE as DECLARED
 from ondol.dialects.native.versions import Versions
 from ondol.dialects.prometheus.dialect import PrometheusDialect
-from ondol.http.server import Server
+from ondol.http.client import ClientLimits, HttpClient
+from ondol.http.dialling import client_of
+from ondol.http.server import Server as HttpServer
+from ondol.http.unix import connect
 from ondol.journals.segments import SegmentJournal
 from ondol.meters.sqlite import SqliteMeter
-from ondol.node import desk_work, joining, looking, tailing
+from ondol.node import desk_work, emulator, joining, looking, tailing
 from ondol.node.deferring import asking, naming, taking
 from ondol.node.doors import CALLER, DeskDoor
 from ondol.node.following import Followers
@@ -71,21 +78,24 @@ from ondol.node.lending import Lending
 from ondol.node.levels import LevelsEverywhere
 from ondol.node.link import Handler
 from ondol.node.measuring import Measures, both
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.queue import QueueSize
 from ondol.queues.sqlite import SqliteQueue
 from ondol.recorders.sqlite import SqliteRecorder
+from ondol.runtimes.ahead import described
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.interpreters import Interpreter, Interpreters
 from ondol.sinks.otel import OtelSink
 from ondol.stores.sqlite import SqliteStore
+
+#: The emulator takes seconds to start.
+UPSTREAM_LIMITS: Final = ClientLimits(connect_s=15.0)
 
 
 async def desk(orders: Orders, line: socket.socket) -> None:
     """The control plane."""
-    settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
-    data = joining.places(settings.data)
-    steady = SteadyClock(clock)
+    settings, clock, tasks, index, data = orders.settings, SystemClock(), Tasks(), Index(), joining.places(orders.data)
+    steady, beyond = SteadyClock(clock), upstreams_of(settings, data.run)
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
     measures = Measures(meter, recorder, totals, sinks_of(settings, totals), index=index, clock=clock)
@@ -109,7 +119,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     await queue.release(steady.wall_s(), pause_s_max=PAUSE_S_MAX)
     verifier = verifier_of(orders, index, Credentials(orders.secret), lambda request: request.header(CALLER))
     downloads = Downloads(orders.secret, lambda sha256: data.code / sha256 / "archive.zip", clock)
-    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
+    choice = choice_of(orders)
     watching = {
         "logs": Logs(journal, clock, standing=partial(standing, index)).operations,
         "monitoring": Monitoring(meter, clock).operations,
@@ -124,17 +134,18 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         Records(index=index, recorder=recorder),
         node_routes(orders, index, followers, queue.size),
     ]
+    aws = aws_desk(
+        deployments, verifier, watching, downloads=downloads, helper=helper, spool=data.tmp, keeping=keeping, upstreams=beyond
+    )
     door = DeskDoor(
         table=TABLE,
         dialects={
-            "aws": aws_desk(
-                deployments, verifier, watching, downloads=downloads, helper=helper, spool=data.tmp, keeping=keeping
-            ),
+            "aws": aws,
             "native": NativeDialect(gatekeeper=Gate(verifier, "ondol", clock), parts=parts, spool=spool_in(data.tmp)),
             "prometheus": PrometheusDialect(totals=totals, gatekeeper=Gate(verifier, "ondol", clock)),
         },
     )
-    server = Server(door)
+    server = HttpServer(door)
     await server.start(orders.listener("desk"))
     links = await desk_work.serve_links(orders.listener("link"), followers)
     tasks.start(dispatcher.serve(), "deferred calls")
@@ -147,7 +158,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
         await deployments.close()
         links.close()
         followers.close()
-        for room in (*shared, helper, journal, measures, meter, recorder, queue, store):
+        for room in (*shared, beyond, helper, journal, measures, meter, recorder, queue, store):
             await room.close()
 
     await until_stopped(line, tasks, lambda _name, new: new.close(), stop)
@@ -198,8 +209,9 @@ def aws_desk(
     helper: Helper,
     spool: Path,
     keeping: Keeping,
+    upstreams: Upstreams,
 ) -> AwsDesk:
-    """AWS's control planes: functions, roles, sessions, and what `watching` holds."""
+    """AWS's control planes: functions, roles, sessions, what `watching` holds, and the way to services of others."""
     index, clock = deployments.index, verifier.clock
     grants = Grants(index, clock)
     services = {
@@ -207,6 +219,7 @@ def aws_desk(
         "lambda": control_plane(
             deployments,
             spool=spool,
+            objects=Objects(upstreams, grants, index, verifier.credentials, clock),
             code_url=lambda code, context: downloads.link(code, context.endpoint),
             grants=grants,
             keeping=keeping,
@@ -215,7 +228,20 @@ def aws_desk(
         "iam": Iam(deployments.items, clock).operations(),
     }
     access = Access(index, grants)
-    return AwsDesk(verifier=verifier, services=services, access=access, decode_large=decoding.decoding(helper.call))
+    decode = decoding.decoding(helper.call)
+    return AwsDesk(verifier=verifier, services=services, access=access, decode_large=decode, upstreams=upstreams)
+
+
+def upstreams_of(settings: Settings, run: Path) -> Upstreams:
+    """Who serves what Ondol does not."""
+    servers = {
+        service: Server(name=f"the upstream {url}", client=client_of(url, UPSTREAM_LIMITS), host=urlsplit(url).netloc)
+        for service, url in split(settings.upstream).items()
+    }
+    if settings.with_emulator:
+        client = HttpClient(lambda: connect(run / f"{emulator.NAME}.sock"), UPSTREAM_LIMITS)
+        servers[ANY] = Server(name="the emulator", client=client, emulator=True)
+    return Upstreams(servers, uuid.uuid4().hex)
 
 
 def chores(
@@ -248,7 +274,7 @@ def native_parts(
         deployments=deployments,
         decode=document.decoding(helper.call),
         spool=spool_in(joining.places(orders.data).tmp),
-        interpreter=choice.describe,
+        interpreter=partial(described, describing(choice)),
         downloads=downloads,
     )
     pins = Pins(index=index, deployments=deployments, keeping=keeping)

@@ -7,10 +7,11 @@ import random
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ondol.app.makers import Makers
-from ondol.app.shared import CONTRACTS, TABLE, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, nodejs_of, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
 from ondol.core.catalog import Index
@@ -29,7 +30,7 @@ from ondol.dialects.plain.dialect import PlainDialect
 from ondol.http.bells import Bells
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
-from ondol.http.server import Server
+from ondol.http.server import HttpLimits, Server
 from ondol.http.unix import connect
 from ondol.node import front_work, joining, looking, tailing
 from ondol.node.compiling import Compiling
@@ -38,32 +39,37 @@ from ondol.node.doors import FrontDoor, ShellDoor
 from ondol.node.following import Following
 from ondol.node.measuring import FrontTelemetry, Measuring
 from ondol.node.networking import networking
-from ondol.node.serving import Orders, Tasks, until_stopped
+from ondol.node.orders import Orders
+from ondol.node.serving import Tasks, until_stopped
 from ondol.node.sharing import Sharing
 from ondol.node.telemetry import BatchedTelemetry
 from ondol.pool.driver import Pool
 from ondol.pool.policy import PoolLimits
+from ondol.runtimes.ahead import imported_ahead
+from ondol.runtimes.api import Callers
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.runtimes.nodejs import NodejsVersions, ahead
 from ondol.telemetry import Telemetry
+
+#: A runtime's connection is silent as long as its function works, or makes up its answer.
+SHELLS = HttpLimits(idle_s=front_work.SILENT_S_MAX, body_idle_s=front_work.SILENT_S_MAX)
 
 
 async def front(orders: Orders, line: socket.socket) -> None:
     """The data plane."""
     settings, clock, tasks, index = orders.settings, SystemClock(), Tasks(), Index()
     data = joining.places(settings.data)
-    choice = Choice(Interpreters(Interpreter(**each) for each in orders.interpreters), settings.runtime_substitute)
+    choice, nodejs = choice_of(orders), nodejs_of(orders)
     lines = await joining.first_lines(line, orders.makers, settled=settings.fronts > 1)
-    makers = Makers(lines, orders.levels, choice, stock_shells=-(-settings.stock_shells // settings.fronts))
+    makers = Makers(lines, orders.levels, choice, nodejs, stock_shells=-(-settings.stock_shells // settings.fronts))
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
     measuring = Measuring(lambda measured: following.cast("measured", measured), sharing.admission.levels, index, clock)
     logs = BatchedTelemetry(lambda batches: following.cast("log", batches))
     telemetry = FrontTelemetry(logs, measuring)
-    pool = pool_of(orders, makers, choice, telemetry, credentials, bells)
-    own = f"python3.{sys.version_info.minor}"
-    warmer = front_work.Warmer(makers.usual, choice, orders.networks, account=settings.account, runtime=own)
+    pool = pool_of(orders, makers, choice, telemetry, credentials, bells, nodejs)
+    warmer = warmer_of(orders, makers, choice, nodejs)
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = compiling_of(orders, makers, choice)
     index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
@@ -93,7 +99,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     )
     server = Server(door)
     known = verifier_of(orders, index, credentials, lambda request: request.peer)
-    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing)
+    shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing, makers.callers)
     tasks.start(following.serve(), "following the catalog")
     tasks.start(warmer.serve(following.ready), "warming")
     tasks.start(compiling.serve(warmer.ready), "compiling")
@@ -116,8 +122,27 @@ async def front(orders: Orders, line: socket.socket) -> None:
     await until_stopped(line, tasks, makers.use, stop)
 
 
+def warmer_of(orders: Orders, makers: Makers, choice: Choice, nodejs: NodejsVersions) -> front_work.Warmer:
+    """What keeps ready what functions will ask for."""
+    return front_work.Warmer(
+        makers.usual,
+        choice,
+        orders.networks,
+        account=orders.settings.account,
+        runtime=f"python3.{sys.version_info.minor}",
+        ahead=partial(ahead, nodejs),
+        modules=imported_ahead,
+    )
+
+
 def pool_of(  # noqa: PLR0917
-    orders: Orders, makers: Makers, choice: Choice, telemetry: Telemetry, credentials: Credentials, bells: Bells
+    orders: Orders,
+    makers: Makers,
+    choice: Choice,
+    telemetry: Telemetry,
+    credentials: Credentials,
+    bells: Bells,
+    nodejs: NodejsVersions,
 ) -> Pool:
     """Who runs where here."""
     settings, clock, code = orders.settings, SystemClock(), joining.places(orders.data).code
@@ -132,10 +157,11 @@ def pool_of(  # noqa: PLR0917
         endpoint=orders.endpoint,
         tree_of=lambda each: str(code / each.sha256 / "tree"),
         inherited_bytes=makers.inherited_bytes,
-        interpreter=front_work.interpreting(choice),
+        interpreter=front_work.interpreting(choice, imported_ahead),
+        ahead=lambda revision: ahead(nodejs, revision.configuration),
         substitute=lambda revision: choice.substitute_for(revision.configuration.runtime),
         answering=bells,
-        network=networking(orders.networks, orders.levels),
+        network=networking(orders.networks),
     )
 
 
@@ -156,9 +182,10 @@ def sharing_of(orders: Orders, cast: Callable[[str, Any], bool]) -> Sharing:
     return Sharing(orders.front, settings.fronts, concurrency_max=settings.concurrency_max, cast=cast)
 
 
-def server_of_shells(bells: Bells, aws: Dialect, passing: Passing) -> Server:
-    """What functions call their node by."""
-    server = Server(ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost")))
+def server_of_shells(bells: Bells, aws: Dialect, passing: Passing, callers: Callers) -> Server:
+    """What functions, and runtimes, call their node by."""
+    door = ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost"), own=callers.serve)
+    server = Server(door, SHELLS)
     server.on_left = lambda connection: bells.left(connection.peer, connection)
     return server
 

@@ -10,10 +10,14 @@ from ondol.model.errors import InvalidSetting, StartFailed
 from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
+from ondol.runtimes import executed
+from ondol.runtimes.ahead import imported_ahead
+from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
 from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
-from ondol.sandbox import Sandboxes
+from ondol.runtimes.nodejs import ExecutedNodejs, NodejsVersions
+from ondol.sandbox import Sandboxes, with_modules
 from ondol.sandboxes.kept import KeptSandboxes
 from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
 
@@ -21,9 +25,20 @@ from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
 class Makers:
     """`lines`: one to each maker, by its name. Make it where an event loop runs."""
 
-    def __init__(self, lines: Mapping[str, socket.socket], isolation: Isolation, choice: Choice, *, stock_shells: int) -> None:
+    def __init__(
+        self,
+        lines: Mapping[str, socket.socket],
+        isolation: Isolation,
+        choice: Choice,
+        nodejs: NodejsVersions,
+        *,
+        stock_shells: int,
+    ) -> None:
         self._isolation = isolation
         self._choice = choice
+        self._nodejs = nodejs
+        #: Who calls from shells by the Runtime API.
+        self.callers = Callers()
         self._makers: dict[str, KeptSandboxes | Launcher] = {
             name: KeptSandboxes(line, stock_shells=stock_shells)
             if name == MAKERS["sandbox"]
@@ -32,7 +47,7 @@ class Makers:
         }
         levels = {level: self._level(level) for level in isolation.offered}
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers)) for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -46,10 +61,17 @@ class Makers:
 
     async def inherited_bytes(self, revision: Revision) -> int:
         """The memory that a revision's workers share with what they are forked from, in bytes."""
-        interpreter = self._choice.interpreter(revision.configuration.runtime)
+        runtime = revision.configuration.runtime
+        if self._choice.family(runtime) is Family.NODE:
+            node = self._nodejs.interpreter(runtime)
+            return 0 if node is None else node.shared_bytes
+        interpreter = self._choice.interpreter(runtime)
         if interpreter is None:
             return 0
-        return (await self.sandboxes(revision).zygote(revision.account, interpreter.path)).rss_bytes
+        if revision.configuration.contract == "aws" and executed.why(revision.configuration.variables):
+            return 0
+        named = with_modules(interpreter.path, imported_ahead(revision))
+        return (await self.sandboxes(revision).zygote(revision.account, named)).rss_bytes
 
     def use(self, name: str, line: socket.socket) -> None:
         """A new line, after its maker was started again."""
@@ -71,7 +93,15 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(sandboxes: Sandboxes, choice: Choice) -> Runtime:
+def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers) -> Runtime:
     """All that can be launched in the shells of one level."""
     python = ForkedPython(sandboxes, choice)
-    return Dispatch(choice, {Family.PYTHON: python, Family.COMMAND: python})
+    return Dispatch(
+        choice,
+        {
+            Family.PYTHON: python,
+            Family.COMMAND: python,
+            Family.NODE: ExecutedNodejs(sandboxes, choice, nodejs),
+            Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
+        },
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ondol.clock import SystemClock
 from ondol.contracts.aws import AwsContract
@@ -17,7 +17,12 @@ from ondol.dialects.plain.dialect import PlainDialect
 from ondol.dialects.prometheus.dialect import PrometheusDialect
 from ondol.http.messages import Request
 from ondol.http.table import Table
-from ondol.node.serving import Orders
+from ondol.model.functions import Configuration
+from ondol.node.orders import Orders
+from ondol.runtimes import executed
+from ondol.runtimes.choice import Choice, Family, Finder, Provided
+from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.runtimes.nodejs import NodejsVersions
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
 TABLE = Table([route for dialect in DIALECTS for route in dialect.routes])
@@ -28,6 +33,31 @@ CONTRACTS = {
 
 def _nobody(_: Request) -> str:
     return ""
+
+
+def choice_of(orders: Orders) -> Choice:
+    """Which of the languages found on this machine runs what."""
+    interpreters = Interpreters(Interpreter(**each) for each in orders.interpreters)
+    others: Mapping[Family, Finder] = {Family.PROVIDED: Provided(), Family.NODE: nodejs_of(orders)}
+    return Choice(interpreters, orders.settings.runtime_substitute, others)
+
+
+def nodejs_of(orders: Orders) -> NodejsVersions:
+    """Which Node.js runs what."""
+    found = Interpreters(Interpreter(**each) for each in orders.interpreters)
+    return NodejsVersions(found, orders.settings.runtime_substitute)
+
+
+def describing(choice: Choice) -> Callable[[Configuration], str]:
+    """What runs a configuration, and in which way where that is not the usual one, for people."""
+
+    def describe(configuration: Configuration) -> str:
+        described = choice.describe(configuration.runtime)
+        python = configuration.contract == "aws" and choice.interpreter(configuration.runtime) is not None
+        why = executed.why(configuration.variables) if python else ""
+        return f"{described}, executed for {why}" if why else described
+
+    return describe
 
 
 def verifier_of(orders: Orders, index: Index, credentials: Credentials, caller: Callable[[Request], str] = _nobody) -> Verifier:

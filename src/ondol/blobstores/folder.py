@@ -29,6 +29,8 @@ def merged(sha256: str, codes: Sequence[Code]) -> Code:
         sha256=sha256,
         zipped_bytes=sum(code.zipped_bytes for code in codes),
         unpacked_bytes=sum(code.unpacked_bytes for code in codes),
+        asks=tuple(sorted({name for code in codes for name in code.asks})),
+        minds=any(code.minds for code in codes),
     )
 
 
@@ -43,7 +45,8 @@ class FolderBlobs:
 
     async def take(self, archive: Path) -> Code:
         places = {"archive": str(archive), "shelf": str(self._shelf), "scratch": str(self._scratch)}
-        return Code(**await self._call("blobs.take", **places))
+        found = await self._call("blobs.take", **places)
+        return Code(**{**found, "asks": tuple(found["asks"])})
 
     async def merge(self, codes: Sequence[Code]) -> Code:
         places = {"shelf": str(self._shelf), "scratch": str(self._scratch)}

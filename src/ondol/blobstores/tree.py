@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ondol.blobstores.archive import Planned, Survey, What, contents, survey
+from ondol.blobstores.sources import looked_at
 from ondol.disk import explained, sync_directory, sync_filesystem, write_all
 from ondol.model.errors import InvalidCode, TooLarge
-from ondol.model.limits import CODE_ENTRIES_MAX, CODE_UNPACKED_BYTES_MAX, CODE_ZIPPED_BYTES_MAX
+from ondol.model.limits import CODE_ENTRIES_MAX, CODE_UNPACKED_BYTES_MAX
 
 #: Functions run as another user than the one who unpacks; the data directory above is closed to all others.
 _DIRECTORY_MODE = 0o755
@@ -30,7 +31,7 @@ def take(
     archive: str,
     shelf: str,
     scratch: str,
-    zipped_bytes_max: int = CODE_ZIPPED_BYTES_MAX,
+    zipped_bytes_max: int = CODE_UNPACKED_BYTES_MAX,
     unpacked_bytes_max: int = CODE_UNPACKED_BYTES_MAX,
     entries_max: int = CODE_ENTRIES_MAX,
 ) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def take(
             os.utime(kept)  # wanted again: `sweep` counts its age from now
         else:
             _keep(data, plan, kept, Path(scratch))
-    return {"sha256": sha256, "zipped_bytes": len(data), "unpacked_bytes": plan.unpacked_bytes}
+    found = looked_at(data, plan.entries)
+    return {"sha256": sha256, "zipped_bytes": len(data), "unpacked_bytes": plan.unpacked_bytes, **found}
 
 
 def merge(*, sha256s: list[str], shelf: str, scratch: str) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ondol.cli import client, package
@@ -21,6 +21,9 @@ from ondol.cli.shape import Exit, Failure
 READY_S_MAX: Final = 60.0
 POLL_S: Final = 0.05
 ROLE: Final = "ondol"
+CUSTOM_RUNTIME: Final = "provided.al2023"
+#: Asked for where this machine has no Node.js: the node then says how to get it.
+NODE_RUNTIME: Final = "nodejs22.x"
 #: How the AWS API is asked for what it has no word for; and the word that asks for nothing in particular.
 NETWORK_TAG: Final = "ondol:network"
 NETWORK_DEFAULT: Final = "default"
@@ -92,6 +95,20 @@ def deploy_aws(where: Node, wish: Wish) -> Deployed:
     )
 
 
+def recode_aws(where: Node, api: Any, wish: Wish, known: Deployed | None) -> Deployed | None:
+    """New code for a function that was deployed before, in two requests; None: it needs more than that, use `deploy_aws`."""
+    if known is None or not (wish.handler or package.has_module(wish.package, known.handler)):
+        return None
+    try:
+        client.ask(where, api.update_function_code, FunctionName=wish.name, ZipFile=wish.package.archive)
+    except Failure as failure:  # it is gone, or somebody else is at it
+        if client.is_missing(failure) or failure.message.startswith("ResourceConflictException:"):
+            return None
+        raise
+    now = _wait_ready(where, api, wish.name)
+    return replace(known, change="updated", code_bytes=now.get("CodeSize", len(wish.package.archive)), assumed=())
+
+
 def _update_aws(where: Node, api: Any, wish: Wish, wanted: dict[str, Any], old: dict[str, Any]) -> str:
     """Send only what differs: new code first, then a new configuration, each waited for."""
     change = "unchanged"
@@ -129,15 +146,17 @@ def _retag_aws(where: Node, api: Any, name: str, arn: str, tag: str, asked: str,
 def _wanted_aws(wish: Wish, old: dict[str, Any] | None, assumed: list[str]) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     kept = old.get("Handler") if old else None
+    other = _other_language(wish, old)
     if wish.handler:
         wanted["Handler"] = wish.handler
     elif kept is None or not package.has_module(wish.package, kept):
-        wanted["Handler"] = _guessed(package.guess_aws_handler(wish.package), wish, "--handler MODULE.FUNCTION")
+        guess = other[1] if other else package.guess_aws_handler(wish.package)
+        wanted["Handler"] = _guessed(guess, wish, "--handler MODULE.FUNCTION")
         assumed.append(f"handler {wanted['Handler']}")
     if wish.runtime:
         wanted["Runtime"] = wish.runtime
     elif old is None:
-        wanted["Runtime"] = newest_runtime()
+        wanted["Runtime"] = newest_runtime(other[0] if other else "python")
         assumed.append(f"runtime {wanted['Runtime']}")
     for key, value, default, unit in (
         ("MemorySize", wish.memory_mib, 128, "MiB of memory"),
@@ -234,11 +253,22 @@ def _guessed(guess: str | None, wish: Wish, option: str) -> str:
     return guess
 
 
-def newest_runtime() -> str:
+def newest_runtime(family: str = "python") -> str:
     """What a node on this machine has: the interpreter it runs on itself if it counts, else the newest there is."""
-    own = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    here = runtimes_here()
-    return own if own in here or not here else here[-1]
+    if family == "provided":
+        return CUSTOM_RUNTIME
+    own = f"python{sys.version_info.major}.{sys.version_info.minor}" if family == "python" else NODE_RUNTIME
+    here = [name for name in runtimes_here() if name.startswith(family)]
+    return own if (own in here and family == "python") or not here else here[-1]
+
+
+def _other_language(wish: Wish, old: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """(family of runtimes, handler): of what was asked for or was there before, else what files say that are not Python's."""
+    guess = package.guess_other(wish.package)
+    runtime = wish.runtime or (old.get("Runtime", "") if old else "")
+    if runtime:
+        return guess if guess and runtime.startswith(guess[0]) else None
+    return None if wish.handler or package.guess_aws_handler(wish.package) else guess
 
 
 def _configuration(where: Node, api: Any, name: str) -> dict[str, Any] | None:

@@ -109,5 +109,4 @@ def _probe() -> Sequence[Probed]:
 def _find_interpreters() -> Mapping[str, Interpreter]:
     from ondol.runtimes.interpreters import Interpreters
 
-    found = Interpreters.discover().all()
-    return {one.name: Interpreter(path=one.path, version=f"{one.major}.{one.minor}.{one.micro}") for one in found}
+    return {one.name: Interpreter(path=one.path, version=one.version) for one in Interpreters.discover().everything()}

@@ -42,8 +42,11 @@ def show(name: str, node: str | None, json_: bool) -> None:
     if json_:
         print_json(found)
         return
+    settings = found.pop("settings", {})
     keys = [key for key in FIRST if key in found] + [key for key in found if key not in FIRST]
-    for line in table([(_title(key), _shown(key, found[key])) for key in keys]):
+    rows = [(_title(key), _shown(key, found[key])) for key in keys]
+    rows += [(f"{api}: {key}", _shown("", value)) for api, kept in settings.items() for key, value in kept.items()]
+    for line in table(rows):
         click.echo(line)
 
 
@@ -99,9 +102,9 @@ def _title(key: str) -> str:
 def _shown(key: str, value: Any) -> str:
     text = "none" if value in (None, "") else str(value)
     if isinstance(value, Mapping):
-        text = ", ".join(f"{name}={content}" for name, content in value.items()) or "none"
+        text = ", ".join(f"{name}={_inner(content)}" for name, content in value.items()) or "none"
     elif isinstance(value, (list, tuple)):
-        text = ", ".join(_shown("", part) for part in value) or "none"
+        text = ", ".join(_inner(part) for part in value) or "none"
     elif key in ("created_s", "updated_s"):
         text = when(value)
     elif key.endswith("_bytes") and isinstance(value, int):
@@ -109,3 +112,8 @@ def _shown(key: str, value: Any) -> str:
     elif key.endswith(("_mib", "_s")):
         text += " MiB" if key.endswith("_mib") else " s"
     return text
+
+
+def _inner(value: Any) -> str:
+    """A part of a value: what has parts of its own stands in parentheses."""
+    return f"({_shown('', value)})" if isinstance(value, Mapping) else _shown("", value)

@@ -143,12 +143,17 @@ def _is_web(where: Node, name: str) -> bool:
 
 
 def _invoke_web(where: Node, name: str, payload: bytes | None, qualifier: str | None) -> None:
-    """A web function is called with a request: GET, or POST when there is an event."""
+    status, body = request(where, name, payload, qualifier)
+    click.echo(body, nl=bool(body) and not body.endswith(b"\n"))
+    if status >= 400:
+        sys.exit(Exit.FUNCTION_FAILED)
+
+
+def request(where: Node, name: str, payload: bytes | None, qualifier: str | None) -> tuple[int, bytes]:
+    """A web function is called with a request: GET, or POST when there is an event. Notes what it is; (status, body)."""
     path = f"/fn/{name}" + (f":{qualifier}" if qualifier else "") + "/"
     headers = {"x-ondol-key": f"{where.access_key_id}:{where.secret}", "content-type": "application/json"}
     method = "GET" if payload is None else "POST"
     status, _, body = client.Native(where).fetch(method, path, payload or b"", headers)
     note(f"{method} {path} answered {status}")
-    click.echo(body, nl=bool(body) and not body.endswith(b"\n"))
-    if status >= 400:
-        sys.exit(Exit.FUNCTION_FAILED)
+    return status, body

@@ -6,12 +6,14 @@ import click
 
 from ondol import __version__
 from ondol.cli.deploy import deploy
+from ondol.cli.dev import dev
 from ondol.cli.doctor import doctor
 from ondol.cli.events import events
 from ondol.cli.functions import ls, rm, show
 from ondol.cli.invoke import invoke
 from ondol.cli.key import key
 from ondol.cli.logs import logs
+from ondol.cli.new import new
 from ondol.cli.pin import pin
 from ondol.cli.records import records
 from ondol.cli.shape import EXIT_MEANING, Exit, Root
@@ -46,7 +48,7 @@ def ondol(ctx: click.Context) -> None:
         ctx.exit(Exit.USAGE)
 
 
-for command in (up, env, deploy, invoke, logs, ls, show, rm, pin, events, records, key, stats, doctor, tour):
+for command in (up, env, new, deploy, dev, invoke, logs, ls, show, rm, pin, events, records, key, stats, doctor, tour):
     ondol.add_command(command)
 
 

@@ -7,11 +7,14 @@ text and parsed, never imported. Bounds are checked here, before anything is sen
 from __future__ import annotations
 
 import ast
+import copy
 import io
 import os
 import re
 import stat
+import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +40,13 @@ AWS_HANDLERS: Final = (
     "index.handler",
 )
 WEB_HANDLERS: Final = ("app:app", "main:app", "wsgi:application", "wsgi:app", "asgi:application", "asgi:app", "app:application")
+#: The program that a custom runtime is.
+BOOTSTRAP: Final = "bootstrap"
 #: Zip's own beginning of time.
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 SOURCE_BYTES_MAX: Final = 2_000_000
+#: A file that changed less than this ago is read again, whatever its times say.
+SETTLED_NS: Final = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +60,43 @@ class Package:
     modules: dict[str, str]
     files: int
     unpacked_bytes: int
+    #: Names of the files at the top of the archive.
+    top: frozenset[str] = frozenset()
 
 
-def read(path: Path) -> Package:
+class Memory:
+    """Files as they were packed last, so that packing a folder again compresses only what changed.
+
+    A file counts as unchanged while its inode, size, rights and times are. At most as much is kept as an archive may hold.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[str, tuple[tuple[int, ...], _Packed]] = {}
+        self._used: dict[str, tuple[tuple[int, ...], _Packed]] = {}
+
+    def packed(self, name: str, source: Path) -> _Packed:
+        """Raises OSError."""
+        told = source.lstat()
+        state = (told.st_ino, told.st_size, told.st_mode, told.st_mtime_ns, told.st_ctime_ns)
+        known = self._packed.get(name)
+        # What was written a moment ago may be written again within the same tick of the file system's clock.
+        if known is None or known[0] != state or time.time_ns() - told.st_ctime_ns < SETTLED_NS:
+            known = (state, _compressed(name, source))
+        self._used[name] = known
+        return known[1]
+
+    def forget(self) -> None:
+        """Keep what was asked for since the last time, and nothing else."""
+        self._packed, self._used = self._used, {}
+
+
+def read(path: Path, memory: Memory | None = None) -> Package:
     """The package made of a folder, a single file or a zip file. Raises Failure."""
+    memory = memory or Memory()
     if path.is_dir():
-        return _of_folder(path)
+        return _of_folder(path, memory)
     if path.is_file():
-        return _of_archive(path) if zipfile.is_zipfile(path) else _of_file(path)
+        return _of_archive(path) if zipfile.is_zipfile(path) else _of_file(path, memory)
     raise Failure(Exit.USAGE, f"{path} does not exist: give a folder, a file or a zip file.")
 
 
@@ -73,7 +109,16 @@ def name_of(path: Path) -> str:
 # Archives ------------------------------------------------------------------------------------------------------------------
 
 
-def _of_folder(path: Path) -> Package:
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A file as it stands in an archive: its header's facts, its compressed content, and its text if it is a module's."""
+
+    info: zipfile.ZipInfo
+    data: bytes
+    module: str | None
+
+
+def _of_folder(path: Path, memory: Memory) -> Package:
     files = sorted(_walk(path), key=lambda item: item[0])
     if not files:
         raise Failure(Exit.USAGE, f"{path} holds no file to deploy.")
@@ -81,27 +126,51 @@ def _of_folder(path: Path) -> Package:
         raise Failure(Exit.USAGE, f"{path} holds {len(files):,} files: at most {limits.CODE_ENTRIES_MAX:,} can be deployed.")
     unpacked = sum(source.lstat().st_size for _, source in files)
     _check_unpacked(path, unpacked)
-    return _pack(path, files, unpacked)
+    return _pack(path, files, unpacked, memory)
 
 
-def _of_file(path: Path) -> Package:
+def _of_file(path: Path, memory: Memory) -> Package:
     unpacked = path.stat().st_size
     _check_unpacked(path, unpacked)
-    return _pack(path, [(path.name, path)], unpacked)
+    return _pack(path, [(path.name, path)], unpacked, memory)
 
 
-def _pack(path: Path, files: list[tuple[str, Path]], unpacked: int) -> Package:
+def _pack(path: Path, files: list[tuple[str, Path]], unpacked: int, memory: Memory) -> Package:
     buffer = io.BytesIO()
     modules: dict[str, str] = {}
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, source in files:
             try:
-                info, content = _entry(name, source)
+                packed = memory.packed(name, source)
             except OSError as error:
                 raise Failure(Exit.USAGE, f"{source} cannot be read: {error.strerror}.") from None
-            archive.writestr(info, content)
-            _note_module(modules, name, content)
-    return _checked(path, buffer.getvalue(), modules, len(files), unpacked)
+            _append(archive, buffer, packed)
+            if packed.module is not None:
+                modules[name[:-3]] = packed.module
+    memory.forget()
+    return _checked(path, buffer.getvalue(), modules, [name for name, _ in files], unpacked)
+
+
+def _append(archive: zipfile.ZipFile, buffer: io.BytesIO, packed: _Packed) -> None:
+    """Write an entry that is already compressed: zipfile has no public way, and writes the directory of what it is told of."""
+    info = copy.copy(packed.info)
+    info.header_offset = buffer.tell()
+    buffer.write(info.FileHeader())
+    buffer.write(packed.data)
+    archive.filelist.append(info)
+    archive.NameToInfo[info.filename] = info
+    archive.start_dir = buffer.tell()
+    archive._didModify = True  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+
+
+def _compressed(name: str, source: Path) -> _Packed:
+    """Raises OSError."""
+    info, content = _entry(name, source)
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+    data = deflate.compress(content) + deflate.flush()
+    info.CRC, info.file_size, info.compress_size = zlib.crc32(content), len(content), len(data)
+    module = "/" not in name and name.endswith(".py") and len(content) <= SOURCE_BYTES_MAX
+    return _Packed(info, data, content.decode(errors="replace") if module else None)
 
 
 def _entry(name: str, source: Path) -> tuple[zipfile.ZipInfo, bytes]:
@@ -155,12 +224,19 @@ def _of_archive(path: Path) -> Package:
                     _note_module(modules, info.filename, archive.read(info))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise Failure(Exit.USAGE, f"{path} is not a zip file that can be read: {error}.") from None
-    return _checked(path, raw, modules, len(infos), unpacked)
+    return _checked(path, raw, modules, [info.filename for info in infos], unpacked)
 
 
-def _checked(path: Path, archive: bytes, modules: dict[str, str], files: int, unpacked: int) -> Package:
+def _checked(path: Path, archive: bytes, modules: dict[str, str], names: list[str], unpacked: int) -> Package:
     _check_zipped(path, len(archive))
-    return Package(archive=archive, name=name_of(path), modules=modules, files=files, unpacked_bytes=unpacked)
+    return Package(
+        archive=archive,
+        name=name_of(path),
+        modules=modules,
+        files=len(names),
+        unpacked_bytes=unpacked,
+        top=frozenset(name for name in names if "/" not in name),
+    )
 
 
 def _check_zipped(path: Path, size: int) -> None:
@@ -199,6 +275,16 @@ def guess_aws_handler(package: Package) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def guess_other(package: Package) -> tuple[str, str] | None:
+    """(family of runtimes, handler) where the files speak for another language than Python; None when nothing stands out."""
+    if BOOTSTRAP in package.top:
+        return "provided", BOOTSTRAP
+    for module in ("index", "app", "main", "handler"):
+        if any(f"{module}.{suffix}" in package.top for suffix in ("mjs", "js", "cjs")):
+            return "nodejs", f"{module}.handler"
+    return None
+
+
 def guess_web_handler(package: Package) -> str | None:
     """MODULE:NAME of a WSGI or ASGI application, or None."""
     tops = {name: _top_level(source) for name, source in package.modules.items()}
@@ -213,7 +299,8 @@ def guess_web_handler(package: Package) -> str | None:
 def has_module(package: Package, handler: str) -> bool:
     """Whether the archive can hold the file that a handler names; only its top is looked at."""
     module, *rest = re.split(r"[.:]", handler)
-    return "/" in module or len(rest) > 1 or module in package.modules
+    named = {name.partition(".")[0] for name in package.top if name.endswith((".py", ".mjs", ".js", ".cjs"))}
+    return "/" in module or len(rest) > 1 or module in named or BOOTSTRAP in package.top
 
 
 def _top_level(source: str) -> dict[str, int | None]:

@@ -1,30 +1,19 @@
-"""`ondol tour`: a first look, which `make run` gives: a node, the hello function called cold and warm, and how to repeat that.
-
-The node is a child process, in a process group of its own, so that Ctrl-C reaches only this one, which then ends the node in
-order. If this process is killed, the kernel tells the node to stop.
-"""
+"""`ondol tour`: a first look, which `make run` gives: a node, the hello function called cold and warm, how to repeat that."""
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import select
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from ondol import config
-from ondol.cli import client, package
+from ondol.cli import child, client, package
 from ondol.cli import node as nodes
 from ondol.cli.deployment import Deployed, Wish, deploy_aws
 from ondol.cli.invoke import call
@@ -32,11 +21,7 @@ from ondol.cli.node import Node
 from ondol.cli.shape import Example, Exit, Failure, settings_of, with_settings
 from ondol.cli.up import env_command
 
-READY_S_MAX: Final = 30.0
-#: On top of the drain: for ending sandboxes and closing files.
-STOP_S_MAX: Final = 3.5
 EVENT: Final = {"name": "Ada"}
-PR_SET_PDEATHSIG: Final = 1
 
 
 @click.command(
@@ -52,7 +37,7 @@ def tour(path: Path, config_file: str | None, **flags: Any) -> None:
     settings = settings_of(flags, config_file)
     packed = package.read(path)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _node(settings, _arguments(flags, config_file)) as (process, endpoint):
+    with child.node(settings, child.arguments(flags, config_file)) as (process, endpoint):
         click.echo(f"Ondol listens on {endpoint}, with its data in {settings.data}\n")
         try:
             _show(nodes.of_directory(settings.data, settings), packed, path, settings)
@@ -138,72 +123,3 @@ def _near(path: str) -> str:
     """As short as it can be said from here."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-# The node ------------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _node(settings: config.Settings, arguments: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A running node (and where it listens), ended when the block is left, by Ctrl-C or otherwise."""
-    read, write = os.pipe()
-    libc = ctypes.CDLL(None)
-
-    def follow_parent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    command = [sys.executable, "-m", "ondol.cli.main", "up", *arguments, "--ready-fd", str(write)]
-    with os.fdopen(read, "rb") as ready:
-        process = subprocess.Popen(
-            command,
-            pass_fds=(write,),
-            process_group=0,
-            preexec_fn=follow_parent,  # noqa: PLW1509  # this process has one thread
-        )
-        os.close(write)
-        try:
-            client.preload("lambda")
-            yield process, _await(process, ready.fileno())
-        except KeyboardInterrupt:
-            _stop(process, settings.drain_s + STOP_S_MAX)
-            sys.exit(Exit.OK)
-        finally:
-            _stop(process, settings.drain_s + STOP_S_MAX)
-
-
-def _await(process: subprocess.Popen[bytes], fd: int) -> str:
-    """The address that the node reports. Raises Failure when it ends, or says nothing, instead."""
-    until = time.monotonic() + READY_S_MAX
-    said = b""
-    while not said.endswith(b"\n"):
-        if not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
-            raise Failure(Exit.UNREACHABLE, f"the node did not become ready within {READY_S_MAX:.0f} s.")
-        piece = os.read(fd, 4096)
-        if not piece:
-            # It said why on standard error; its status is ours.
-            sys.exit(process.wait(READY_S_MAX) or Exit.UNREACHABLE)
-        said += piece
-    return said.decode().strip()
-
-
-def _stop(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    if process.poll() is not None:
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process.terminate()
-    try:
-        process.wait(patience_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    signal.signal(signal.SIGINT, before)
-
-
-def _arguments(flags: dict[str, Any], config_file: str | None) -> list[str]:
-    """The options as they were given, for the node's own command line."""
-    given = ["--config", config_file] if config_file else []
-    for spec in config.SPECS:
-        value = flags.get(spec.name)
-        if value is not None:
-            given += [spec.flag] if spec.switch else [spec.flag, str(value)]
-    return given

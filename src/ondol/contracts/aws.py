@@ -32,15 +32,22 @@ _XRAY_HOST: Final = "169.254.100.1"
 #: What a function may set for itself; everything else of the platform's is the platform's.
 _DEFAULTS: Final[Mapping[str, str]] = {
     "LANG": "en_US.UTF-8",
-    "LC_CTYPE": "C.UTF-8",
     "TZ": ":UTC",
     "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
     # Harmless although the shell is no Amazon Linux: the interpreter was forked, so only programs that a function starts read
     # it; directories that are not there are skipped, and /lib64 and /usr/lib64 are searched anyway. Programs and libraries
     # that a function brings along count on it.
     "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-    "PYTHONPATH": "/var/runtime",
     "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+}
+#: More of them, by how the runtime's id begins.
+_DEFAULTS_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "python": {"LC_CTYPE": "C.UTF-8", "PYTHONPATH": "/var/runtime"},
+    # No managed language is there, so neither are its directories.
+    "provided": {
+        "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    },
 }
 
 _json: Final = msgspec.json.Encoder().encode
@@ -113,6 +120,7 @@ class AwsContract:
         group, stream = self.log_place(revision, place)
         variables = {
             **_DEFAULTS,
+            **_defaults_of(configuration.runtime),
             # Not AWS's: it makes SDKs inside the function talk to this node.
             "AWS_ENDPOINT_URL": place.endpoint,
             **configuration.variables,
@@ -205,6 +213,13 @@ class AwsContract:
         return None
 
 
+def _defaults_of(runtime: str) -> Mapping[str, str]:
+    if runtime.startswith("nodejs"):
+        layers = f"/opt/nodejs/node{runtime.removeprefix('nodejs').partition('.')[0]}/node_modules:/opt/nodejs/node_modules"
+        return {"NODE_PATH": f"{layers}:/var/runtime/node_modules:/var/runtime:/var/task"}
+    return next((more for begins, more in _DEFAULTS_OF.items() if runtime.startswith(begins)), {})
+
+
 def version_label(version: int | None) -> str:
     """A version as AWS writes it."""
     return "$LATEST" if version is None else str(version)
@@ -219,8 +234,8 @@ def invoked_arn(target: Target) -> str:
 
 def runtime_version(runtime: str) -> str:
     """AWS's form for a runtime's release."""
-    language = runtime.rstrip("0123456789.") if runtime.startswith("python") else runtime
-    return f"{language}:{runtime[len(language) :]}.v1" if runtime != language else runtime
+    language = runtime.rstrip("0123456789.x") if runtime.startswith(("python", "nodejs")) else runtime
+    return f"{language}:{runtime[len(language) :].removesuffix('.x')}.v1" if runtime != language else runtime
 
 
 def runtime_version_arn(region: str, runtime: str) -> str:

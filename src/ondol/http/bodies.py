@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ondol.http.messages import BodyTooLarge, Disconnected
 
@@ -17,6 +17,7 @@ class Whole:
     """A body that is already here."""
 
     __slots__ = ("buffered",)
+    trailers: Sequence[tuple[str, str]] = ()
 
     def __init__(self, data: bytes) -> None:
         self.buffered: bytes | None = data
@@ -49,6 +50,7 @@ class Stream:
         "fill_bytes",
         "lost",
         "taken_bytes",
+        "trailers",
     )
 
     def __init__(self, declared_bytes: int | None, on_read: Callable[[], None], on_taken: Callable[[], None]) -> None:
@@ -59,6 +61,8 @@ class Stream:
         #: Nobody will read it: what arrives is thrown away.
         self.discarding = False
         self.complete = False
+        #: What came behind the last chunk.
+        self.trailers: list[tuple[str, str]] = []
         #: Why the rest will never come, or "".
         self.lost = ""
         self._chunks: deque[bytes] = deque()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 from ondol.http.client_connection import BadAnswer, ClientConnection, Outgoing
 from ondol.http.limits import ClientLimits
@@ -27,10 +29,14 @@ class Unreachable(Exception):  # noqa: N818  # a name that reads well where it i
 
 
 class HttpClient:
-    """Sends requests to one server. `connect` gives a connected, non-blocking stream socket or raises OSError."""
+    """Sends requests to one server. `connect` gives a connected, non-blocking stream socket or raises OSError.
 
-    def __init__(self, connect: Connect, limits: ClientLimits | None = None) -> None:
+    `tls_name`: the name on the server's certificate, checked by what this machine trusts; "" speaks plain HTTP.
+    """
+
+    def __init__(self, connect: Connect, limits: ClientLimits | None = None, *, tls_name: str = "") -> None:
         self.limits = limits or ClientLimits()
+        self._tls: dict[str, Any] = {"ssl": ssl.create_default_context(), "server_hostname": tls_name} if tls_name else {}
         self._connect = connect
         self._idle: deque[ClientConnection] = deque()
         self._open = 0
@@ -118,7 +124,7 @@ class HttpClient:
             if sock.family == socket.AF_UNIX:
                 await loop.create_unix_connection(lambda: connection, sock=sock)
             else:
-                await loop.create_connection(lambda: connection, sock=sock)
+                await loop.create_connection(lambda: connection, sock=sock, **self._tls)
         except BaseException:
             sock.close()
             raise

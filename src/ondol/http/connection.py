@@ -167,8 +167,14 @@ class Connection(asyncio.Protocol):
         self._url = self._url + url if self._url else url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else it is a trailer, and trailers are dropped
-            self._headers.append((NAMES.get(name) or field_name(name), value.decode("latin-1").rstrip(" \t")))
+        field = NAMES.get(name) or field_name(name), value.decode("latin-1").rstrip(" \t")
+        if self._in_head:
+            self._headers.append(field)
+        elif self._incoming is not None and self._incoming.stream is not None:
+            trailers = self._incoming.stream.trailers
+            if len(trailers) >= self._limits.headers_max:
+                raise Refused(431, f"a request has at most {self._limits.headers_max} trailers")
+            trailers.append(field)
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -22,6 +22,11 @@ class Body(Protocol):
         """The whole body when it is already here (small bodies are), else None."""
         ...
 
+    @property
+    def trailers(self) -> Sequence[tuple[str, str]]:
+        """What followed a chunked body, as `Request.headers` are; complete once the body is."""
+        ...
+
 
 class BodyTooLarge(Exception):  # noqa: N818  # a name that reads well where it is caught
     """The body is longer than the caller of `read` allows."""

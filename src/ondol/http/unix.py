@@ -7,7 +7,6 @@ name has a bound.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -48,6 +47,8 @@ def listen(path: str | os.PathLike[str], *, backlog: int = 512, mode: int = 0o60
 
 async def connect(path: str | os.PathLike[str]) -> socket.socket:
     """A connected, non-blocking socket. Raises OSError when nobody listens there."""
+    import asyncio  # who only listens, as the supervisor does, runs no loop
+
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

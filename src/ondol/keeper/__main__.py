@@ -9,6 +9,7 @@
     --runtime NAME=PATH    shown as /var/runtime/NAME, repeatable; ondol_guest is added when it is not named
     --networks N1:N2       what shells may reach (none, egress, host); default none:egress
     --isolation sandbox    the only level built so far
+    --disk-reserve-mib N   what functions together leave free of the disk (default 256)
     --lock-fd N            inherited: the data directory's lock, held until all is clean, so that the next start waits for that
     --uid-base N           first host user id of accounts when run as root (default 2000000)
 
@@ -41,6 +42,7 @@ from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
 from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
+from ondol.keeper.reserve import MIB_DEFAULT, Reserve
 from ondol.keeper.server import Keeper, Places, log
 from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import View
@@ -63,6 +65,7 @@ class Options:
     networks: list[str] = field(default_factory=lambda: ["none", "egress"])
     isolation: str = "sandbox"
     uid_base: int = UID_BASE
+    disk_reserve_mib: int = MIB_DEFAULT
     lock_fd: int = -1
 
 
@@ -79,7 +82,7 @@ def parse(argv: list[str]) -> Options:
         if value is None:
             raise UsageError(f"{flag} wants a value")
         match flag:
-            case "--supervisor-fd" | "--lock-fd" | "--uid-base":
+            case "--supervisor-fd" | "--lock-fd" | "--uid-base" | "--disk-reserve-mib":
                 setattr(options, flag[2:].replace("-", "_"), int(value))
             case "--data":
                 options.data = os.path.abspath(value)
@@ -254,7 +257,7 @@ def _inner(options: Options, cgroups: Cgroups, walls: Walls, fds: tuple[int, int
         accounts=Accounts(rootless=rootless, uid_base=options.uid_base),
         cgroups=cgroups,
         tmp=None if rootless else _disks(where),
-        places=Places(where, f"{options.data}/code", own_mnt),
+        places=Places(where, f"{options.data}/code", own_mnt, Reserve(loop, where, options.disk_reserve_mib)),
         interpreters=frozenset(options.interpreters),
         ways=Gateways(loop, options.node_id, by_kernel=not rootless, program=gateways.program()),
         allowed=tuple(options.networks),

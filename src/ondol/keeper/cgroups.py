@@ -75,7 +75,11 @@ class Cgroups:
         raise OSError(errno.ENOTSUP, "no control group of version 2 to freeze with")
 
     def make(self, name: str) -> list[int]:
-        """This shell's groups; descriptors of their cgroup.procs."""
+        """This shell's groups; descriptors of the file of each that a process of one thread joins it by.
+
+        Of version 1 that is `tasks`: whoever moves itself by that does without the lock that a whole process is moved under,
+        which every fork of the machine's waits for, and which takes a grace period of the kernel's to get.
+        """
         descriptors: list[int] = []
         try:
             for hierarchy in self.hierarchies:
@@ -85,7 +89,8 @@ class Cgroups:
                     write(f"{path}/pids.max", str(PIDS_MAX))
                 if hierarchy.version == 1 and "memory" in hierarchy.controllers:
                     try_write(f"{path}/memory.kmem.tcp.limit_in_bytes", str(SOCKETS_BYTES_MAX))
-                descriptors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+                file = "tasks" if hierarchy.version == 1 else "cgroup.procs"
+                descriptors.append(os.open(f"{path}/{file}", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             for fd in descriptors:
                 os.close(fd)

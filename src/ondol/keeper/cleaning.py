@@ -10,7 +10,9 @@ import os
 import subprocess
 import time
 
+from ondol.keeper import forwarding
 from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.networks import MACHINE_DEVICES
 
 CLEAN_S_MAX = 5.0
 _RM = "/bin/rm"
@@ -36,6 +38,7 @@ def open_shells(path: str) -> int:
 
 def clean(cgroups: Cgroups, shells: int) -> bool:
     """Remove everything; whether it is gone. `shells` is the directory's descriptor."""
+    forwarding.put_back(MACHINE_DEVICES)
     deadline = time.monotonic() + CLEAN_S_MAX
     remove_trees(shells, os.listdir(shells))
     while not cgroups.remove_all():

@@ -9,7 +9,7 @@ translation by the kernel, where nothing from a gateway is let in to the machine
 (pasta or slirp4netns) that opens ordinary sockets as that user.
 
 All is gone with the keeper: the namespaces with its descriptors, the devices with the namespaces, the machine's table with the
-socket that owns it. Only net.ipv4.ip_forward stays on. IPv6 does not leave a gateway.
+socket that owns it; who cleans up switches net.ipv4.ip_forward off again (`forwarding.py`). IPv6 does not leave a gateway.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ondol import syscalls
-from ondol.keeper import netlink, nftables, resolver
+from ondol.keeper import forwarding, netlink, nftables, resolver
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.netlink import Netlink
-from ondol.keeper.networks import GATEWAY_ADDRESS
+from ondol.keeper.networks import GATEWAY_ADDRESS, MACHINE_DEVICES
 from ondol.keeper.plumber import SHELLS, Plumber
 from ondol.keeper.protocol import Closed, Line, close_all
 from ondol.keeper.shells import quiet_signals
 
 _NETWORK_BITS = 15
 _NUMBERS = range(256, 65536)
-#: Names of the devices: a gateway's way out, and the machine's end of that.
-_UP, _MACHINE = "up", "ond"
+#: The device of a gateway's way out; the machine's end of that is one of `MACHINE_DEVICES`.
+_UP = "up"
 _UP_INDEX = 2
 #: Not the world's: this network, loopback, link-local (with it clouds' metadata, which also is elsewhere), multicast, reserved.
 UNREACHABLE = (
@@ -55,6 +54,8 @@ UP_S_MAX = 5.0
 RESOLVER_PAUSE_S = 0.5
 #: The best first.
 PROGRAMS = ("pasta", "slirp4netns")
+#: To enter the gateway's namespace, and to furnish it.
+_PROGRAM_RIGHTS = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_NET_ADMIN)
 _GLANCE_S = 0.005
 _TCP, _UDP = 6, 17
 _TABLE = "ondol"
@@ -99,6 +100,8 @@ class Gateways:
         #: Owns the machine's table.
         self._filters: Netlink | None = None
         self._machine: Netlink | None = None
+        #: Held as long as the machine has to forward.
+        self._forwarding = -1
         self._unreachable: set[str] = set()
 
     def connect(
@@ -194,9 +197,12 @@ class Gateways:
             filters = Netlink(netlink.NETFILTER)
             filters.do(_machine_rules(f"{_TABLE}-{self._node}"))
             self._filters = filters
-            if _forward():
-                os.write(2, b"keeper: net.ipv4.ip_forward is on from now on: functions reach the world through this machine\n")
-        name = f"{_MACHINE}{secrets.token_hex(4)}"
+            self._forwarding, was_off = forwarding.need(MACHINE_DEVICES)
+            if was_off:
+                until = "until no node needs it" if self._forwarding >= 0 else "from now on"
+                text = f"keeper: net.ipv4.ip_forward is on {until}: functions reach the world through this machine\n"
+                os.write(2, text.encode())
+        name = f"{MACHINE_DEVICES}{secrets.token_hex(4)}"
         self._machine.do([netlink.veth(name, 0, _UP, _UP_INDEX, gateway.namespace)])
         with suppress(OSError):  # a kernel without IPv6
             _write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "1")
@@ -212,13 +218,7 @@ class Gateways:
         if not self._program:
             raise NoGateway("there is no way out for functions: install passt or slirp4netns")
         before = set(gateway.inside.addresses())
-        gateway.pid = os.posix_spawn(
-            self._program,
-            _words(self._program, gateway.namespace),
-            {"PATH": "/usr/bin:/bin"},
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # ignored by Python, and so by whom it starts; pasta takes that ill
-            file_actions=[(os.POSIX_SPAWN_DUP2, gateway.namespace, gateway.namespace)],
-        )
+        gateway.pid = _start_program(self._program, gateway.namespace)
         waited_s = 0.0
         while set(gateway.inside.addresses()) == before:
             if waited_s > UP_S_MAX:
@@ -268,6 +268,26 @@ def _machine_addresses() -> list[str]:
         return [address for address in asking.addresses() if not address.startswith(("127.", "198.19."))]
 
 
+def _start_program(program: str, namespace: int) -> int:
+    """The pid. Who is no root in its user namespace loses all rights by an exec, but those that are ambient."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            quiet_signals()  # those ignored by Python would be by the program, too; pasta takes that ill
+            syscalls.close_all_but([namespace])
+            os.set_inheritable(namespace, True)
+            if os.geteuid() != 0:
+                mask = sum(1 << capability for capability in _PROGRAM_RIGHTS)
+                syscalls.set_capabilities(mask, inheritable=mask)
+                syscalls.raise_ambient(_PROGRAM_RIGHTS)
+            os.execve(program, _words(program, namespace), {"PATH": "/usr/bin:/bin"})  # noqa: S606
+        except BaseException as error:
+            os.write(2, f"{program} cannot be started: {error}\n".encode())
+        finally:
+            os._exit(127)
+    return pid
+
+
 def _words(program: str, namespace: int) -> list[str]:
     """By themselves, both would let an address of theirs lead to the machine's loopback, and pasta would open ports."""
     path = f"/proc/self/fd/{namespace}"
@@ -288,7 +308,7 @@ def _furnish(report: socket.socket) -> None:
         for name in ("all", "default"):
             with suppress(OSError):  # a kernel without IPv6
                 _write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "1")
-        _forward()
+        _write(forwarding.SETTING, "1")
         inside, filters = Netlink(netlink.ROUTE), Netlink(netlink.NETFILTER)
         inside.do([netlink.up(1), netlink.address(1, GATEWAY_ADDRESS), *(netlink.unreachable(*each) for each in UNREACHABLE)])
         filters.do(gateway_rules())
@@ -326,26 +346,16 @@ def gateway_rules() -> list[netlink.Message]:
 
 def _machine_rules(table: str) -> list[netlink.Message]:
     drop = nftables.verdict(nftables.DROP)
-    ours, other = nftables.comes_by(_MACHINE), nftables.leaves_by(_MACHINE, not_=True)
+    ours, other = nftables.comes_by(MACHINE_DEVICES), nftables.leaves_by(MACHINE_DEVICES, not_=True)
     return nftables.batch(
         nftables.table(table, owned=True),
         nftables.chain(table, "input", nftables.INPUT),
         nftables.rule(table, "input", ours, drop),
         nftables.chain(table, "forward", nftables.FORWARD),
-        nftables.rule(table, "forward", ours, nftables.leaves_by(_MACHINE), drop),
+        nftables.rule(table, "forward", ours, nftables.leaves_by(MACHINE_DEVICES), drop),
         nftables.chain(table, "out", nftables.POSTROUTING),
         nftables.rule(table, "out", nftables.comes_from("198.19.0.0", 2), other, nftables.masquerade()),
     )
-
-
-def _forward() -> bool:
-    """Have the namespace forward packets; whether it did not do so before."""
-    with open("/proc/sys/net/ipv4/ip_forward", "r+", encoding="ascii") as file:
-        if file.read(1) == "1":
-            return False
-        file.seek(0)
-        file.write("1")
-        return True
 
 
 def _write(path: str, text: str) -> None:

@@ -28,6 +28,8 @@ NODE_ADDRESS, NODE_PORT = "127.0.0.1", 9001
 #: Of every gateway, inside: the next hop, and who resolves names. From the range that is kept for benchmarks of devices, which
 #: nobody's network has.
 GATEWAY_ADDRESS = "198.18.0.1"
+#: How the names of gateways' devices on the machine begin.
+MACHINE_DEVICES = "ond"
 #: Connections that wait for the front.
 BACKLOG = 16
 #: What the kernel keeps of a connection's data for the front, each way; it counts twice as much for its own use.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ondol.keeper.probe_limits import control_groups, disks
+from ondol.keeper.probe_limits import control_groups, crashes, disks
 from ondol.keeper.probe_namespaces import namespaces
 from ondol.keeper.probe_networks import way_out
 from ondol.keeper.trying import WAY_OUT, Finding
@@ -22,6 +22,7 @@ LAYERS: tuple[Callable[[], Sequence[Finding]], ...] = (
     lambda: [Finding(*wall) for wall in walls.found()],
     control_groups,
     lambda: [disks()],
+    lambda: [crashes()],
     lambda: [way_out()],
 )
 

@@ -97,3 +97,15 @@ def disks() -> Finding:
     modprobe = Surroundings().options("loop devices") or "as root: modprobe loop"
     mend = "apt install e2fsprogs" if "mkfs" in error else modprobe
     return Finding(what, ok=False, needed=False, detail=error, mend=mend, means=_NO_DISKS)
+
+
+def crashes(around: Surroundings | None = None) -> Finding:
+    """Whether a program of the machine is started for each crash, which no limit of the process that crashes prevents."""
+    pattern = read(f"{(around or Surroundings()).root}proc/sys/kernel/core_pattern")
+    what = "crashes (core_pattern)"
+    if not pattern.startswith("|"):
+        return Finding(what, ok=True, needed=False, detail="no program of the machine is started for them")
+    program = pattern[1:].split(" ")[0]
+    means = f"the machine's {program} is started for every crash of a function and reads what that chose to leave"
+    mend = "as root, on machines for strangers' code: sysctl -w kernel.core_pattern=core"
+    return Finding(what, ok=False, needed=False, detail=f"crashes are given to {program}", mend=mend, means=means)

@@ -35,7 +35,7 @@ _MEND_KERNEL = "the kernel needs veth and nf_tables with nat (as root: modprobe 
 
 def _finding(error: str, there: str, mend: str) -> Finding:
     if not error:
-        return Finding(WAY_OUT, ok=True, needed=False, detail=there)
+        return Finding(WAY_OUT, ok=True, needed=False, detail=f"{there}; IPv4 only, functions have no IPv6 way out")
     means = "functions reach their node and nothing else"
     return Finding(WAY_OUT, ok=False, needed=False, detail=error, mend=mend, means=means)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 ENTRIES_MAX = 200_000
 #: Entries looked at before others get their turn.
@@ -26,8 +26,8 @@ class Over(Exception):  # noqa: N818
     """The tree is over its bound."""
 
 
-def walk(path: str, bytes_max: int) -> Iterator[None]:
-    """Yields after each slice. Raises Over.
+def walk(path: str, bytes_max: int, counted: Callable[[int], None] = lambda _: None) -> Iterator[None]:
+    """Yields after each slice, and tells at its end what it `counted`, in bytes. Raises Over.
 
     Depth first, so that as many directories are open as the tree is deep, and no more than DEPTH_MAX: a function chooses its
     tree's shape, and the keeper's descriptors are everybody's.
@@ -50,6 +50,7 @@ def walk(path: str, bytes_max: int) -> Iterator[None]:
                 raise Over
             if entries % SLICE_ENTRIES == 0:
                 yield
+        counted(used)
     finally:
         for directory in stack:
             _close(directory)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ondol.keeper import cleaning, disks, networks, quota, shells, zygotes
+from ondol.keeper import cleaning, disks, networks, quota, reserve, shells, zygotes
 from ondol.keeper.accounts import Account, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.gateways import Gateways, NoGateway
@@ -66,6 +66,7 @@ class Places:
     shells: str
     code: str
     own_mnt: int
+    reserve: reserve.Reserve
 
 
 class Keeper:
@@ -102,6 +103,7 @@ class Keeper:
         self._walks: dict[str, Any] = {}
         loop.on_children = self._reap
         loop.later(quota.INTERVAL_S, self._watch_quotas)
+        places.reserve.watch(self._shells, lambda s: reserve.held(s.directory) + s.tmp_bytes, self._make_room)
 
     # Lines -----------------------------------------------------------------------------------------------------------
     def serve_supervisor(self, sock: socket.socket) -> None:
@@ -189,6 +191,7 @@ class Keeper:
             raise Refused("exists", f"shell {shell_id} is there already")
         if len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"more than {SHELLS_MAX} shells on one node")
+        self._places.reserve.check()
         network = message.get("network")
         if network not in self._allowed:
             raise Refused("invalid", f"network {network!r} is none of those that this node gives: {', '.join(self._allowed)}")
@@ -284,6 +287,7 @@ class Keeper:
         memory, tmp_mib = int(message["memory_bytes"]), int(message["tmp_mib"])
         if shell.attached or shell.gone:
             raise Refused("invalid", f"shell {shell.id} is {'gone' if shell.gone else 'attached already'}")
+        self._places.reserve.check()
         if memory < MEMORY_BYTES_MIN or not 1 <= tmp_mib <= TMP_MIB_MAX:
             bounds = f"memory_bytes is at least {MEMORY_BYTES_MIN}, tmp_mib 1 to {TMP_MIB_MAX}"
             raise Refused("invalid", f"{bounds}: these are {memory} and {tmp_mib}")
@@ -427,7 +431,8 @@ class Keeper:
             raise Refused("failed", f"{interpreter} is not one of the interpreters this node started with")
         if sum(len(f.zygotes) for f in self._fronts) >= ZYGOTES_MAX:
             raise Refused("failed", f"more than {ZYGOTES_MAX} zygotes on one node")
-        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls)
+        ahead = _name(message, "ahead") if message.get("ahead") else ""
+        zygote = zygotes.begin(self._accounts.get(_name(message, "account")), self._view, interpreter, self._walls, ahead)
         front.zygotes[zygote.pid] = zygote
         self._by_pid[zygote.pid] = lambda _: self._zygote_ended(front, zygote)
         line = Line(zygote.socket)
@@ -488,7 +493,7 @@ class Keeper:
         """One slice of each walk, then again; a new round begins when all are through."""
         if not self._walks:
             self._walks = {
-                s.id: quota.walk(s.tmp, s.tmp_bytes_max)
+                s.id: quota.walk(s.tmp, s.tmp_bytes_max, s.counted)
                 for s in self._shells.values()
                 if s.tmp_bytes_max and not s.gone and not s.discarding
             }
@@ -502,6 +507,14 @@ class Keeper:
                 if getattr(error, "errno", 0) not in (errno.EMFILE, errno.ENFILE):  # that says nothing of this shell
                     self._over(shell_id)
         self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
+
+    def _make_room(self, shell: Shell) -> Generator[Sleep | Readable, bool, None] | None:
+        """End a shell for what it holds of the disk; None where that is under way."""
+        front = next((front for front in self._fronts if shell.id in front.shells), None)
+        if front is None or shell.discarding:
+            return None
+        self._tell(front, {"no_room": shell.id})
+        return self._discard_quietly(front, shell)
 
     def _over(self, shell_id: str) -> None:
         shell = self._shells.get(shell_id)

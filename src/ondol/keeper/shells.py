@@ -69,6 +69,11 @@ class Shell:
     frozen: bool = False
     #: What `quota.py` watches; 0 when /tmp is a disk of its own.
     tmp_bytes_max: int = 0
+    #: What it held when that was last looked at.
+    tmp_bytes: int = 0
+
+    def counted(self, tmp_bytes: int) -> None:
+        self.tmp_bytes = tmp_bytes
 
     @property
     def tmp(self) -> str:

@@ -36,8 +36,8 @@ class Zygote:
     socket: socket.socket
 
 
-def begin(account: Account, view: View, interpreter: str, walls: Walls) -> Zygote:
-    """Start one; its first message says that it is ready."""
+def begin(account: Account, view: View, interpreter: str, walls: Walls, ahead: str = "") -> Zygote:
+    """Start one; its first message says that it is ready. `ahead`: the set of modules that it imports besides."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = view.copy()
     try:
@@ -48,7 +48,7 @@ def begin(account: Account, view: View, interpreter: str, walls: Walls) -> Zygot
         os.close(root)
     theirs.close()
     ours.setblocking(False)
-    ours.send(json.dumps({"walls": walls.message()}).encode(), socket.MSG_NOSIGNAL)
+    ours.send(json.dumps({"walls": walls.message(), "ahead": ahead}).encode(), socket.MSG_NOSIGNAL)
     return Zygote(pid, os.pidfd_open(pid), ours)
 
 

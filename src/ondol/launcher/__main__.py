@@ -9,7 +9,9 @@
                             `process` alone, or tools with their programs and more words for them; repeatable
     --interpreters P1:P2    absolute paths of the interpreters that guests may run
     --runtime NAME=PATH     what Ondol brings, shown as /var/runtime/NAME; repeatable
+    --networks N1:N2        what shells may reach (none, egress, host); default none
     --disks none            /tmp is a watched directory, whatever disks there are; for tries
+    --disk-reserve-mib N    what functions together leave free of the disk (default 256)
     --lock-fd N             inherited: the data directory's lock, held until all is clean
 
 Two halves and a sweeper, as the keeper has them. For `process` nothing is asked of the kernel: the outer half ends what is left
@@ -36,10 +38,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ondol import syscalls, ways
-from ondol.keeper import cleaning
+from ondol.keeper import cleaning, gateways, networks
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
+from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
+from ondol.keeper.reserve import MIB_DEFAULT, Reserve
 from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import GID, UID, View, prefix_of
 from ondol.launcher import processes
@@ -69,6 +73,8 @@ class Options:
     runtime: dict[str, str] = field(default_factory=dict)
     lock_fd: int = -1
     disks: str = "some"
+    disk_reserve_mib: int = MIB_DEFAULT
+    networks: list[str] = field(default_factory=lambda: [networks.NONE])
 
     @property
     def kind(self) -> str:
@@ -85,7 +91,7 @@ def parse(argv: list[str]) -> Options:
         if value is None:
             raise ValueError(f"{flag} wants a value")
         match flag:
-            case "--supervisor-fd" | "--lock-fd":
+            case "--supervisor-fd" | "--lock-fd" | "--disk-reserve-mib":
                 setattr(options, flag[2:].replace("-", "_"), int(value))
             case "--data":
                 options.data = os.path.abspath(value)
@@ -95,6 +101,8 @@ def parse(argv: list[str]) -> Options:
                 options.tools |= _tool(value)
             case "--interpreters":
                 options.interpreters = [path for path in value.split(":") if path]
+            case "--networks":
+                options.networks = value.split(":")
             case "--runtime":
                 name, _, path = value.partition("=")
                 options.runtime[name] = os.path.abspath(path)
@@ -115,6 +123,8 @@ def _tool(value: str) -> dict[str, Tool]:
 def _check(options: Options) -> None:
     if options.supervisor_fd < 3 or not options.data or not options.node_id.isalnum() or not options.tools:
         raise ValueError("--supervisor-fd, --data, --node-id (letters and digits) and --level are needed")
+    if not set(options.networks) <= set(networks.KINDS):
+        raise ValueError(f"networks are of {', '.join(networks.KINDS)}")
     if "process" in options.tools and len(options.tools) > 1:
         raise ValueError("a launcher of processes is one of nothing else")
 
@@ -253,6 +263,9 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
         loop,
         Makings(
             ground=ground,
+            reserve=Reserve(loop, f"/proc/self/fd/{code}", options.disk_reserve_mib),
+            networks=(networks.HOST,) if options.kind == "process" else tuple(options.networks),
+            ways=Gateways(loop, f"{options.node_id}-{options.kind}", by_kernel=root, program=gateways.program()),
             tools=options.tools,
             cgroups=cgroups,
             code=(f"{options.data}/code", code),

@@ -25,9 +25,13 @@ def start(
     wire: int,
     log: int,
     cgroups: Sequence[int],
+    namespace: int,
     become: Callable[[], None],
 ) -> int:
-    """The pid of a new process in a session of its own. `become` gives its rights up, after it has joined its groups."""
+    """The pid of a new process in a session of its own. `become` gives its rights up, after it has joined its groups.
+
+    `namespace`: of a network, to enter; -1 for the machine's.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -35,10 +39,13 @@ def start(
             os.dup2(wire, 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            syscalls.close_all_but([*cgroups])
+            syscalls.close_all_but([*cgroups, *([namespace] if namespace >= 0 else [])])
             for fd in cgroups:
                 os.write(fd, b"0")
                 os.close(fd)
+            if namespace >= 0:
+                syscalls.setns(namespace, syscalls.CLONE_NEWNET)
+                os.close(namespace)
             os.setsid()
             os.umask(0o022)
             os.chdir("/")

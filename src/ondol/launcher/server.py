@@ -1,6 +1,7 @@
 """The launcher at work: lines to the supervisor and to fronts, its operations, and the reaper.
 
-    prepare {account, interpreter, level, network, shell} -> {}, and what launch gives where an interpreter is named
+    prepare {account, interpreter, level, network, shell}
+                       -> {"files"} + sockets inside, by those names; and what launch gives where an interpreter is named
     launch  {shell, interpreter} -> {"pid", "guest"} + wire, log: a guest that waits for INIT, in a shell that has none
     attach  {shell, tree, opt_tree?, memory_bytes, tmp_mib} -> {"again"}: the guest that is there must be started again
     scour {shell}, discard {shell}, usage {shell}, settled {}: as the keeper's
@@ -24,11 +25,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ondol.keeper import cleaning, quota
+from ondol.keeper import cleaning, networks, quota, reserve
 from ondol.keeper.cgroups import Cgroups
+from ondol.keeper.gateways import Gateways, NoGateway
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
-from ondol.launcher import processes
+from ondol.launcher import namespaces, processes
+from ondol.launcher.namespaces import NotMade
 from ondol.launcher.shells import Ground, Shell, guest_of
 from ondol.launcher.tools import ENVIRONMENT, Tool
 
@@ -68,6 +71,10 @@ class Makings:
     """What the launcher works with. `code`: the directory that trees lie below, as fronts name it, and open."""
 
     ground: Ground
+    reserve: reserve.Reserve
+    #: What shells may have, of `networks.KINDS`, and the ways out of those with `egress`.
+    networks: tuple[str, ...]
+    ways: Gateways
     tools: Mapping[str, Tool]
     cgroups: Cgroups
     code: tuple[str, int]
@@ -88,6 +95,7 @@ class Launcher:
         self._walks: dict[str, Any] = {}
         loop.on_children = self._reap
         loop.later(quota.INTERVAL_S, self._watch_quotas)
+        makings.reserve.watch(self._shells, lambda s: reserve.held(s.place.directory) + s.tmp_bytes, self._make_room)
 
     # Lines -----------------------------------------------------------------------------------------------------------
     def serve_supervisor(self, sock: socket.socket) -> None:
@@ -173,22 +181,38 @@ class Launcher:
         if tool is None:
             raise Refused("failed", f"this launcher gives no level {message['level']!r}")
         network = str(message["network"])
-        if network not in tool.networks:
-            wanted = " or ".join(tool.networks)
-            raise Refused("failed", f"{tool.level} gives functions no network {network!r}, only {wanted}")
+        if network not in tool.networks or network not in self._made.networks:
+            there = " or ".join(each for each in tool.networks if each in self._made.networks)
+            raise Refused("failed", f"{tool.level} gives functions no network {network!r} here, only {there or 'nothing'}")
         if shell_id in self._shells or len(self._shells) >= SHELLS_MAX:
             raise Refused("failed", f"shell {shell_id} is there already, or there are more than {SHELLS_MAX}")
+        self._made.reserve.check()
         place = self._made.ground.make(shell_id, self._made.ground.user(account), tool, network)
-        shell = Shell(place, tool, "")
+        shell = Shell(place, tool, account)
         self._shells[shell_id] = front.shells[shell_id] = shell
         try:
             shell.cgroups = self._made.cgroups.make(shell_id)
-            if not message["interpreter"]:
-                return {}, []
-            return (yield from self._launch_in(front, shell, str(message["interpreter"])))
-        except (OSError, Refused):
+            yield from self._connect(shell, network)
+            said: Message = {}
+            fds: list[int] = []
+            if message["interpreter"]:
+                said, fds = yield from self._launch_in(front, shell, str(message["interpreter"]))
+            elif not front.open:
+                raise Refused("failed", "the front is gone")
+        except (OSError, Refused, NotMade, NoGateway) as error:
             yield from self._discard_shell(front, shell)
+            if isinstance(error, (NotMade, NoGateway)):
+                raise Refused("failed", str(error)) from error
             raise
+        files, shell.network.sockets = shell.network.sockets, {}
+        return {**said, "files": list(files)}, [*files.values(), *fds]
+
+    def _connect(self, shell: Shell, network: str) -> Waits:
+        """A network of the shell's own, and a way out of it."""
+        made = shell.network = yield from namespaces.make(network)
+        if network == networks.EGRESS:
+            with socket.socket(fileno=made.sockets.pop("route")) as inside:
+                yield from self._made.ways.connect(shell.account, shell.id, made.namespace, inside)
 
     def _launch(self, front: Front, message: Message) -> Operation:
         return (yield from self._launch_in(front, _shell(front, message), str(message["interpreter"])))
@@ -235,7 +259,15 @@ class Launcher:
         shell.guest += 1
         shell.killed = False
         command = tool.command(tool, place, guest_of(shell, self._made.walls), f"{shell.id}-{shell.guest}")
-        shell.first = processes.start(command, ENVIRONMENT, wire=wire, log=log, cgroups=shell.cgroups, become=become)
+        shell.first = processes.start(
+            command,
+            ENVIRONMENT,
+            wire=wire,
+            log=log,
+            cgroups=shell.cgroups,
+            namespace=shell.network.namespace,
+            become=become,
+        )
         self._by_pid[shell.first] = lambda status: self._guest_ended(front, shell, status)
 
     def _guest_ended(self, front: Front, shell: Shell, status: int) -> None:
@@ -250,6 +282,7 @@ class Launcher:
         memory, tmp_mib = int(message["memory_bytes"]), int(message["tmp_mib"])
         if shell.attached:
             raise Refused("invalid", f"shell {shell.id} is attached already")
+        self._made.reserve.check()
         if memory < MEMORY_BYTES_MIN or tmp_mib < 1:
             raise Refused("invalid", f"memory_bytes {memory} is below {MEMORY_BYTES_MIN}, or tmp_mib {tmp_mib} below 1")
         self._made.cgroups.limit(shell.id, memory + shell.tool.overhead_bytes)
@@ -342,6 +375,8 @@ class Launcher:
         finally:
             close_all(shell.cgroups)
             shell.cgroups = []
+            shell.network.close()
+            self._made.ways.release(shell.account, shell.id)
             self._shells.pop(shell.id, None)
             front.shells.pop(shell.id, None)
 
@@ -386,12 +421,14 @@ class Launcher:
             ended = self._by_pid.pop(pid, None)
             if ended is not None:
                 ended(status)
+            else:
+                self._made.ways.ended(pid)
 
     def _watch_quotas(self) -> None:
         """One slice of each walk, then again; a new round begins when all are through."""
         if not self._walks:
             self._walks = {
-                s.id: quota.walk(s.place.tmp, s.tmp_bytes_max)
+                s.id: quota.walk(s.place.tmp, s.tmp_bytes_max, s.counted)
                 for s in self._shells.values()
                 if s.tmp_bytes_max and not s.ending
             }
@@ -404,6 +441,14 @@ class Launcher:
                 del self._walks[shell_id]
                 self._over(shell_id)
         self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
+
+    def _make_room(self, shell: Shell) -> Waits | None:
+        """End a shell for what it holds of the disk; None where that is under way."""
+        front = next((front for front in self._fronts if shell.id in front.shells), None)
+        if front is None or shell.ending:
+            return None
+        self._tell(front, {"no_room": shell.id})
+        return self._discard_quietly(front, shell)
 
     def _over(self, shell_id: str) -> None:
         for front in list(self._fronts):

@@ -16,9 +16,11 @@ from typing import Protocol
 from ondol import syscalls
 from ondol.keeper import cleaning
 from ondol.keeper.disks import TMP_MIB_DEFAULT, Disks
-from ondol.keeper.view import View
+from ondol.keeper.view import RESOLV_FILE, View
 from ondol.launcher import processes
+from ondol.launcher.namespaces import Network
 from ondol.launcher.tools import Place, Tool
+from ondol.sandbox import NETWORK_HOST
 
 _MS_SHARED = 1 << 20
 
@@ -29,7 +31,9 @@ class Shell:
 
     place: Place
     tool: Tool
-    interpreter: str
+    account: str
+    interpreter: str = ""
+    network: Network = field(default_factory=Network)
     cgroups: list[int] = field(default_factory=list)
     first: int = 0
     #: The number of this guest among the shell's, which its end is told with.
@@ -42,6 +46,11 @@ class Shell:
     killed: bool = False
     #: 0 where the file system bounds /tmp.
     tmp_bytes_max: int = 0
+    #: What it held when that was last looked at.
+    tmp_bytes: int = 0
+
+    def counted(self, tmp_bytes: int) -> None:
+        self.tmp_bytes = tmp_bytes
 
     @property
     def id(self) -> str:
@@ -91,12 +100,10 @@ class OpenGround:
         return _numbered(self._accounts, account, self._uid_base) if self.switch else os.geteuid()
 
     def make(self, name: str, uid: int, tool: Tool, network: str) -> Place:
-        del tool
+        del tool, network
         directory = f"{self._shells}/{name}"
         os.mkdir(directory, 0o755)
-        place = Place(
-            name=name, directory=directory, root="", bundle=directory, uid=uid, brought=self._brought, network=network
-        )
+        place = Place(name=name, directory=directory, root="", bundle=directory, uid=uid, brought=self._brought)
         os.mkdir(place.tmp, 0o700)
         if self.switch:
             os.chown(place.tmp, uid, uid)
@@ -141,9 +148,7 @@ class StagedGround:
 
     def make(self, name: str, uid: int, tool: Tool, network: str) -> Place:
         directory, bundle = f"{self._shells}/{name}", f"{self._stage}/{name}"
-        place = Place(
-            name=name, directory=directory, root=f"{bundle}/root", bundle=bundle, uid=uid, brought="", network=network
-        )
+        place = Place(name=name, directory=directory, root=f"{bundle}/root", bundle=bundle, uid=uid, brought="")
         os.mkdir(directory, 0o711)
         os.mkdir(bundle, 0o755)
         os.mkdir(place.root)
@@ -160,6 +165,8 @@ class StagedGround:
             syscalls.move_mount(mounted, f"{place.root}/tmp")  # noqa: S108
         finally:
             os.close(mounted)
+        if network == NETWORK_HOST:  # names are asked for where the machine asks
+            syscalls.mount(f"{place.root}/{RESOLV_FILE}", f"{place.root}/etc/resolv.conf", "", syscalls.MS_BIND)
         syscalls.mount("none", place.root, "", syscalls.MS_REC | _MS_SHARED)
         return place
 

@@ -1,7 +1,8 @@
 """The levels that a launcher can give, and how each one's guest is started.
 
 A level is a `Tool`: the command that runs a guest in a shell, and what it claims to hold apart, as data: the contract suite
-tries every claim, in both directions. Knows nothing of lines, shells' lives or the node.
+tries every claim, in both directions. No tool makes a network: each is started in the shell's own (`namespaces.py`), or in the
+machine's, and leaves it as it is. Knows nothing of lines, shells' lives or the node.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ondol.keeper.view import GID, UID
-from ondol.sandbox import NETWORK_HOST as HOST
-from ondol.sandbox import NETWORK_NONE as NONE
-from ondol.sandbox import Claims
+from ondol.sandbox import NETWORK_EGRESS, NETWORK_HOST, NETWORK_NONE, Claims
 
 #: What a guest may see of the environment before INIT replaces it.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}  # noqa: S108
@@ -33,7 +32,6 @@ class Place:
     bundle: str  #: for the tool's own files; the function's user may write in `state` below it
     uid: int  #: the user the tool runs as, as the launcher numbers users
     brought: str  #: what Ondol brings; for `process`
-    network: str  #: "none": a network of its own with nothing but loopback in it; "host": the machine's
 
     @property
     def gid(self) -> int:
@@ -69,7 +67,7 @@ class Tool:
     #: Writes what the tool wants to read.
     command: Callable[[Tool, Place, Sequence[str], str], list[str]]
     #: What a function may be able to reach.
-    networks: tuple[str, ...] = (NONE, HOST)
+    networks: tuple[str, ...] = (NETWORK_NONE, NETWORK_EGRESS, NETWORK_HOST)
     #: What the tool needs beside the function, in its control group.
     overhead_bytes: int = 0
     #: More words for the program, found when it was tried (gVisor's platform).
@@ -98,12 +96,11 @@ def _process(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[
 def _bwrap(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[str]:
     del name
     interpreter, *rest = guest
-    shared = ["--share-net"] if place.network == HOST else []
     return [
         *(
             tool.program,
             "--unshare-all",
-            *shared,
+            "--share-net",
             "--unshare-user",
             "--uid",
             str(UID),
@@ -137,7 +134,7 @@ def _gvisor(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[s
     spec["process"]["args"] += ["--appear", f"{UID}:{GID}"]
     _write(place, spec)
     return [
-        *(tool.program, f"-root={place.state}", "-rootless", f"-network={place.network}", "-ignore-cgroups", *tool.options),
+        *(tool.program, f"-root={place.state}", "-rootless", "-network=host", "-ignore-cgroups", *tool.options),
         *("run", f"-bundle={place.bundle}", name),
     ]
 
@@ -145,7 +142,6 @@ def _gvisor(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[s
 def _spec(place: Place, guest: Sequence[str]) -> dict[str, Any]:
     """The container that OCI runtimes read."""
     interpreter, *rest = guest
-    own = [] if place.network == HOST else ["network"]
     shm = ["nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_MIB_MAX << 20}"]
     return {
         "ociVersion": "1.0.0",
@@ -168,7 +164,7 @@ def _spec(place: Place, guest: Sequence[str]) -> dict[str, Any]:
         ],
         "linux": {
             "rootfsPropagation": "rslave",
-            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", *own)],
+            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
             "maskedPaths": [
                 "/proc/acpi",
                 "/proc/kcore",
@@ -192,7 +188,7 @@ PROCESS = Tool(
     claims=Claims(files=False, processes=False, network=False, code_read_only=False, tmp=False, kernel=False),
     program="",
     command=_process,
-    networks=(HOST,),
+    networks=(NETWORK_HOST,),
 )
 _WALLED = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
 BWRAP = Tool(level="bwrap", claims=_WALLED, program="bwrap", command=_bwrap, needs_init=False, walled=True)

@@ -31,6 +31,11 @@ class Code:
     sha256: str
     zipped_bytes: int
     unpacked_bytes: int
+    #: Sets of modules, by name, that its sources import and an interpreter may have ready.
+    asks: tuple[str, ...] = ()
+    #: It may notice that they were imported before it: it brings some of them, or changes where modules come from. True also of
+    #: code that nobody has looked at.
+    minds: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,11 @@ from ondol.config import Settings
 from ondol.http import unix
 from ondol.model.errors import OndolError
 from ondol.model.isolation import MAKERS, SANDBOX
-from ondol.node import announcing, isolating, keys, networking, unprivileged
+from ondol.node import announcing, emulator, keys, nursery, unprivileged
 from ondol.node.datadir import DataDir
 from ondol.node.listening import listen_many
-from ondol.node.serving import Orders
+from ondol.node.nursery import Nursery
+from ondol.node.orders import Orders
 from ondol.node.supervisor import END_S, Child, Supervisor
 
 #: What functions find below /var/runtime besides the guest: they expect AWS's SDK there, as on AWS.
@@ -65,12 +66,18 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
     owner = _owner()
     data = DataDir.open(settings.data, owner=owner)
     public: list[socket.socket] = []
+    forks = _nursery(data.root, owner)
     try:
+        # What tries out the machine is loaded while the nursery loads the rest.
+        from ondol.node import isolating, networking
+
         plan = isolating.plan(settings.isolation, data.run / "isolation.json", say)
         public = listen_many(settings.host, settings.port, settings.fronts)
         key = keys.owner_key(data.root, settings.account, time.time())
         endpoint = f"{settings.url.rpartition(':')[0]}:{public[0].getsockname()[1]}"
-        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in LOCAL}
+        emulator.check(settings, endpoint, say)
+        names = (*LOCAL, emulator.NAME) if settings.with_emulator else LOCAL
+        local = {name: unix.listen(data.run / f"{name}.sock", mode=0o600) for name in names}
         keys.own([data.run / f"{name}.sock" for name in local], owner)
         orders = Orders(
             settings=settings,
@@ -93,12 +100,14 @@ def _supervise(settings: Settings, find: Finder, ready: Callable[[str], None] | 
             stop_s_max=settings.drain_s + END_S,
             log=say,
             env=_environment(),
+            nursery=forks,
         )
         supervisor.run(lambda: announcing.when_ready(endpoint, ready or (lambda _: None)))
         return 0
     finally:
+        forks.close()
         announcing.remove_card(data.run)
-        for name in LOCAL:
+        for name in (*LOCAL, emulator.NAME):
             (data.run / f"{name}.sock").unlink(missing_ok=True)
         for sock in public:
             sock.close()
@@ -122,7 +131,8 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
                 *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
                 *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
                 *levels,
-                *(("--networks", ":".join(orders.networks)) if room == "keeper" else ()),
+                *("--networks", ":".join(orders.networks)),
+                *("--disk-reserve-mib", str(orders.settings.disk_reserve_mib)),
             ]
 
         return command
@@ -134,38 +144,54 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
 
 def _children(orders: Orders, owner: tuple[int, int] | None, public: Sequence[int]) -> list[Child]:
     """`public`: the listening sockets, one for each front; they stay open here whatever becomes of the fronts."""
-    source = Path(__file__).resolve().parents[2]
-
-    def role(name: str, sockets: Sequence[int]) -> Callable[[int], list[str]]:
-        def command(fd: int) -> list[str]:
-            argv = [sys.executable, "-P", "-m", "ondol.app", name, str(fd)]
-            if owner is None:
-                return argv
-            keep = [orders.data, Path(sys.prefix), Path(sys.base_prefix), source]
-            return unprivileged.command(argv, uid=owner[0], gid=owner[1], keep=keep, fds=[fd, *sockets])
-
-        return command
 
     def front(number: int, listener: int) -> Child:
         return Child(
             name=FRONT if len(public) == 1 else f"{FRONT}-{number + 1}",
-            command=role(FRONT, [listener]),
+            role=FRONT,
             inherited=(listener,),
             lines=tuple(sorted(orders.makers)),
             settings=replace(orders, sockets={"public": listener}, front=number).message(),
             ends_first=True,
         )
 
-    local = tuple(orders.sockets[name] for name in LOCAL)
+    def beside(listener: int) -> Child:
+        def command(fd: int) -> list[str]:
+            argv = [sys.executable, "-P", "-m", "ondol.node.emulator", str(fd), str(listener)]
+            if owner is None:
+                return argv
+            # Somebody else than front and desk, who sees nothing of the data.
+            keep = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[2]]
+            other = unprivileged.UID_DEFAULT - 1
+            return unprivileged.command(argv, uid=other, gid=other, keep=keep, fds=[fd, listener])
+
+        return Child(name=emulator.NAME, command=command, inherited=(listener,))
+
+    local = {name: orders.sockets[name] for name in LOCAL}
     return [
+        *([beside(orders.sockets[emulator.NAME])] if emulator.NAME in orders.sockets else []),
         Child(
             name="desk",
-            command=role("desk", local),
-            inherited=local,
-            settings=orders.message(),
+            role="desk",
+            inherited=tuple(local.values()),
+            settings=replace(orders, sockets=local).message(),
         ),
         *(front(number, listener) for number, listener in enumerate(public)),
     ]
+
+
+def _nursery(data: Path, owner: tuple[int, int] | None) -> Nursery:
+    """Started before anything is known about the machine: it imports meanwhile."""
+    source = Path(__file__).resolve().parents[2]
+
+    def command(fd: int) -> list[str]:
+        argv = [sys.executable, "-P", "-m", "ondol.app", nursery.ROLE, str(fd)]
+        if owner is None:
+            return argv
+        keep = [data, Path(sys.prefix), Path(sys.base_prefix), source]
+        return unprivileged.command(argv, uid=owner[0], gid=owner[1], keep=keep, fds=[fd])
+
+    return Nursery(command, _environment())
 
 
 def brought() -> dict[str, str]:

@@ -7,7 +7,7 @@ to a dialect here, or on to the desk. The desk's door is a local socket behind i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -91,16 +91,29 @@ class ShellDoor:
     given, which look at who calls; nothing that administers the node, and nothing that anybody may have unasked.
     """
 
-    def __init__(self, *, table: Table, dialects: Mapping[str, Dialect], passing: Passing, hosts: Allowed) -> None:
+    def __init__(
+        self,
+        *,
+        table: Table,
+        dialects: Mapping[str, Dialect],
+        passing: Passing,
+        hosts: Allowed,
+        own: Callable[[Request], Awaitable[Response | None]] | None = None,
+    ) -> None:
+        """`own` is asked first: what an environment's own runtime says; None: it was something else."""
         self._table = table
         self._dialects = dialects
         self._passing = passing
         self._hosts = hosts
+        self._own = own
 
     async def __call__(self, request: Request) -> Response:
         refused = refusal(request, self._hosts)
         if refused is not None:
             return refused
+        answered = await self._own(request) if self._own is not None else None
+        if answered is not None:
+            return answered
         route = self._table.match(request)
         if route is None or route.dialect not in self._dialects:
             return nothing_for_functions(request)

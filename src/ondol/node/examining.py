@@ -121,12 +121,17 @@ def _interpreters(find: Interpreters) -> list[Finding]:
         install = f"uv python install {missing[-1].removeprefix('python')}, or pyenv, or the system's packages"
         mend = f"{install}; or run on what there is with --runtime-substitute nearest"
         shown.append(Finding(part="interpreters", what="missing", ok=False, detail=", ".join(missing), mend=mend))
+    if not any(name.startswith("nodejs") for name in found):
+        means = "functions for Node.js cannot run here"
+        mend = "apt install nodejs, nvm install --lts, or any other way; 18 is the oldest that will do"
+        shown.append(Finding(part="interpreters", what="nodejs", ok=False, detail="none found", means=means, mend=mend))
     return shown
 
 
 def numbered(item: tuple[str, Interpreter]) -> list[int]:
-    """Sorts runtimes by version, not by letter."""
-    return [int(part) for part in item[0].removeprefix("python").split(".") if part.isdigit()]
+    """Sorts runtimes by language, then by version, not by letter."""
+    language = item[0].rstrip("0123456789.x")
+    return [-len(language), *(int(part) for part in item[0].removeprefix(language).split(".") if part.isdigit())]
 
 
 def _disk(data: Path, writable: Path) -> list[Finding]:

@@ -11,12 +11,15 @@ from ondol.clock import Clock
 from ondol.core.catalog import Index
 from ondol.core.pins import wanted
 from ondol.model.errors import OndolError
-from ondol.model.functions import Function, Revision
+from ondol.model.functions import Configuration, Function, Revision
 from ondol.model.principals import Kind, Principal
 from ondol.pool.driver import Pool
+from ondol.sandbox import with_modules, without_modules
 
 #: How long a call may wait for a place in the pool.
 WAIT_S_MAX: Final = 60.0
+#: How long what runs in a shell may keep a connection open and say nothing: longer than a call can take.
+SILENT_S_MAX: Final = 1000.0
 #: How long the last log lines may take to the desk at the end.
 FLUSH_S_MAX: Final = 0.5
 
@@ -69,12 +72,12 @@ def minting(credentials: Minter, clock: Clock) -> Callable[[Revision, str], tupl
     return mint
 
 
-def interpreting(choice: Choosing) -> Callable[[Revision], str]:
-    """The interpreter whose zygote brings up a revision."""
+def interpreting(choice: Choosing, ahead: Callable[[Revision], str]) -> Callable[[Revision], str]:
+    """The interpreter whose zygote brings up a revision, with the modules that are imported `ahead` of it."""
 
     def path_of(revision: Revision) -> str:
         interpreter = choice.carrier(revision.configuration.runtime)
-        return interpreter.path if interpreter else ""
+        return with_modules(interpreter.path, ahead(revision)) if interpreter else ""
 
     return path_of
 
@@ -135,56 +138,71 @@ def retiring(pool: Pool) -> Callable[[str, Any], None]:
 class Stocking(Protocol):
     """What keeps shells ready."""
 
-    async def stock(self, account: str, interpreter: str, network: str) -> None: ...
+    async def stock(self, account: str, interpreter: str, network: str, told: bytes) -> None: ...
 
 
 class Warmer:
-    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account, interpreter and network in
-    use. `networks`: what there is, the default first.
+    """Keeps ready what functions will ask for: a zygote, and shells with its children, per account, interpreter, network and
+    what children are told `ahead`. `networks`: what there is, the default first.
 
     `ready` is set once the catalog is in and what it needs is up, or WARM_S_MAX later: the first call then finds a warm floor.
     `listen` is a listener of the catalog: what a new function needs is started while its deploy is still under way.
     """
 
-    def __init__(self, sandboxes: Stocking, choice: Choosing, networks: Sequence[str], *, account: str, runtime: str) -> None:
+    def __init__(
+        self,
+        sandboxes: Stocking,
+        choice: Choosing,
+        networks: Sequence[str],
+        *,
+        account: str,
+        runtime: str,
+        ahead: Callable[[Configuration], bytes] = lambda _: b"",
+        modules: Callable[[Revision], str] = lambda _: "",
+    ) -> None:
         self._sandboxes = sandboxes
+        self._modules = modules
         self._choice = choice
         self._networks = networks
-        self._wanted: dict[tuple[str, str, str], None] = {}
+        self._ahead = ahead
+        self._wanted: dict[tuple[str, str, str, bytes], None] = {}
         self._woken = asyncio.Event()
         self.ready = asyncio.Event()
         self._want(account, runtime)
 
     def listen(self, _key: str, noun: Any) -> None:
         if isinstance(noun, Revision):
-            self._want(noun.account, noun.configuration.runtime, noun.configuration.network)
+            configuration, modules = noun.configuration, self._modules(noun)
+            told = self._ahead(configuration)
+            self._want(noun.account, configuration.runtime, configuration.network, told, modules)
 
     async def serve(self, catalog: asyncio.Event) -> None:
         """Until cancelled."""
         await catalog.wait()
         try:
             async with asyncio.timeout(WARM_S_MAX):
-                await self._warm()
+                await self._warm([kind for kind in self._wanted if not without_modules(kind[1])[1]])
         except TimeoutError:
             log.warning("not everything that functions need was up within %s s of the start", WARM_S_MAX)
-        self.ready.set()
+        self.ready.set()  # what imports more takes longer, and nobody needs to wait for it
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self._warm()
+            await self._warm(list(self._wanted))
 
-    def _want(self, account: str, runtime: str, network: str = "") -> None:
+    def _want(self, account: str, runtime: str, network: str = "", told: bytes = b"", modules: str = "") -> None:
         interpreter = self._choice.carrier(runtime) or self._choice.newest()
         network = network or self._networks[0]
         if interpreter is None or network not in self._networks:
             return
-        if (account, interpreter.path, network) not in self._wanted:
-            self._wanted[account, interpreter.path, network] = None
+        kind = account, with_modules(interpreter.path, modules), network, told
+        if kind not in self._wanted:
+            self._wanted[kind] = None
             self._woken.set()
 
-    async def _warm(self) -> None:
-        for account, path, network in list(self._wanted):
+    async def _warm(self, kinds: Sequence[tuple[str, str, str, bytes]]) -> None:
+        for account, path, network, told in kinds:
             try:
-                await self._sandboxes.stock(account, path, network)
+                await self._sandboxes.stock(account, path, network, told)
             except OndolError as error:
                 log.warning("%s could not be warmed ahead: %s", path, error)

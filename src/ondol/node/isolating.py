@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.keeper import probe
+from ondol.keeper.probe_networks import way_out
 from ondol.keeper.trying import Finding
 from ondol.launcher import probe as launchers
 from ondol.model.errors import Unavailable
@@ -54,9 +55,11 @@ def plan(asked: str, cache: Path, say: Callable[[str], None]) -> Plan:
 
 
 def _kept(level: str, say: Callable[[str], None]) -> Sequence[Finding]:
-    """What the keeper finds. Raises Unavailable where its sandbox is wanted and cannot be had."""
+    """What the keeper finds, and of the network what launchers want, too. Raises Unavailable where the keeper's sandbox is
+    wanted and cannot be had.
+    """
     if level != SANDBOX:
-        return []
+        return [] if level == PROCESS else [way_out()]
     findings = probe.probe()
     for found in findings:
         if found.needed and not found.ok:

@@ -17,7 +17,7 @@ from ondol.core.catalog import Index
 from ondol.node.examining import Finding, Interpreter, Look, able, examine
 from ondol.node.following import Followers
 from ondol.node.link import Handler, Link
-from ondol.node.serving import Orders
+from ondol.node.orders import Orders
 from ondol.queue import QueueSize
 
 #: The front's numbers, on the line between front and desk.
@@ -92,10 +92,8 @@ def doctor(orders: Orders, writable: Path, supervisor: int) -> Callable[[], Awai
 
     def look() -> dict[str, Any]:
         interpreters = {
-            f"python{each['major']}.{each['minor']}": Interpreter(
-                path=each["path"], version=f"{each['major']}.{each['minor']}.{each['micro']}"
-            )
-            for each in orders.interpreters
+            name: Interpreter(path=each["path"], version=f"{each['major']}.{each['minor']}.{each['micro']}")
+            for name, each in ((_runtime(each), each) for each in orders.interpreters)
         }
         findings = examine(
             orders.settings,
@@ -110,6 +108,13 @@ def doctor(orders: Orders, writable: Path, supervisor: int) -> Callable[[], Awai
         return await asyncio.to_thread(look)
 
     return off_the_loop
+
+
+def _runtime(interpreter: Mapping[str, Any]) -> str:
+    """The id of what an interpreter runs."""
+    if interpreter.get("language") == "nodejs":
+        return f"nodejs{interpreter['major']}.x"
+    return f"python{interpreter['major']}.{interpreter['minor']}"
 
 
 def settings(given: config.Settings) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ondol.keeper.trying import WAY_OUT
 from ondol.model.errors import StartFailed, Unavailable
 from ondol.model.functions import Revision
-from ondol.model.isolation import PROCESS, SANDBOX, Isolation
+from ondol.model.isolation import PROCESS
 from ondol.sandbox import NETWORK_EGRESS, NETWORK_HOST, NETWORK_NONE
 
 #: A finding of the probe's, as plain values.
@@ -27,41 +27,31 @@ def decide(asked: str, level: str, findings: Sequence[Finding], say: Callable[[s
         if asked not in (_AUTO, NETWORK_HOST):
             raise Unavailable(f"--network {asked} cannot be had with --isolation process: plain processes share the machine's")
         return [NETWORK_HOST]
-    missing = _missing(level, findings)
+    missing = _missing(findings)
     if missing and asked == NETWORK_EGRESS:
         raise Unavailable(f"--network egress cannot be had: {missing}; or leave the option out: functions do without")
     if missing and asked != NETWORK_NONE:
-        say(f"functions have no network{' but their node' if level == SANDBOX else ''}: {missing}")
+        say(f"functions have no network but their node: {missing}")
     ordinary = [NETWORK_NONE] if missing or asked == NETWORK_NONE else [NETWORK_EGRESS, NETWORK_NONE]
     return [*ordinary, NETWORK_HOST] if asked == NETWORK_HOST else ordinary
 
 
-def _missing(level: str, findings: Sequence[Finding]) -> str:
+def _missing(findings: Sequence[Finding]) -> str:
     """Why there is no way out, and how to mend it; empty when there is one."""
-    if level != SANDBOX:
-        return f"isolation {level} gives none. To mend it: --isolation sandbox"
     found = next(each for each in findings if each["what"] == WAY_OUT)
     return "" if found["ok"] else f"{found['detail']}. To mend it: {found['mend']}"
 
 
-def at(level: str, networks: Sequence[str]) -> Sequence[str]:
-    """What of a node's networks its functions get at one level of isolation: only the keeper makes ways out."""
-    if level == PROCESS:
-        return (NETWORK_HOST,)
-    return networks if level == SANDBOX else [each for each in networks if each != NETWORK_EGRESS]
-
-
-def networking(networks: Sequence[str], isolation: Isolation) -> Callable[[Revision], str]:
+def networking(networks: Sequence[str]) -> Callable[[Revision], str]:
     """What a revision's environments get. Raises StartFailed for what this node does not give."""
 
     def of(revision: Revision) -> str:
         configuration = revision.configuration
-        there = at(isolation.of(configuration.isolation), networks)
-        asked = configuration.network or there[0]
-        if asked not in there:
+        asked = configuration.network or networks[0]
+        if asked not in networks:
             raise StartFailed(
                 f"{revision.name} was deployed with the network {asked!r}, which this node does not give it (it gives "
-                f"{', '.join(there)}): start the node with --network {asked}, or deploy the function with another one"
+                f"{', '.join(networks)}): start the node with --network {asked}, or deploy the function with another one"
             )
         return asked
 

@@ -9,17 +9,12 @@ import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final
 
-import msgspec
-
-from ondol.config import Settings
-from ondol.model.isolation import MAKERS, Isolation
-from ondol.model.principals import AccessKey
-from ondol.node.lines import SupervisorLine, die_with_parent, receive
-from ondol.sandbox import NETWORK_NONE
+from ondol.node.lines import die_with_parent, receive
+from ondol.node.nursery import Birth
+from ondol.node.orders import Orders
 
 log = logging.getLogger(__name__)
 
@@ -29,65 +24,19 @@ GARBAGE_OBJECTS: Final = 50_000
 _LOG_FORM: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
-    """What the supervisor tells a child first."""
-
-    settings: Settings
-    #: The owner's key, and the bytes that session credentials are derived from.
-    key: AccessKey
-    secret: bytes
-    #: Where functions and clients of this machine reach the node.
-    endpoint: str
-    #: Inherited listening sockets, by name.
-    sockets: dict[str, int]
-    #: Found by the supervisor, who sees more of the machine than its children may; as plain values.
-    interpreters: list[dict[str, Any]]
-    #: What the supervisor found of isolation, as plain values.
-    isolation: list[dict[str, Any]] = field(default_factory=list)
-    #: What functions may reach, the default first.
-    networks: list[str] = field(default_factory=lambda: [NETWORK_NONE])
-    #: Which of the fronts this is, from 0.
-    front: int = 0
-    #: What functions may ask for.
-    levels: Isolation = field(default_factory=Isolation)
-
-    def message(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        plain = msgspec.to_builtins(self, enc_hook=str)
-        assert isinstance(plain, dict)
-        return plain
-
-    @classmethod
-    def of(cls, message: dict[str, Any]) -> Orders:
-        return msgspec.convert(message, cls, dec_hook=lambda kind, value: kind(value))
-
-    @property
-    def data(self) -> Path:
-        return self.settings.data
-
-    @property
-    def makers(self) -> set[str]:
-        """The processes that make sandboxes."""
-        return {MAKERS[level] for level in self.levels.offered}
-
-    def listener(self, name: str) -> socket.socket:
-        return socket.socket(fileno=self.sockets[name])
-
-
-def begin(line_fd: int, role: str) -> tuple[Orders, socket.socket]:
+def begin(born: Birth) -> Orders:
     """First thing in a child: never outlive the supervisor, take orders, log to stderr."""
     die_with_parent()
     # Every connection and every environment costs descriptors.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    line = socket.socket(fileno=line_fd)
-    received = receive(line)
+    received = receive(born.line)
     if received is None:
         sys.exit(1)
     orders = Orders.of(received[0])
-    logging.basicConfig(level=orders.settings.log_level.upper(), format=f"{role} {_LOG_FORM}", stream=sys.stderr)
-    return orders, line
+    level = orders.settings.log_level.upper()
+    logging.basicConfig(level=level, format=f"{born.role} {_LOG_FORM}", stream=sys.stderr)
+    return replace(orders, sockets={name: born.descriptors[number] for name, number in orders.sockets.items()})
 
 
 class Tasks:
@@ -113,6 +62,43 @@ class Tasks:
             log.error("%s failed; starting again", task.get_name(), exc_info=error)
             if not self.failed.done():
                 self.failed.set_exception(error)
+
+
+class SupervisorLine:
+    """Watches the line in the loop: `on_line(name, socket)` for each line given, `stopped` is set by the word to stop."""
+
+    def __init__(self, line: socket.socket, on_line: Callable[[str, socket.socket], None]) -> None:
+        self._line = line
+        self._on_line = on_line
+        #: Resolves to the seconds there are for an orderly end.
+        self.stopped: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        line.setblocking(False)
+        asyncio.get_running_loop().add_reader(line.fileno(), self._readable)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._line.fileno())
+        self._line.close()
+
+    def _readable(self) -> None:
+        try:
+            received = receive(self._line)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            asyncio.get_running_loop().remove_reader(self._line.fileno())
+            self._stop(0.0)
+            return
+        message, fds = received
+        if "line" in message and fds:
+            self._on_line(message["line"], socket.socket(fileno=fds[0]))
+        elif "stop" in message:
+            self._stop(float(message["stop"]))
+
+    def _stop(self, seconds: float) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(seconds)
 
 
 def settle_garbage() -> None:

@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ondol.node.nursery import Forked, Nursery
+
 PAUSE_S_MIN: Final = 0.05
 PAUSE_S_MAX: Final = 10.0
 #: A child that lived this long is taken as healthy: its pause starts over.
@@ -33,11 +35,16 @@ TIDY_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """One process. `command(fd)` is its argument vector, given the number of its end of the supervisor's line."""
+    """One process: executed, or forked by the nursery.
+
+    `command(fd)` is its argument vector, given the number of its end of the supervisor's line.
+    """
 
     name: str
-    command: Callable[[int], Sequence[str]]
-    #: Descriptors to inherit, under the same numbers.
+    command: Callable[[int], Sequence[str]] = lambda _: ()
+    #: Instead: the role in which the nursery forks it.
+    role: str = ""
+    #: Descriptors to inherit, under the same numbers; one that has a role is told which number became which.
     inherited: tuple[int, ...] = ()
     #: Names of the children it shares a line with.
     lines: tuple[str, ...] = ()
@@ -53,9 +60,13 @@ class Child:
     ends_first: bool = False
 
 
+#: A child: executed by this process, or forked for it.
+Process = subprocess.Popen[bytes] | Forked
+
+
 @dataclass(slots=True)
 class _Life:
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     line: socket.socket | None = None
     pidfd: int = -1
     born_s: float = 0.0
@@ -66,15 +77,22 @@ class _Life:
 class Supervisor:
     """`run()` returns when told to stop and everything has ended."""
 
-    #: `stop_s_max` bounds the end: calls under way are given that time less END_S.
+    #: `stop_s_max` bounds the end: calls under way are given that time less END_S. `nursery` forks those that have a role.
     def __init__(
-        self, children: Sequence[Child], *, stop_s_max: float, log: Callable[[str], None], env: Mapping[str, str]
+        self,
+        children: Sequence[Child],
+        *,
+        stop_s_max: float,
+        log: Callable[[str], None],
+        env: Mapping[str, str],
+        nursery: Nursery | None = None,
     ) -> None:
         self._children = {child.name: child for child in children}
         self._lives = {child.name: _Life() for child in children}
         self._stop_s_max = stop_s_max
         self._log = log
         self._env = dict(env)
+        self._nursery = nursery
         self._stopping = False
 
     def run(self, started: Callable[[], None]) -> None:
@@ -125,8 +143,8 @@ class Supervisor:
 
     def _turn(self, *, first: bool = False) -> None:
         for name, life in self._lives.items():
-            if life.process is not None and life.process.poll() is not None:
-                self._reap(name, life)
+            if life.process is not None and (code := life.process.poll()) is not None:
+                self._reap(name, life, code)
         now_s = time.monotonic()
         started = []
         for name, life in self._lives.items():
@@ -142,9 +160,7 @@ class Supervisor:
                     started.append(name)
         self._join(started)
 
-    def _reap(self, name: str, life: _Life) -> None:
-        assert life.process is not None
-        code = life.process.returncode
+    def _reap(self, name: str, life: _Life, code: int) -> None:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if not self._stopping:
             self._log(f"the {name} ended ({how}); starting it again")
@@ -161,14 +177,7 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
         try:
-            life.process = subprocess.Popen(
-                [*child.command(fd)],
-                pass_fds=(fd, *child.inherited),
-                stdin=subprocess.DEVNULL,
-                start_new_session=child.session,
-                env=self._env,
-                cwd="/",
-            )
+            life.process = self._forked(child, fd) if child.role else self._executed(child, fd)
         except BaseException:
             ours.close()
             raise
@@ -179,6 +188,20 @@ class Supervisor:
         life.born_s = time.monotonic()
         if child.settings:
             _tell(ours, dict(child.settings))
+
+    def _executed(self, child: Child, fd: int) -> Process:
+        return subprocess.Popen(
+            [*child.command(fd)],
+            pass_fds=(fd, *child.inherited),
+            stdin=subprocess.DEVNULL,
+            start_new_session=child.session,
+            env=self._env,
+            cwd="/",
+        )
+
+    def _forked(self, child: Child, fd: int) -> Process:
+        assert self._nursery is not None, f"nobody forks the {child.name}"
+        return self._nursery.fork(child.role, fd, child.inherited)
 
     def _join(self, started: Sequence[str]) -> None:
         """A fresh line between each pair of which one end was just started."""
@@ -227,7 +250,7 @@ def _signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
-def _await(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _await(process: Process, seconds: float) -> None:
     try:
         process.wait(max(seconds, 0.05))
     except subprocess.TimeoutExpired:
@@ -235,7 +258,7 @@ def _await(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def _tidied(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _tidied(process: Process, seconds: float) -> None:
     try:
         process.wait(max(seconds, 0.05))
     except subprocess.TimeoutExpired:

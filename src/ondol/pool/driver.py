@@ -135,6 +135,7 @@ class Pool:
         tree_of: Callable[[Code], str],
         inherited_bytes: Callable[[Revision], Awaitable[int]] | None = None,
         interpreter: Callable[[Revision], str] | None = None,
+        ahead: Callable[[Revision], bytes] | None = None,
         substitute: Callable[[Revision], str | None] | None = None,
         new_id: Callable[[], str] | None = None,
         answering: Answering | None = None,
@@ -151,6 +152,7 @@ class Pool:
             tree_of=tree_of,
             inherited_bytes=inherited_bytes or _inherits_nothing,
             interpreter=interpreter or _whichever,
+            ahead=ahead or _nothing,
             substitute=substitute or _as_asked,
             new_id=new_id or _random_id,
             answering=answering,
@@ -498,6 +500,10 @@ def _as_ondol_error(revision: Revision, error: Exception, start_s_max: float) ->
 
 async def _inherits_nothing(_: Revision) -> int:
     return 0
+
+
+def _nothing(_: Revision) -> bytes:
+    return b""
 
 
 def _whichever(_: Revision) -> str:

@@ -38,7 +38,7 @@ from ondol.pool.alarm import Alarm
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
 from ondol.runtime import Answer, BrokeOff, Call, Ending, Launch, Runtime, Worker
-from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell
+from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
 from ondol.telemetry import LogPlace, Telemetry
 
 T = TypeVar("T")
@@ -100,6 +100,8 @@ class Makings:
     inherited_bytes: Callable[[Revision], Awaitable[int]]
     #: Absolute path of the interpreter that runs this revision, or "".
     interpreter: Callable[[Revision], str]
+    #: What a child that waits for an environment of this revision is told ahead; b"" for nothing.
+    ahead: Callable[[Revision], bytes]
     #: What really runs this revision, when it differs from what was asked.
     substitute: Callable[[Revision], str | None]
     #: 32 hex digits, new each time.
@@ -151,7 +153,7 @@ class Environment:
         revision, makings = self.revision, self.makings
         configuration = revision.configuration
         self._shell = self._memory.shell = shell = await self._sandboxes.prepare(
-            revision.account, makings.interpreter(revision), makings.network(revision)
+            revision.account, makings.interpreter(revision), makings.network(revision), makings.ahead(revision)
         )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
         await self._sandboxes.attach(
@@ -212,7 +214,7 @@ class Environment:
         opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
         if opt is None:
             return ""
-        if os.path.realpath(interpreter).startswith("/opt/"):
+        if os.path.realpath(without_modules(interpreter)[0]).startswith("/opt/"):
             raise StartFailed(
                 f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
                 "install that elsewhere, below /usr for example"
@@ -250,6 +252,7 @@ class Environment:
             variables=self.contract.variables(revision, self.place),
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
+            own=configuration.variables,
             caller=self._caller if self.place.endpoint == NODE_URL else "",
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))

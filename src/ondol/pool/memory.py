@@ -56,7 +56,7 @@ class Memory:
 
     def is_old(self, now_s: float) -> bool:
         """Never asked, or long ago, where it must be asked."""
-        if self.shell is not None and self.shell.files:
+        if self.shell is not None and "memory_peak" in self.shell.files:
             return False
         return self._asked_s is None or now_s - self._asked_s >= ASK_EVERY_S
 

@@ -55,6 +55,43 @@ class Finder(Protocol):
         ...
 
 
+#: For languages that have no managed runtime here: AWS's own client of the Runtime API, which a function can bring along.
+_CLIENTS: Final[Mapping[Family, str]] = {
+    Family.NODE: "aws-lambda-ric (npm)",
+    Family.JAVA: "aws-lambda-java-runtime-interface-client (Maven)",
+    Family.RUBY: "aws_lambda_ric (RubyGems)",
+    Family.DOTNET: "Amazon.Lambda.RuntimeSupport (NuGet)",
+}
+
+
+def _not_managed(runtime: str, family: Family, have: str) -> str:
+    """What to do about a runtime that nothing here manages."""
+    client = _CLIENTS.get(family)
+    if client is not None:
+        return (
+            f"The runtime {runtime} is not built in this release. Deploy the function with the runtime provided.al2023 "
+            f"instead, with {client} in its archive and a bootstrap that starts it (docs/reference/custom-runtimes.md)."
+        )
+    known = "is retired" if family is Family.RETIRED else "is unknown"
+    return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}), programs and web servers."
+
+
+class Provided:
+    """`Finder` for programs that functions bring along: nothing is ever missing."""
+
+    def missing(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+    def describe(self, runtime: str) -> str:
+        del runtime
+        return "the function's own bootstrap, by the Runtime API"
+
+    def substitute_for(self, runtime: str) -> str | None:
+        del runtime
+        return None
+
+
 class Choice:
     """`substitute`: "none", or "nearest" for the closest version where the one asked for is not on the machine.
 
@@ -80,8 +117,8 @@ class Choice:
         """The Python that runs `runtime`; None when none does."""
         if runtime == COMMAND:
             return self.newest()
-        exact = self._interpreters.get(runtime)
         asked = _PYTHON.match(runtime)
+        exact = self._interpreters.get(runtime) if asked else None
         if exact is not None or asked is None or self._substitute == "none":
             return exact
         return self._interpreters.nearest(int(asked[1]))
@@ -108,8 +145,7 @@ class Choice:
             return other.missing(runtime)
         asked = _PYTHON.match(runtime)
         if asked is None:
-            known = "is unknown" if self.family(runtime) is Family.UNKNOWN else "is not built in this release"
-            return f"The runtime {runtime} {known}: Ondol runs Python (on this machine: {have}) and web servers."
+            return _not_managed(runtime, self.family(runtime), have)
         version = f"3.{asked[1]}"
         return (
             f"{runtime} is not on this machine (found: {have}). Install it, for example with 'uv python install {version}', "
@@ -136,4 +172,4 @@ class Choice:
         chosen = self.interpreter(runtime)
         assert chosen is not None
         note = f", instead of {runtime}" if self.substitute_for(runtime) else ""
-        return f"{chosen.path} ({chosen.major}.{chosen.minor}.{chosen.micro}{note})"
+        return f"{chosen.path} ({chosen.version}{note})"

@@ -7,15 +7,17 @@ Must not know: contracts, the pool, how a zygote is made.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
+from ondol.runtimes import executed
+from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.interpreters import Interpreter
 from ondol.runtimes.link import Link
-from ondol.sandbox import Sandboxes, Shell
+from ondol.sandbox import Sandboxes, Shell, with_modules
 from ondol_guest import frames
 
 #: Where a shell shows the function's code, and what Ondol brings.
@@ -35,22 +37,25 @@ class ForkedPython:
         return self._choice.missing(runtime)
 
     async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
-        """Fork a guest into `shell` and tell it `launch`."""
-        del revision  # its code is in the shell already
+        """Fork a guest into `shell` and tell it `launch`; or have it execute another, where its variables ask for that."""
         interpreter = self._choice.interpreter(launch.runtime)
         if interpreter is None:
             raise RuntimeMissing(launch.runtime, self.find(launch.runtime) or "")
-        zygote = await self._sandboxes.zygote(shell.account, interpreter.path)
+        named = with_modules(interpreter.path, imported_ahead(revision))
+        zygote = await self._sandboxes.zygote(shell.account, named)
         child = await zygote.fork(shell)
         try:
-            return await Link.open(child, _init(launch, interpreter), sink)
+            init = _settings(launch, interpreter)
+            if launch.guest == "aws" and executed.why(launch.own):
+                init = {"exec": executed.told(init, interpreter.path)}
+            return await Link.open(child, frames.pack(frames.INIT, 0, json.dumps(init).encode()), sink)
         except OSError as error:
             raise StartFailed(f"a forked {interpreter.name} could not be talked to: {error}") from error
 
 
-def _init(launch: Launch, interpreter: Interpreter) -> bytes:
-    """The INIT frame; its keys are described in `ondol_guest.guest`."""
-    settings = {
+def _settings(launch: Launch, interpreter: Interpreter) -> dict[str, Any]:
+    """What INIT says; its keys are described in `ondol_guest.guest`."""
+    return {
         "guest": launch.guest,
         "handler": launch.handler,
         "runtime": launch.runtime,
@@ -61,4 +66,3 @@ def _init(launch: Launch, interpreter: Interpreter) -> bytes:
         "path": [TASK, f"/opt/python/lib/{interpreter.name}/site-packages", "/opt/python"],
         "path_last": [BROUGHT],
     }
-    return frames.pack(frames.INIT, 0, json.dumps(settings).encode())

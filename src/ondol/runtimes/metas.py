@@ -5,6 +5,8 @@ Pure. Must not know what the objects mean to a contract.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 from collections.abc import Mapping
@@ -49,3 +51,12 @@ def failure_of(meta: Mapping[str, Any]) -> BrokeOff | None:
     if not isinstance(kind, str) or not isinstance(details, str):
         return None
     return BrokeOff(kind[:ERROR_TYPE_CHARS_MAX], details.encode("utf-8", "replace"))
+
+
+def trailed(kind: str, encoded: str) -> BrokeOff:
+    """The same, as trailers of a streamed answer have it: an error's type, and its payload in base64."""
+    try:
+        details = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        details = encoded.encode("utf-8", "replace")
+    return BrokeOff(kind[:ERROR_TYPE_CHARS_MAX], details[:META_BYTES_MAX])

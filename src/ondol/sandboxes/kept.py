@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage
+from ondol.sandbox import NETWORK_NONE, Claims, Shell, Usage, without_modules
 from ondol.sandboxes.demand import Demand
 from ondol.sandboxes.line import Line, Message, close_all
 
@@ -39,6 +39,10 @@ REFILL_AFTER_S = 0.03
 GLANCE_S = 0.005
 #: Of all kinds together, however many are wanted: each costs an idle process, its shell and their memory.
 STOCK_SHELLS_MAX = 64
+#: Of those whose child was told something: it is a started program, which takes tens of megabytes, not a fork's few.
+STOCK_TOLD_MAX = 16
+#: … and of each kind of them, so many are ready while it is in use.
+STOCK_TOLD_LEAST = 2
 #: How often shells that are not wanted any more are let go, one of each kind.
 TRIM_EVERY_S = 1.0
 #: After a failed refill of the stock.
@@ -49,8 +53,8 @@ CLAIMS = Claims(files=True, processes=True, network=True, code_read_only=True, t
 
 _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")
-#: Account, interpreter ("" for shells that nobody waits in) and network.
-_Kind = tuple[str, str, str]
+#: Account, interpreter ("" for shells that nobody waits in), network, and what whoever waits was told.
+_Kind = tuple[str, str, str, bytes]
 
 
 class KeptChild:
@@ -60,6 +64,7 @@ class KeptChild:
         self.pid = pid
         self.wire = wire
         self.log = log
+        self.told = b""
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -88,6 +93,8 @@ class KeptZygote:
         self._children: dict[int, KeptChild] = {}
         #: Forked ahead of need: they have entered their shell, and wait there to be told what they are. By shell.
         self._waiting: dict[str, KeptChild] = {}
+        #: Asked for and not yet answered.
+        self._forks = 0
         self._line = Line(sock, "the zygote", self._news, self._gone)
 
     @property
@@ -102,9 +109,13 @@ class KeptZygote:
             waiting.close()
         return await self._fork(shell)
 
-    async def fork_ahead(self, shell: Shell) -> None:
+    async def fork_ahead(self, shell: Shell, told: bytes = b"") -> None:
         """Fork now, for the next `fork` to take: entering a cgroup alone may take 20 ms, which are nobody's request's."""
-        self._waiting[shell.id] = await self._fork(shell, ahead=True)
+        child = self._waiting[shell.id] = await self._fork(shell, ahead=not told)
+        if told:
+            child.told = told
+            if os.write(child.wire, told) != len(told):
+                raise StartFailed(f"what the child in shell {shell.id} is to be told ahead is more than its wire takes")
 
     def is_waiting(self, shell: Shell) -> bool:
         """Whether a child forked ahead waits in `shell`."""
@@ -121,7 +132,13 @@ class KeptZygote:
         if not shell.namespaces:
             raise StartFailed(f"shell {shell.id} was discarded")
         fds = [*shell.namespaces.values(), *shell.cgroups]
-        message, fds = await self._line.request(FORK_S_MAX, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
+        self._forks += 1
+        try:
+            # One after the other: each in front has its time, too.
+            bound_s = FORK_S_MAX * self._forks
+            message, fds = await self._line.request(bound_s, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
+        finally:
+            self._forks -= 1
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
@@ -154,7 +171,7 @@ class KeptSandboxes:
     def __init__(self, line: socket.socket, *, stock_shells: int = 2) -> None:
         self._stock_shells = stock_shells
         #: How many of each kind are to be ready, and the timer that lets go of those that are not wanted any more.
-        self._demand: dict[_Kind, Demand] = defaultdict(lambda: Demand(stock_shells, STOCK_SHELLS_MAX))
+        self._demand: dict[_Kind, Demand] = {}
         self._trimming: asyncio.TimerHandle | None = None
         self._stock: dict[_Kind, deque[Shell]] = defaultdict(deque)
         self._filling: dict[_Kind, asyncio.Task[None]] = {}
@@ -174,9 +191,9 @@ class KeptSandboxes:
         for kind in kinds:
             self._refill(kind)
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        kind = account, interpreter, network
-        self._demand[kind].taken(asyncio.get_running_loop().time())
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        kind = account, interpreter, network, told
+        self._wish(kind).taken(asyncio.get_running_loop().time())
         stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
@@ -185,12 +202,14 @@ class KeptSandboxes:
                 return shell
             self._keep(self._discard_quietly(shell))
         self._refill(kind)
-        return await self._unless_cancelled(self._prepare(account, network), self._stock[account, "", network].append)
+        return await self._unless_cancelled(self._prepare(account, network), self._stock[account, "", network, b""].append)
 
-    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
+    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE, told: bytes = b"") -> None:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
         await self.zygote(account, interpreter)
-        kind = account, interpreter, network
+        kind = account, interpreter, network, told
+        if told and kind not in self._demand:  # asked for anew it is for another kind's sake
+            self._wish(kind).taken(asyncio.get_running_loop().time())
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
             await asyncio.sleep(GLANCE_S)
@@ -272,7 +291,8 @@ class KeptSandboxes:
             _log.warning("a shell nobody waited for could not be discarded: %s", error)
 
     async def _start_zygote(self, account: str, interpreter: str) -> KeptZygote:
-        message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=interpreter)
+        path, ahead = without_modules(interpreter)
+        message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=path, ahead=ahead)
         return KeptZygote(socket.socket(fileno=fds[0]), **message["ok"])
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, _Result], spare: Callable[[_Result], None]) -> _Result:
@@ -304,11 +324,20 @@ class KeptSandboxes:
 
     def _lacks(self, kind: _Kind) -> bool:
         """Whether one more is to be made ready. Beyond the least, all kinds share what may be kept in all."""
-        have = len(self._stock[kind])
-        if have < self._stock_shells:
+        have, now_s, told = len(self._stock[kind]), asyncio.get_running_loop().time(), kind[-1]
+        if told and sum(len(stock) for each, stock in self._stock.items() if each[-1]) >= STOCK_TOLD_MAX:
+            return False
+        if have < self._wish(kind).least(now_s):
             return True
         in_all = sum(len(stock) for stock in self._stock.values())
-        return in_all < STOCK_SHELLS_MAX and have < self._demand[kind].wanted(asyncio.get_running_loop().time())
+        return in_all < STOCK_SHELLS_MAX and have < self._wish(kind).wanted(now_s)
+
+    def _wish(self, kind: _Kind) -> Demand:
+        if kind not in self._demand:
+            told = kind[-1]
+            least = min(self._stock_shells, STOCK_TOLD_LEAST) if told else self._stock_shells
+            self._demand[kind] = Demand(least, STOCK_TOLD_MAX if told else STOCK_SHELLS_MAX, dear=bool(told))
+        return self._demand[kind]
 
     def _trim_later(self) -> None:
         if self._trimming is None and not self._closed:
@@ -319,13 +348,13 @@ class KeptSandboxes:
         self._trimming = None
         now_s = asyncio.get_running_loop().time()
         for kind, stock in self._stock.items():
-            if len(stock) > self._stock_shells:
+            if len(stock) > (0 if kind[-1] else self._stock_shells):
                 self._trim_later()
-                if len(stock) > self._demand[kind].wanted(now_s):
+                if len(stock) > self._wish(kind).wanted(now_s):
                     self._keep(self._discard_quietly(stock.pop()))
 
     async def _fill(self, kind: _Kind, after_s: float) -> None:
-        account, _interpreter, network = kind
+        account, _interpreter, network, _told = kind
         # Whoever took the last one is still being served by the keeper, who does one thing at a time.
         await asyncio.sleep(after_s)
         while self._line.open and self._lacks(kind):
@@ -339,17 +368,17 @@ class KeptSandboxes:
 
     async def _stow(self, kind: _Kind, shell: Shell) -> None:
         """Into the stock, with somebody waiting in it; or it is discarded."""
-        account, interpreter, _network = kind
+        account, interpreter, _network, told = kind
         try:
             if interpreter:
-                await (await self.zygote(account, interpreter)).fork_ahead(shell)
+                await (await self.zygote(account, interpreter)).fork_ahead(shell, told)
             if shell.id not in self._held or (interpreter and not self._is_waited_in(shell)):
                 raise StartFailed(f"shell {shell.id} ended while it was being prepared")
         except (Unavailable, asyncio.CancelledError):
             self._keep(self._discard_quietly(shell))
             raise
         self._stock[kind].append(shell)
-        if len(self._stock[kind]) > self._stock_shells:
+        if told or len(self._stock[kind]) > self._stock_shells:
             self._trim_later()
 
     def _let_go(self, shell: Shell) -> None:
@@ -363,6 +392,13 @@ class KeptSandboxes:
         if "gone" in message:
             _log.warning("shell %s ended by itself", message["gone"])
             self._clear_away(message["gone"])
+        elif "no_room" in message:
+            _log.warning(
+                "shell %s was ended: it held most of what functions have of a disk that is nearly full", message["no_room"]
+            )
+            if (shell := self._open.get(message["no_room"])) is not None:
+                self._let_go(shell)  # our descriptors would keep its disk
+            self._clear_away(message["no_room"])
         elif "over_tmp" in message:
             _log.warning("shell %s filled its /tmp; its processes were ended", message["over_tmp"])
 

@@ -21,7 +21,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ondol.model.errors import StartFailed, Unavailable
-from ondol.sandbox import NETWORK_HOST, NETWORK_NONE, Shell, Usage
+from ondol.sandbox import NETWORK_HOST, NETWORK_NONE, Shell, Usage, without_modules
 from ondol.sandboxes.kept import KeptChild
 from ondol.sandboxes.line import Line, Message, close_all
 
@@ -56,6 +56,8 @@ class Launcher:
         self._held: set[str] = set()
         self._children: dict[str, KeptChild] = {}
         self._waiting: dict[str, KeptChild] = {}
+        #: The descriptors of shells' `files`, until they are discarded.
+        self._open: dict[str, dict[str, int]] = {}
         #: Ends that were told before the start they belong to was answered.
         self._early: dict[tuple[str, int], int] = {}
         self._guests: dict[str, int] = {}
@@ -136,6 +138,7 @@ class Launcher:
         waiting = self._waiting.pop(shell.id, None)
         if waiting is not None:
             waiting.close()
+        self._let_go(shell.id)
         if shell.id not in self._held:
             return
         self._held.discard(shell.id)
@@ -158,6 +161,8 @@ class Launcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for shell_id in list(self._open):
+            self._let_go(shell_id)
         self._line.close()
 
     async def _prepare(self, level: str, account: str, interpreter: str, network: str) -> Shell:
@@ -180,9 +185,18 @@ class Launcher:
             close_all(fds)
             raise StartFailed("the launcher is gone")
         self._held.add(shell_id)
+        files = dict(zip(message["ok"]["files"], fds, strict=False))
+        del fds[: len(files)]
         if fds:
             self._waiting[shell_id] = self._child(shell_id, message["ok"], fds)
-        return Shell(id=shell_id, account=account, namespaces={}, cgroups=(), network=network)
+        self._open[shell_id] = files
+        return Shell(id=shell_id, account=account, namespaces={}, cgroups=(), files=files, network=network)
+
+    def _let_go(self, shell_id: str) -> None:
+        """Close what is open of a shell's, once."""
+        files = self._open.pop(shell_id, {})
+        close_all([*files.values()])
+        files.clear()
 
     def _child(self, shell_id: str, told: Message, fds: list[int]) -> KeptChild:
         wire, log = fds
@@ -237,6 +251,10 @@ class Launcher:
     def _news(self, message: Message) -> None:
         if "ended" in message:
             self._guest_ended(message["ended"], message["guest"], message["status"])
+        elif "no_room" in message:
+            _log.warning(
+                "shell %s was ended: it held most of what functions have of a disk that is nearly full", message["no_room"]
+            )
         elif "over_tmp" in message:
             _log.warning("shell %s filled its temporary directory; its processes were ended", message["over_tmp"])
 
@@ -265,6 +283,8 @@ class Launcher:
             del self._early[key]
 
     def _line_ended(self) -> None:
+        for shell_id in list(self._open):  # a listening socket of ours would keep a dead network alive
+            self._let_go(shell_id)
         for shell_id in self._held:
             self._forget(shell_id)
         self._held.clear()
@@ -307,20 +327,20 @@ class LaunchedSandboxes:
         self.close = launcher.close
         self.use = launcher.use
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        return await self._launcher.prepare(self._level, account, interpreter, self._given(network))
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        del told  # a guest that waits here is told nothing ahead, and has imported nothing: it is a started interpreter already
+        path, _ = without_modules(interpreter)
+        return await self._launcher.prepare(self._level, account, path, self._given(network))
 
-    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE) -> None:
-        await self._launcher.stock(self._level, account, interpreter, self._given(network))
+    async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE, told: bytes = b"") -> None:
+        del told
+        path, _ = without_modules(interpreter)
+        await self._launcher.stock(self._level, account, path, self._given(network))
 
     async def zygote(self, account: str, interpreter: str) -> LaunchedZygote:
         del account
-        return LaunchedZygote(self._launcher, interpreter)
+        return LaunchedZygote(self._launcher, without_modules(interpreter)[0])
 
     def _given(self, network: str) -> str:
-        """Plain processes have the machine's network, whatever is asked for: that is what the level means. The tools' guests
-        have no way out but that.
-        """
-        if self._level == "process":
-            return NETWORK_HOST
-        return network if network == NETWORK_HOST else NETWORK_NONE
+        """Plain processes have the machine's network, whatever is asked for: that is what the level means."""
+        return NETWORK_HOST if self._level == "process" else network

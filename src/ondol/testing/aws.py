@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from ondol.clock import Clock, SystemClock
 from ondol.core.catalog import Index, put
 from ondol.dialects.aws.access import Access
@@ -49,12 +51,22 @@ class EchoInvoker:
     body: bytes | None = None
     version: int | None = None
     tail: bytes = b""
+    head: Mapping[str, Any] = field(default_factory=dict)
+    #: What a body that streams came to.
+    end: Outcome | None = None
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         self.seen.append(invocation)
         self._maybe_raise()
         body = invocation.payload if self.body is None else self.body
-        return Outcome(status=self.status, body=body, target_version=self.version, report=None, tail=self.tail)
+        outcome = Outcome(
+            status=self.status, body=body, target_version=self.version, report=None, tail=self.tail, head=self.head
+        )
+        if self.end is None:
+            return outcome
+        end = asyncio.get_running_loop().create_future()
+        end.set_result(self.end)
+        return replace(outcome, end=end)
 
     async def defer(self, invocation: Invocation) -> None:
         self.deferred.append(invocation)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ondol.blobstores.folder import merged
 from ondol.model.errors import InvalidCode, TooLarge
 from ondol.model.functions import Code
-from ondol.model.limits import CODE_UNPACKED_BYTES_MAX, CODE_ZIPPED_BYTES_MAX
+from ondol.model.limits import CODE_UNPACKED_BYTES_MAX
 
 
 class DirectoryBlobs:
@@ -26,10 +26,10 @@ class DirectoryBlobs:
 
     def _take(self, archive: Path) -> Code:
         data = archive.read_bytes()
-        if len(data) > CODE_ZIPPED_BYTES_MAX:
+        if len(data) > CODE_UNPACKED_BYTES_MAX:
             raise TooLarge(
-                f"the archive has {len(data)} bytes; at most {CODE_ZIPPED_BYTES_MAX} are taken",
-                limit_bytes=CODE_ZIPPED_BYTES_MAX,
+                f"the archive has {len(data)} bytes; at most {CODE_UNPACKED_BYTES_MAX} are taken",
+                limit_bytes=CODE_UNPACKED_BYTES_MAX,
                 actual_bytes=len(data),
             )
         code = hashlib.sha256(data).hexdigest()

@@ -15,9 +15,11 @@ from ondol.dialects.aws.control import control_plane, no_front
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.iam import Iam
+from ondol.dialects.aws.objects import Objects
 from ondol.dialects.aws.provisioned import Keeping
 from ondol.dialects.aws.service import Operations
 from ondol.dialects.aws.sts import Sts
+from ondol.dialects.aws.upstreams import Server, Upstreams
 from ondol.model.principals import Principal
 from ondol.testing import boto
 from ondol.testing.desk import Desk, desk
@@ -79,13 +81,16 @@ class Control:
 
 
 @contextlib.asynccontextmanager
-async def control(path: Path, keeping: Keeping = no_front) -> AsyncIterator[Control]:
+async def control(
+    path: Path, keeping: Keeping = no_front, upstreams: Mapping[str, Server] | None = None
+) -> AsyncIterator[Control]:
     """A control plane with its files below `path`. `keeping`: what the pools would say that they keep up."""
     async with desk(path / "code") as made:
         grants, credentials = Grants(made.index, made.clock), Credentials(bytes(32))
         operations = control_plane(
             made.deployments,
             spool=path,
+            objects=Objects(Upstreams(upstreams or {}, "test"), grants, made.index, credentials, made.clock),
             code_url=lambda code, told: f"{told.endpoint}/code/{code.sha256}",
             grants=grants,
             keeping=keeping,

@@ -34,6 +34,30 @@ NAME: Final = "web.test"
 LONG_NAME: Final = "long.test"
 _SAYS: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
 
+#: For code that runs in a shell: what of a world it reaches.
+TOOLS: Final = """
+import errno, os, socket
+
+def reached(address, kind=socket.SOCK_STREAM, seconds=2):
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, kind) as sock:
+        sock.settimeout(seconds)
+        try:
+            sock.connect(tuple(address) if isinstance(address, list) else address)
+            if kind == socket.SOCK_DGRAM:
+                sock.send(b"?")
+                sock.recv(10)
+            return True
+        except OSError:
+            return False
+
+def page(host):
+    with socket.create_connection((host, 80), timeout=10) as sock:
+        sock.sendall(b"GET / HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n")
+        return sock.makefile("rb").read().decode().rpartition("\\n")[2]
+result = None
+"""
+
 #: Enters a machine: its network, and its resolv.conf; then becomes what is asked.
 _ENTER: Final = """
 import os, sys

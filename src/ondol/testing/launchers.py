@@ -20,8 +20,9 @@ from ondol.launcher import __main__ as launcher
 from ondol.launcher import probe
 from ondol.launcher.tools import TOOLS
 from ondol.node import unprivileged
-from ondol.sandbox import Claims, Shell
+from ondol.sandbox import NETWORK_NONE, Claims, Shell
 from ondol.sandboxes.launched import LaunchedSandboxes, Launcher
+from ondol.testing.internet import World
 from ondol.testing.keepers import ACCOUNT, INTERPRETER, SECONDS_MAX, STUB, Inside, descendants
 
 _SOURCE: Final = Path(launcher.__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ class Launched:
     supervisor: socket.socket
     sandboxes: LaunchedSandboxes
     insides: list[Inside] = field(default_factory=list)
+    on: World | None = None
 
     @property
     def claims(self) -> Claims:
@@ -64,10 +66,16 @@ class Launched:
         return str(tree)
 
     async def inside(
-        self, *, memory_bytes: int = 256 << 20, tmp_mib: int = 512, tree: str | None = None, account: str = ACCOUNT
+        self,
+        *,
+        memory_bytes: int = 256 << 20,
+        tmp_mib: int = 512,
+        tree: str | None = None,
+        account: str = ACCOUNT,
+        network: str = NETWORK_NONE,
     ) -> Inside:
         """A process in a new, attached shell."""
-        shell = await self.sandboxes.prepare(account, INTERPRETER)
+        shell = await self.sandboxes.prepare(account, INTERPRETER, network)
         await self.sandboxes.attach(shell, tree=tree or self.code(), memory_bytes=memory_bytes, tmp_mib=tmp_mib)
         return await self.fork_into(shell)
 
@@ -92,9 +100,14 @@ class Launched:
 
 
 @contextlib.asynccontextmanager
-async def running_launcher(level: str, user: int | None = None, *, stock_shells: int = 0) -> AsyncIterator[Launched]:
-    """A launcher for one test; `user` None is whoever runs the test. Afterwards nothing of it is left, and that is asserted."""
-    launched = start_launcher(level, user, stock_shells=stock_shells)
+async def running_launcher(
+    level: str, user: int | None = None, *, stock_shells: int = 0, on: World | None = None
+) -> AsyncIterator[Launched]:
+    """A launcher for one test; `user` None is whoever runs the test, `on` the machine that it runs on.
+
+    Afterwards nothing of it is left, and that is asserted.
+    """
+    launched = start_launcher(level, user, stock_shells=stock_shells, on=on)
     try:
         yield launched
     finally:
@@ -136,7 +149,7 @@ def leftovers(launched: Launched, pids: Sequence[int]) -> list[str]:
     return found + [f"process {pid}" for pid in pids if Path(f"/proc/{pid}/exe").exists()]
 
 
-def start_launcher(level: str, user: int | None, *, stock_shells: int = 0) -> Launched:
+def start_launcher(level: str, user: int | None, *, stock_shells: int = 0, on: World | None = None) -> Launched:
     """Start one; use `running_launcher` where the test does not kill it."""
     top = Path(tempfile.mkdtemp(prefix="ondol-launcher-"))
     data, runtime = top / "data", top / "guest" / "ondol_guest"
@@ -150,19 +163,20 @@ def start_launcher(level: str, user: int | None, *, stock_shells: int = 0) -> La
     node = secrets.token_hex(6)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen(
-            _command(theirs.fileno(), data, runtime, node, level, as_user), pass_fds=[theirs.fileno()], start_new_session=True
-        )
+        command = _command(theirs.fileno(), data, runtime, node, level, as_user)
+        fds = [theirs.fileno(), *([on.machine] if on else [])]
+        process = subprocess.Popen([*(on.prefix() if on else []), *command], pass_fds=fds, start_new_session=True)
     front, launchers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with launchers:
         socket.send_fds(ours, [b'{"line":"front"}'], [launchers.fileno()])
     sandboxes = Launcher(front, stock_shells=stock_shells).level(level)
-    return Launched(data, node, level, as_user, process, ours, sandboxes)
+    return Launched(data, node, level, as_user, process, ours, sandboxes, on=on)
 
 
 def _command(fd: int, data: Path, runtime: Path, node: str, level: str, as_user: int | None) -> list[str]:  # noqa: PLR0917
     argv = [INTERPRETER, "-I", "-S", launcher.__file__, "--supervisor-fd", str(fd), "--data", str(data), "--node-id", node]
     argv += ["--interpreters", INTERPRETER, "--runtime", f"ondol_guest={runtime}", "--level", probe.word(level)]
+    argv += ["--networks", "none:egress:host"]
     if as_user is None:
         return argv
     prefix = Path(INTERPRETER).parent.parent

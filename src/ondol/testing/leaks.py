@@ -65,7 +65,7 @@ def below(pid: int, all_of_them: dict[int, Process]) -> list[Process]:
 
 
 def roles(node: Node) -> dict[str, list[int]]:
-    """Pids by what they are: supervisor, keeper, inner, front, desk, helper, zygote, init, guest."""
+    """Pids by what they are: supervisor, keeper, inner, nursery, front, desk, helper, zygote, init, guest."""
     found: dict[str, list[int]] = {}
     names: dict[int, str] = {}
     for process in below(node.process.pid, processes()):
@@ -85,6 +85,7 @@ def _role(process: Process, first: int, parent: str) -> str:
         b"keeper/__main__.py": "inner" if parent == "keeper" else "keeper",
         b"ondol.app\0front": "front",
         b"ondol.app\0desk": "desk",
+        b"ondol.app\0nursery": "nursery",
         b"ondol.blobstores.worker": "helper",
         b"ondol_guest/zygote.py": "zygote",
     }

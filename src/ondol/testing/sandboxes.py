@@ -22,7 +22,7 @@ from ondol.sandbox import NETWORK_NONE, Child, Shell, Usage, Zygote
 
 #: What a zygote's child does, with the code's directory put in place of /var/task.
 _CHILD: Final = """
-import sys
+import json, sys
 source, fd, tree = sys.argv[1:]
 sys.path.insert(0, source)
 from ondol_guest import guest
@@ -34,6 +34,9 @@ def await_local_init(wire):
         told[name] = [tree + p[9:] if p == "/var/task" or p.startswith("/var/task/") else p for p in told.get(name, [])]
     told["path_last"] = [source]
     told["cwd"] = tree
+    if told.get("wire"):
+        told["argv"] = [word.replace("/var/runtime/", source + "/") for word in told["argv"]]
+        told["variables"]["_ONDOL_PLACES"] = json.dumps({"places": {"/var/task": tree}, "tmp": ""})
     return settings
 guest.await_init = await_local_init
 guest.run(int(fd))
@@ -48,6 +51,7 @@ class LocalChild:
         self.pid = process.pid
         self.wire = wire
         self.log = log
+        self.told = b""
         self._process = process
 
     async def wait(self) -> int:

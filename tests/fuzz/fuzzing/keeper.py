@@ -19,6 +19,7 @@ from unittest import mock
 from fuzzing.drawing import Draw
 from ondol.keeper import shells, zygotes
 from ondol.keeper.loop import Loop
+from ondol.keeper.reserve import Reserve
 from ondol.keeper.server import Keeper, Places
 
 SEEDS = [
@@ -80,7 +81,8 @@ class Fixture:
             (self.top / name).mkdir(parents=True)
         (self.top / "code" / "link").symlink_to("/")
         self.loop = Loop()
-        places = Places(shells=str(self.top / "shells"), code=str(self.top / "code"), own_mnt=-1)
+        kept = Reserve(self.loop, str(self.top), 0)
+        places = Places(shells=str(self.top / "shells"), code=str(self.top / "code"), own_mnt=-1, reserve=kept)
         self.keeper = Keeper(
             self.loop, view=Refusing(), accounts=Accounts(), cgroups=Groups(), tmp=None, places=places,
             interpreters=frozenset(["/usr/bin/python3"]), walls=None, ways=mock.Mock(), allowed=("none",),

@@ -292,7 +292,8 @@ REFUSED = [
     ({"Code": {}}, "Please provide a source for function code."),
     ({"Code": {"ZipFile": b""}}, "Uploaded file must be a non-empty zip"),
     ({"Code": {"ZipFile": b"no zip"}}, "Could not unzip uploaded file. Please check your file, then try to upload again."),
-    ({"Code": {"S3Bucket": "b", "S3Key": "k"}}, "Ondol does not do code from S3 yet. Send the archive itself as ZipFile "
+    ({"Code": {"S3Bucket": "b", "S3Key": "k"}}, "Ondol does not do code from S3 without an S3 yet. "
+     "Start the node with --upstream URL or --with-emulator, or send the archive itself as ZipFile "
      "(up to 50 MB zipped)."),
     ({"PackageType": "Image", "Code": {"ImageUri": "i"}}, "Ondol does not do container images yet. Deploy the code as a zip "
      "archive (PackageType Zip)."),

@@ -151,6 +151,20 @@ async def test_managed_policies_their_versions_and_where_they_are_attached(iam):
     )
 
 
+async def test_aws_own_policies_are_listed_by_scope_beside_the_accounts(iam):
+    await blocking(iam.create_policy, PolicyName="call", PolicyDocument=allowing("lambda:InvokeFunction"))
+
+    async def listed(**params):
+        pages = await blocking(lambda: list(iam.get_paginator("list_policies").paginate(**params)))
+        return [policy["PolicyName"] for page in pages for policy in page["Policies"]]
+
+    assert await listed(Scope="Local") == ["call"]
+    of_aws = await listed(Scope="AWS", PaginationConfig={"PageSize": 2})
+    assert {"AWSLambdaBasicExecutionRole", "AdministratorAccess"} <= set(of_aws)
+    assert sorted(await listed()) == sorted(["call", *of_aws])
+    assert "AdministratorAccess" not in await listed(PathPrefix="/service-role/")
+
+
 async def test_aws_own_policies_can_be_attached_and_those_about_what_is_here_looked_at(iam):
     await blocking(iam.create_role, RoleName="worker", AssumeRolePolicyDocument=LAMBDA)
     basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"

@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from ondol.dialects.aws import errors, invoke
 from ondol.dialects.aws.shapes import model
 from ondol.model import errors as platform
-from ondol.model.invocations import Status
+from ondol.model.errors import Unavailable
+from ondol.model.invocations import Outcome, Status
 from ondol.model.principals import Kind, Principal
 from ondol.testing.aws import ACCOUNT, KEY, REGION, AwsApplication, EchoInvoker, index_with, serving
 
@@ -431,3 +432,27 @@ def test_what_cannot_be_answered_in_events(lambda_, invoker):
     assert answer["Error"]["Code"] == "ValidationException"
     lambda_.invoke_with_response_stream(FunctionName="hello", InvocationType="DryRun")
     assert len(invoker.checked) == 1 and invoker.seen == []
+
+
+@pytest.mark.parametrize(
+    ("status", "head", "code"),
+    [
+        (Status.FAILED, {"error_type": "Function.Oops"}, "Function.Oops"),
+        (Status.TIMEOUT, {"error_type": "Sandbox.Timedout"}, "Sandbox.Timedout"),
+        (Status.CRASHED, {}, "Unhandled"),
+    ],
+)
+def test_an_answer_that_ends_in_mid_stream_says_why_and_has_the_log_of_its_end(lambda_, invoker, status, head, code):
+    async def body():
+        yield b"begun"
+        raise Unavailable("the function ended before its answer did")
+
+    invoker.body, invoker.tail = body(), b"of the head"
+    invoker.end = Outcome(status=status, body=b'{"a":1}', target_version=None, report=None, head=head, tail=b"of the end")
+    events = list(lambda_.invoke_with_response_stream(FunctionName="hello", LogType="Tail")["EventStream"])
+    log = base64.b64encode(b"of the end").decode()
+    assert events == [
+        {"PayloadChunk": {"Payload": b"begun"}},
+        {"InvokeComplete": {"ErrorCode": code, "ErrorDetails": '{"a":1}', "LogResult": log}},
+    ]
+    assert invoker.seen[0].streamed

@@ -241,3 +241,17 @@ async def test_a_deleted_function_takes_its_url_along(control, client, urls):
     assert (await urls(asking(url))).status == 200
     await blocking(client.delete_function, FunctionName="hello")
     assert (await urls(asking(url))).status == 404
+
+
+async def test_the_invoke_mode_says_whether_an_answer_is_taken_as_it_comes(client, urls, invoker):
+    url = (await blocking(client.create_function_url_config, FunctionName="hello", AuthType="AWS_IAM"))["FunctionUrl"]
+    await blocking(client.update_function_url_config, FunctionName="hello", InvokeMode="RESPONSE_STREAM")
+    invoker.body = b'{"statusCode": 404}'
+    answer = await urls(asking(url, key=KEY))
+    assert (answer.status, answer.body, invoker.seen[-1].streamed) == (200, invoker.body, True)
+    invoker.status = Status.FAILED
+    assert (await urls(asking(url, key=KEY))).status == 502
+    await blocking(client.update_function_url_config, FunctionName="hello", InvokeMode="BUFFERED")
+    invoker.status = Status.OK
+    assert (await urls(asking(url, key=KEY))).status == 404
+    assert not invoker.seen[-1].streamed

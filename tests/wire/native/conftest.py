@@ -104,7 +104,7 @@ class Api:
         self.parts = [
             Functions(
                 index=made.index, deployments=made.deployments, decode=document.decoding(self.large), spool=self.spool,
-                interpreter=lambda runtime: f"what runs {runtime}", downloads=self.downloads,
+                interpreter=lambda revision: f"what runs {revision.configuration.runtime}", downloads=self.downloads,
             ),
             Versions(index=made.index, deployments=made.deployments),
             Pins(index=made.index, deployments=made.deployments, keeping=self.keeping),

@@ -16,6 +16,7 @@ from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.mappings import Mappings
+from ondol.dialects.aws.objects import Objects
 from ondol.dialects.aws.permissions import Permissions
 from ondol.dialects.aws.provisioned import Keeping, Provisioned
 from ondol.dialects.aws.service import Operations
@@ -31,10 +32,16 @@ async def no_front() -> Mapping[str, tuple[int, str]]:
 
 
 def control_plane(
-    deployments: Deployments, *, spool: Path, code_url: CodeUrl, grants: Grants, keeping: Keeping = no_front
+    deployments: Deployments,
+    *,
+    spool: Path,
+    objects: Objects | None = None,
+    code_url: CodeUrl,
+    grants: Grants,
+    keeping: Keeping = no_front,
 ) -> Operations:
     """All operations built of the service "lambda" but Invoke, which never comes to the desk."""
-    lookup, uploads = Lookup(deployments, grants), Uploads(deployments, spool)
+    lookup, uploads = Lookup(deployments, grants), Uploads(deployments, spool, objects)
     layers = Layers(deployments, uploads, code_url, grants)
     return {
         **Functions(deployments, lookup, uploads, code_url, layers).operations(),

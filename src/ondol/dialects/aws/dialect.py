@@ -16,9 +16,11 @@ from typing import Final
 from ondol.dialects.aws import codec, codec_cbor, coverage, errors, shapes, urls
 from ondol.dialects.aws.access import Access
 from ondol.dialects.aws.auth import Claimed, Verifier
+from ondol.dialects.aws.foreign import Foreign
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import DIALECT, Invoke, too_large
 from ondol.dialects.aws.service import Context, Operations, ServiceError
+from ondol.dialects.aws.upstreams import Upstreams
 from ondol.dialects.aws.urls import Urls
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
 from ondol.http.table import Plane, Route
@@ -35,6 +37,8 @@ INLINE_CBOR_BYTES_MAX: Final = 64 * 1024
 #: Bodies that did not come with their head are held one after another: each may be 70 MB, and its parsed form as much again.
 LARGE_BODIES_MAX: Final = 2
 
+#: The row of services that are not served here.
+FOREIGN: Final = "foreign"
 #: Services by the name in the SigV4 scope.
 SERVICES: Final = ("lambda", "logs", "monitoring", "sts", "iam")
 #: The first path segments of Lambda's operations: a test compares them with the model.
@@ -118,6 +122,8 @@ ROUTES: Final = (
         )
         for service in SERVICES
     ),
+    # What is signed for a service that has no row of its own.
+    Route(dialect=DIALECT, name=FOREIGN, plane=Plane.CONTROL, auth="sigv4"),
 )
 
 #: Decodes a large body elsewhere: `codec.decode` in a helper process.
@@ -139,6 +145,9 @@ class AwsFront:
         if route.name == "url" and self._urls is not None:
             return await self._urls(request)
         request_id = new_request_id()
+        return await self._invocation(request, route, request_id)
+
+    async def _invocation(self, request: Request, route: Route, request_id: str) -> Response:
         try:
             claimed = self._verifier.claim(request, "lambda")
             body = request.body.buffered
@@ -171,8 +180,12 @@ class AwsDesk:
         services: Mapping[str, Operations],
         access: Access,
         decode_large: Decode | None = None,
+        upstreams: Upstreams | None = None,
     ) -> None:
         self._verifier = verifier
+        self._foreign = Foreign(
+            verifier=verifier, grants=access.grants, served=SERVICES, upstreams=upstreams or Upstreams({}, "")
+        )
         self._access = access
         self._services = services
         self._decode_large = decode_large or _decode_in_thread
@@ -184,6 +197,8 @@ class AwsDesk:
             await asyncio.to_thread(shapes.model, service)
 
     async def serve(self, request: Request, route: Route) -> Response:
+        if route.name == FOREIGN:
+            return await self._foreign.serve(request)
         request_id = new_request_id()
         service = route.scope or "lambda"
         protocol = codec.protocol_of(service, request.target, request.headers)

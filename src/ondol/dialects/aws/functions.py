@@ -68,7 +68,7 @@ class Functions:
         if self._deployments.index.handle(DIALECT, named.account, named.region, named.name):
             raise refusals.conflict(f"Function already exist: {named.name}")
         code_signing.admit(config, named.name)
-        code = await self._uploads.take(params["Code"], account=named.account, region=named.region)
+        code = await self._uploads.take(context, params["Code"], account=named.account, region=named.region)
         if chosen:
             wanted = await self._layers.applied(wanted, chosen, code)
         new = NewFunction(
@@ -122,7 +122,7 @@ class Functions:
             self._deployments.check(function, params.get("RevisionId"))
         kept = code_signing.config_of(function)
         code_signing.admit(code_signing.find(self._deployments.index, kept) if kept else None, function.name)
-        code = await self._uploads.take(params, account=function.account, region=function.region)
+        code = await self._uploads.take(context, params, account=function.account, region=function.region)
         old = self._deployments.latest(function).revision.configuration
         layers.check_size(old.opt, code)
         changed = configuration.with_architectures(old, params.get("Architectures"))

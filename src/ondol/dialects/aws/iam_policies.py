@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -75,8 +77,13 @@ class ManagedPolicies:
 
     async def list(self, context: Context, params: Params) -> Params:
         prefix = params.get("PathPrefix") or "/"
-        found = [] if params.get("Scope") == "AWS" else self._items.index.items(DIALECT, roles.POLICY, context.account, "")
-        shown = [(each.name, self._shown(each)) for each in found if each.value["Path"].startswith(prefix)]
+        scope, found = params.get("Scope") or "All", list[Item]()
+        if scope != "AWS":
+            found += self._items.index.items(DIALECT, roles.POLICY, context.account, "")
+        if scope != "Local":
+            found += [_of_aws(context, arn) for arn in roles.known_of_aws()]
+        found.sort(key=lambda each: each.value["Arn"])
+        shown = [(each.value["Arn"], self._shown(each)) for each in found if each.value["Path"].startswith(prefix)]
         if params.get("OnlyAttached"):
             shown = [entry for entry in shown if entry[1]["AttachmentCount"]]
         return page(params, "Policies", shown)
@@ -148,16 +155,8 @@ class ManagedPolicies:
 
     def _readable(self, context: Context, params: Params) -> Item:
         """A policy that can be looked at: one of the account's, or of AWS's own as far as they say something here."""
-        arn = params["PolicyArn"]
-        text = roles.document_of_aws(arn) if roles.is_of_aws(arn) else None
-        if text is None:
-            return self._policy(context, params)
-        path, _, name = arn.partition("policy")[2].rpartition("/")
-        value = {
-            "Arn": arn, "Path": f"{path}/", "PolicyId": "ANPA" + "A" * 17, "CreateDate": 0.0, "UpdateDate": 0.0,
-            "Description": "", "Tags": {}, "Versions": {"v1": {"Document": text, "CreateDate": 0.0}}, "Default": "v1",
-        }  # fmt: skip
-        return Item(dialect=DIALECT, kind=roles.POLICY, account=context.account, region="", name=name, value=value)
+        known = roles.is_of_aws(params["PolicyArn"]) and roles.document_of_aws(params["PolicyArn"]) is not None
+        return _of_aws(context, params["PolicyArn"]) if known else self._policy(context, params)
 
     async def _change(self, context: Context, params: Params, make: Any) -> Item:
         item = self._policy(context, params)
@@ -190,6 +189,18 @@ class ManagedPolicies:
         if whole and value["Tags"]:
             shown["Tags"] = [{"Key": key, "Value": each} for key, each in sorted(value["Tags"].items())]
         return shown
+
+
+def _of_aws(context: Context, arn: str) -> Item:
+    """One of AWS's own policies that says something here, as if it were the account's."""
+    path, _, name = arn.partition(":policy")[2].rpartition("/")
+    digest = base64.b32encode(hashlib.sha256(arn.encode()).digest()).decode()
+    value = {
+        "Arn": arn, "Path": f"{path}/", "PolicyId": f"ANPA{digest[:17]}", "CreateDate": 0.0, "UpdateDate": 0.0,
+        "Description": "", "Tags": {}, "Versions": {"v1": {"Document": roles.document_of_aws(arn), "CreateDate": 0.0}},
+        "Default": "v1",
+    }  # fmt: skip
+    return Item(dialect=DIALECT, kind=roles.POLICY, account=context.account, region="", name=name, value=value)
 
 
 def _check_version(value: Read, params: Params) -> None:

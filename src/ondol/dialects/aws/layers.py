@@ -78,13 +78,15 @@ class Layers:
     # Versions ------------------------------------------------------------------------------------------------------------
     async def publish(self, context: Context, params: Params) -> Params:
         named = self._own(context, "PublishLayerVersion", params)
-        code = await self._uploads.take(params["Content"], account=named.account, region=named.region)
+        code = await self._uploads.take(context, params["Content"], account=named.account, region=named.region)
         number = await self._next(named)
         value = {
             "Description": params.get("Description") or "",
             "CreatedDate": last_modified(self._deployments.wall_s()),
             "CodeSize": code.zipped_bytes,
             "Unpacked": code.unpacked_bytes,
+            "Asks": list(code.asks),
+            "Minds": code.minds,
             **{member: params[member] for member in _KEPT if params.get(member)},
         }
         item = self._item(replace(named, version=number))
@@ -215,7 +217,7 @@ class Layers:
 
     async def applied(self, wanted: Configuration, chosen: Sequence[Item], code: Code) -> Configuration:
         """The configuration with these layers, merged. Raises what the service says of layers that are too large."""
-        codes = [Code(sha256=i.codes[0], zipped_bytes=i.value["CodeSize"], unpacked_bytes=i.value["Unpacked"]) for i in chosen]
+        codes = [_code(item) for item in chosen]
         check_size(Code(sha256="", zipped_bytes=0, unpacked_bytes=sum(each.unpacked_bytes for each in codes)), code)
         shown = [{"Arn": _version_arn(item), "CodeSize": item.value["CodeSize"]} for item in chosen]
         return configuration.with_layers(wanted, shown, await self._deployments.merge(codes))
@@ -284,7 +286,7 @@ class Layers:
 
     def _shown(self, context: Context, item: Item) -> Params:
         named = _of(item)
-        code = Code(sha256=item.codes[0], zipped_bytes=item.value["CodeSize"], unpacked_bytes=item.value["Unpacked"])
+        code = _code(item)
         content = {
             "Location": self._code_url(code, context), "CodeSha256": code_sha256(code), "CodeSize": code.zipped_bytes,
         }  # fmt: skip
@@ -292,6 +294,18 @@ class Layers:
 
 
 _KEPT: Final = ("CompatibleRuntimes", "CompatibleArchitectures", "LicenseInfo")
+
+
+def _code(item: Item) -> Code:
+    """What a layer's version shows."""
+    value = item.value
+    return Code(
+        sha256=item.codes[0],
+        zipped_bytes=value["CodeSize"],
+        unpacked_bytes=value["Unpacked"],
+        asks=tuple(value.get("Asks", ())),
+        minds=value.get("Minds", True),
+    )
 
 
 def check_size(opt: Code | None, code: Code) -> None:

@@ -66,6 +66,11 @@ def is_of_aws(arn: str) -> bool:
     return _AWS_PREFIX in arn
 
 
+def known_of_aws() -> list[str]:
+    """The ARNs of those of AWS's own policies that say something here."""
+    return [f"arn:aws{_AWS_PREFIX}{name}" for name in _OF_AWS]
+
+
 def trust(item: Item) -> Policy:
     """Who may take the role on."""
     return policy.parse(item.value["Trust"], Kind.TRUST)

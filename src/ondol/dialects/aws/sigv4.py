@@ -31,6 +31,8 @@ SKEW_S_MAX = 300
 EXPIRES_S_MAX = 604_800
 REGION_CHARS_MAX = 32
 UNSIGNED = "UNSIGNED-PAYLOAD"
+#: The one service whose signers may leave a body's hash for later.
+OBJECTS = "s3"
 
 _REGION = re.compile(r"(?:eusc-)?[a-z]{2}(?:-[a-z]+)+-\d{1,2}", re.ASCII)
 _STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
@@ -207,7 +209,7 @@ def _read_usual(method: str, target: str, headers: Headers, now_s: float, values
         stamp,
         signature,
         head,
-        _payload_hash(hashed, trusted="x-amz-content-sha256" in usual.names) if hashed else None,
+        _payload_hash(hashed, usual.service, trusted="x-amz-content-sha256" in usual.names) if hashed else None,
     )
 
 
@@ -240,7 +242,7 @@ def _read_header(method: str, target: str, headers: Headers, value: str, now_s: 
         stamp,
         fields["Signature"],
         canonical.head(method, canonical.path_of(path, service), canonical.query_of(query), signed, values),
-        _payload_hash(hashed, trusted="x-amz-content-sha256" in signed.split(";")),
+        _payload_hash(hashed, service, trusted="x-amz-content-sha256" in signed.split(";")),
     )
 
 
@@ -264,7 +266,9 @@ def _read_query(method: str, target: str, headers: Headers, now_s: float) -> Cla
     signed = fields["X-Amz-SignedHeaders"]
     in_query = fields.get("X-Amz-Content-Sha256", "")
     hashed = in_query or values.get("x-amz-content-sha256", "")
-    trusted = bool(in_query) or "x-amz-content-sha256" in signed.split(";")
+    if service == OBJECTS and not hashed:
+        hashed = UNSIGNED  # a presigned request to S3 never says it, and always means it
+    trusted = service == OBJECTS or bool(in_query) or "x-amz-content-sha256" in signed.split(";")
     return Claim(
         access_key_id,
         date,
@@ -274,12 +278,14 @@ def _read_query(method: str, target: str, headers: Headers, now_s: float) -> Cla
         stamp,
         fields["X-Amz-Signature"],
         canonical.head(method, canonical.path_of(path, service), canonical.query_of(query, presigned=True), signed, values),
-        _payload_hash(hashed, trusted=trusted),
+        _payload_hash(hashed, service, trusted=trusted),
     )
 
 
-def _payload_hash(hashed: str, *, trusted: bool) -> str | None:
+def _payload_hash(hashed: str, service: str, *, trusted: bool) -> str | None:
     if hashed.startswith("STREAMING-"):
+        if service == OBJECTS and trusted:
+            return hashed  # who serves S3 reads the chunks
         message = (
             f"{hashed} is not supported: sign the payload as a whole, or send x-amz-content-sha256: {UNSIGNED} over a "
             "connection you trust."

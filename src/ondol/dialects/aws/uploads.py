@@ -11,6 +11,7 @@ from typing import Any, Final
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws import refusals
 from ondol.dialects.aws.configuration import DIALECT
+from ondol.dialects.aws.objects import Objects, without_objects
 from ondol.dialects.aws.service import Context
 from ondol.disk import explained
 from ondol.model.errors import InvalidCode, TooLarge
@@ -27,29 +28,40 @@ CODE_STORAGE_BYTES_MAX: Final = 80_530_636_800
 class Uploads:
     """Spools archives below `spool`, a directory that is emptied at start."""
 
-    def __init__(self, deployments: Deployments, spool: Path) -> None:
+    def __init__(self, deployments: Deployments, spool: Path, objects: Objects | None) -> None:
         self._deployments = deployments
         self._spool = spool
+        self._objects = objects
 
-    async def take(self, source: Mapping[str, Any], *, account: str, region: str) -> Code:
+    async def take(self, context: Context, source: Mapping[str, Any], *, account: str, region: str) -> Code:
         """The code that `source` (ZipFile, S3Bucket …) holds. Raises ServiceError."""
-        data = source.get("ZipFile")
-        if data is None and source.get("S3Bucket"):
-            raise refusals.not_built("code from S3", "Send the archive itself as ZipFile (up to 50 MB zipped).")
+        data, bucket, key = source.get("ZipFile"), source.get("S3Bucket"), source.get("S3Key")
+        archive = self._spool / f"upload-{secrets.token_hex(8)}.zip"
+        if data is None and bucket and key:
+            if self._objects is None:
+                raise without_objects()
+            try:
+                await self._objects.fetch(context, bucket, key, source.get("S3ObjectVersion"), archive)
+                self._check_room(archive.stat().st_size, account, region)
+                return await self._take(archive)
+            finally:
+                archive.unlink(missing_ok=True)
         if data is None:
             raise refusals.invalid("Please provide a source for function code.")
         if not data:
             raise refusals.invalid("Uploaded file must be a non-empty zip")
         if len(data) > CODE_ZIPPED_BYTES_MAX:
             raise refusals.too_large(f"Zipped size must be smaller than {CODE_ZIPPED_BYTES_MAX} bytes")
-        if stored_bytes(self._deployments, account, region) + len(data) > CODE_STORAGE_BYTES_MAX:
-            raise refusals.storage_exceeded()
-        archive = self._spool / f"upload-{secrets.token_hex(8)}.zip"
+        self._check_room(len(data), account, region)
         try:
             await asyncio.to_thread(_write, archive, data)
             return await self._take(archive)
         finally:
             archive.unlink(missing_ok=True)
+
+    def _check_room(self, size: int, account: str, region: str) -> None:
+        if stored_bytes(self._deployments, account, region) + size > CODE_STORAGE_BYTES_MAX:
+            raise refusals.storage_exceeded()
 
     async def _take(self, archive: Path) -> Code:
         try:
@@ -58,8 +70,6 @@ class Uploads:
             text = "Could not unzip uploaded file. Please check your file, then try to upload again."
             raise refusals.invalid(text) from error
         except TooLarge as error:
-            if error.limit_bytes == CODE_ZIPPED_BYTES_MAX:
-                raise refusals.too_large(f"Zipped size must be smaller than {error.limit_bytes} bytes") from error
             raise refusals.invalid(f"Unzipped size must be smaller than {error.limit_bytes} bytes") from error
 
 

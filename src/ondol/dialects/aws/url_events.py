@@ -103,12 +103,31 @@ def response(answer: bytes) -> Response:
     return Response(200, [("Content-Type", JSON_TYPE)], text.encode())
 
 
-def _structured(said: Mapping[str, Any]) -> Response:
-    status = said["statusCode"]
+def headed(said: object) -> Response:
+    """The response, still without its body, that the head of a streamed answer means. Raises Malformed."""
+    if not isinstance(said, dict):
+        raise Malformed
+    headers = _headers(said)
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers.insert(0, ("Content-Type", "application/octet-stream"))
+    return Response(_status(said.get("statusCode", 200)), headers)
+
+
+def is_value(text: str) -> bool:
+    """Whether it may be a header's value."""
+    return text.isascii() and _VALUE.fullmatch(text) is not None
+
+
+def _status(status: object) -> int:
     if isinstance(status, str) and status.isascii() and status.isdecimal() and len(status) == 3:
         status = int(status)
     if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
         raise Malformed
+    return status
+
+
+def _structured(said: Mapping[str, Any]) -> Response:
+    status = _status(said["statusCode"])
     body = said.get("body")
     text = "" if body is None else body if isinstance(body, str) else msgspec.json.encode(body).decode()
     try:

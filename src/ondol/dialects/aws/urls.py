@@ -1,14 +1,14 @@
 """Function URLs, the data plane's half: `ID.lambda-url.REGION.localhost` and `/lambda-url/ID`.
 
 A request that the URL lets in is the platform's own call: whether it may is decided here, by the URL's AuthType and what the
-function's policy says, and not again on the way. Answers are buffered, whatever the InvokeMode.
+function's policy says, and not again on the way. What InvokeMode RESPONSE_STREAM makes of an answer: url_streams.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import msgspec
 from ondol.clock import Clock
 from ondol.core import traces
 from ondol.core.catalog import Index
-from ondol.dialects.aws import errors, url_cors, url_events
+from ondol.dialects.aws import errors, url_cors, url_events, url_streams
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
@@ -53,6 +53,8 @@ class Url:
     qualifier: str | None
     auth: str
     cors: Mapping[str, Any] | None
+    #: Its InvokeMode is RESPONSE_STREAM.
+    streams: bool = False
 
 
 class Registry:
@@ -82,6 +84,7 @@ class Registry:
                 qualifier=None if at == LATEST else at,
                 auth=url["AuthType"],
                 cors=url.get("Cors"),
+                streams=url.get("InvokeMode") == "RESPONSE_STREAM",
             )
             for at, url in kept.items()
         ]
@@ -155,9 +158,9 @@ class Urls:
             payload=msgspec.json.encode(event),
             context={"invoked_arn": arn(function, url.qualifier)},
             trace=trace,
+            streamed=url.streams,
         )
-        outcome = await self._invoke(invocation)
-        return _answered(outcome.status, await _whole(outcome.body), invocation)
+        return await _answered(await self._invoke(invocation), invocation)
 
     def _may(self, who: Principal, url: Url, function: Function) -> bool:
         if self._verifier.open:
@@ -192,17 +195,15 @@ def _anybody(function: Function) -> Principal:
     return Principal(kind=Kind.ANONYMOUS, account="", region=function.region, name="anonymous")
 
 
-async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
-    """An answer of which the end is not here yet. It has a bound: `RESULT_BYTES_MAX`."""
-    return body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
-
-
-def _answered(status: Status, body: bytes, invocation: Invocation) -> Response:
+async def _answered(outcome: Outcome, invocation: Invocation) -> Response:
     headers = [("x-amzn-RequestId", invocation.id), ("X-Amzn-Trace-Id", invocation.trace or "")]
     try:
-        if status is not Status.OK:
+        if invocation.streamed:
+            made = await url_streams.answered(outcome)
+        elif outcome.status is Status.OK and isinstance(outcome.body, bytes):  # it was asked for whole
+            made = url_events.response(outcome.body)
+        else:
             raise url_events.Malformed
-        made = url_events.response(body)
     except url_events.Malformed:
         made = Response(502, [("Content-Type", url_events.JSON_TYPE)], b"Internal Server Error")
     made.headers = [*made.headers, *headers]

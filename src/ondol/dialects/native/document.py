@@ -77,6 +77,8 @@ class FunctionDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     versions: list[int]
     aliases: list[str]
     tags: dict[str, str]
+    reserved_concurrency: Annotated[int | None, Meta(description="calls at once that are kept for it, and all it gets")]
+    settings: Annotated[dict[str, dict[str, Any]], Meta(description="what other APIs keep of it, by API, in their own words")]
 
 
 class FunctionPage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -203,4 +205,15 @@ def document_of(name: str, deployed: Deployed, index: Index, interpreter: str) -
         versions=[version.number for version in index.versions(function.id)],
         aliases=[alias.name for alias in index.aliases(function.id)],
         tags=dict(function.tags),
+        reserved_concurrency=function.concurrency_reserved,
+        settings=_settings(function.annotations, configuration.annotations),
     )
+
+
+def _settings(*annotations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each dialect keeps of function and revision together: roles, layers, URLs and the like."""
+    merged: dict[str, dict[str, Any]] = {}
+    for kept in annotations:
+        for dialect, members in kept.items():
+            merged.setdefault(dialect, {}).update(members)
+    return {dialect: members for dialect, members in sorted(merged.items()) if members}

@@ -32,7 +32,7 @@ from ondol.dialects.native.finding import WEB_NAMES, function_of, named, names_a
 from ondol.dialects.native.operations import Asked, Body, Operation, Reply
 from ondol.http.messages import Response
 from ondol.model import errors
-from ondol.model.functions import Code, Function
+from ondol.model.functions import Code, Function, Revision
 from ondol.model.limits import CODE_ZIPPED_BYTES_MAX
 
 #: A 50 MiB archive in base64, and some.
@@ -112,7 +112,7 @@ class Functions:
         deployments: Deployments,
         decode: Callable[[bytes], Awaitable[tuple[dict[str, Any], bytes]]],
         spool: Callable[[], Path],
-        interpreter: Callable[[str], str],
+        interpreter: Callable[[Revision], str],
         downloads: Downloads,
     ) -> None:
         self._index = index
@@ -120,7 +120,7 @@ class Functions:
         self._decode = decode
         #: A fresh path for a file that the caller removes.
         self._spool = spool
-        #: What runs a runtime here, for people.
+        #: What runs a revision here, for people.
         self._interpreter = interpreter
         self._downloads = downloads
 
@@ -140,7 +140,7 @@ class Functions:
 
     def _document(self, name: str, function: Function) -> FunctionDocument:
         deployed = self._deployments.latest(function)
-        return document_of(name, deployed, self._index, self._interpreter(deployed.revision.configuration.runtime))
+        return document_of(name, deployed, self._index, self._interpreter(deployed.revision))
 
     # Changing --------------------------------------------------------------------------------------------------------
     async def put(self, asked: Asked) -> tuple[int, FunctionDocument]:

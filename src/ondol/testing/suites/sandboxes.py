@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import pytest
 
 from ondol.model.errors import StartFailed
-from ondol.sandbox import Claims, Sandboxes, Shell
+from ondol.sandbox import NODE_SOCKET, Claims, Sandboxes, Shell
 from ondol.testing.keepers import ACCOUNT, INTERPRETER, CodeFailed, Inside, all_gone
 
 #: Three generations of daemons that ignore what can be ignored.
@@ -48,6 +48,48 @@ for name in os.listdir("/proc/self/fd"):
 """
 
 
+#: What would change the network that it has, and came off.
+CHANGES = """
+import fcntl, os, socket, struct
+def tried(action):
+    try:
+        action()
+        return True
+    except OSError:
+        return False
+def marked():
+    sock.setsockopt(socket.SOL_SOCKET, 36, 7)
+    if sock.getsockopt(socket.SOL_SOCKET, 36) != 7:  # gVisor takes it and does nothing
+        raise OSError
+def settings(name):
+    with open(name, "r+") as file:
+        file.write("1")
+sock = socket.socket()
+ways = {
+    "address": lambda: fcntl.ioctl(sock, 0x8916, struct.pack("16sH2s4s8x", b"lo", 2, b"", bytes([10, 9, 9, 9]))),
+    "down": lambda: fcntl.ioctl(sock, 0x8914, struct.pack("16sh22x", b"lo", 0)),
+    "raw": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
+    "packets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3),
+    "forwarding": lambda: settings("/proc/sys/net/ipv4/ip_forward"),
+    "mark": marked,
+    "the node's port": lambda: socket.socket().bind(("127.0.0.1", 9001)),
+}
+result = {name: True for name, way in ways.items() if tried(way)}
+"""
+
+
+def _answer(listener: socket.socket, text: str) -> bytes:
+    """Serve one connection, in a thread: what was asked."""
+    listener.setblocking(True)
+    listener.settimeout(30)
+    connection = listener.accept()[0]
+    with connection:
+        connection.settimeout(30)
+        asked = connection.recv(10)
+        connection.sendall(text.encode())
+    return asked
+
+
 class House(Protocol):
     """A running maker of sandboxes. `claims` is the data of its level."""
 
@@ -62,7 +104,7 @@ class House(Protocol):
     def groups(self) -> Sequence[str]: ...
     def limits_memory(self) -> bool: ...
     async def inside(
-        self, *, memory_bytes: int = ..., tmp_mib: int = ..., tree: str | None = None, account: str = ...
+        self, *, memory_bytes: int = ..., tmp_mib: int = ..., tree: str | None = None, account: str = ..., network: str = ...
     ) -> Inside: ...
     async def fork_into(self, shell: Shell) -> Inside: ...
 
@@ -195,6 +237,45 @@ client.sendall(b"hello")
 result = server.accept()[0].recv(5).decode()
 """
         assert await inside.run(code) == "hello"
+
+    async def test_it_reaches_its_node_by_the_shells_own_socket_and_so_does_who_comes_after_it(self, house: House) -> None:
+        inside = await house.inside()
+        assert (NODE_SOCKET in inside.shell.files) == house.claims.network
+        if not house.claims.network:
+            return
+        listener = socket.socket(fileno=inside.shell.files.pop(NODE_SOCKET))
+        code = """
+import socket
+with socket.create_connection(("127.0.0.1", 9001), 20) as sock:
+    sock.sendall(b"who")
+    result = sock.recv(10).decode()
+"""
+        for answer in ("first", "second"):
+            said = asyncio.ensure_future(inside.run(code))
+            assert await asyncio.to_thread(_answer, listener, answer) == b"who"
+            assert await said == answer
+            await house.sandboxes.scour(inside.shell)
+            inside = await house.fork_into(inside.shell)
+        listener.close()
+
+    async def test_another_shells_socket_to_the_node_is_out_of_its_reach(self, house: House) -> None:
+        if not house.claims.network:
+            return
+        one, two = await house.inside(), await house.inside()
+        listener = socket.socket(fileno=one.shell.files.pop(NODE_SOCKET))
+        code = "import socket; result = [socket.socket().connect_ex((a, 9001)) for a in ('127.0.0.1', '127.0.0.2')]"
+        assert (await two.run(code))[0] == 0  # its own
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        listener.close()
+
+    async def test_it_cannot_change_its_network_where_it_has_one(self, house: House) -> None:
+        if not house.claims.network:
+            return
+        inside = await house.inside()
+        changed = await inside.run(CHANGES)
+        assert changed == {}, changed
 
     async def test_it_speaks_to_another_kernel_where_that_is_claimed(self, house: House) -> None:
         inside = await house.inside()

@@ -1,0 +1,139 @@
+"""Programs that speak the Runtime API: custom runtimes' `bootstrap`, executed in a shell behind its walls.
+
+A zygote forks into the shell as ever, and the child executes the program. `Callers` knows which worker a request belongs to, by
+the socket that it came by. Must not know: contracts' texts, the pool.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from ondol.http.messages import Request, Response
+from ondol.model.errors import RuntimeMissing, StartFailed
+from ondol.model.functions import Revision
+from ondol.runtime import Launch, LogSink, Worker
+from ondol.runtimes import api_http
+from ondol.runtimes.api_worker import ApiWorker, reason
+from ondol.runtimes.choice import Choice
+from ondol.sandbox import NODE_URL, Sandboxes, Shell
+from ondol_guest import frames
+
+TASK: Final = "/var/task"
+BOOTSTRAPS: Final = ("/var/task/bootstrap", "/opt/bootstrap")
+#: By which number a runtime's client finds the log; that of the documented system's sandboxes.
+LOG_FD: Final = "62"
+ADDRESS: Final = NODE_URL.removeprefix("http://")
+
+
+#: What is not built, and how AWS's emulator of a sandbox says so: libraries that ask know the answer, and go on without.
+_UNBUILT: Final = {
+    "/2022-07-01/telemetry": (202, "Telemetry.NotSupported", "Telemetry API is not supported"),
+    "/2020-08-15/logs": (202, "Logs.NotSupported", "Logs API is not supported"),
+}
+_EXTENSIONS: Final = (404, "Extension.NotSupported", "Extensions API is not supported")
+
+
+class Callers:
+    """The workers that speak the API, by the name under which their shell's requests come."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, ApiWorker] = {}
+
+    def add(self, name: str, worker: ApiWorker) -> None:
+        self._workers[name] = worker
+
+    def remove(self, name: str, worker: ApiWorker) -> None:
+        """Unless another has taken its place."""
+        if self._workers.get(name) is worker:
+            del self._workers[name]
+
+    async def serve(self, request: Request) -> Response | None:
+        """The answer to a shell's request; None when it is no question of this API or its kin."""
+        unbuilt = _UNBUILT.get(request.path) or (_EXTENSIONS if request.path.startswith("/2020-01-01/extension/") else None)
+        if unbuilt is not None:
+            return api_http.refused(*unbuilt)
+        if not request.path.startswith(api_http.PREFIX):
+            return None
+        worker = self._workers.get(request.peer)
+        if worker is None:
+            return api_http.refused(
+                403, "InvalidStateTransition", "no runtime of this environment is served by the Runtime API"
+            )
+        return await api_http.serve(worker, request)
+
+
+#: What is executed for a launch: the keys of `ondol_guest.executing`'s `told`.
+Program = Callable[[Launch], dict[str, Any]]
+
+
+class RuntimeApi:
+    """`ondol.runtime.Runtime` for programs that speak the Runtime API. `program` says what is executed."""
+
+    def __init__(self, sandboxes: Sandboxes, choice: Choice, callers: Callers, program: Program) -> None:
+        self._sandboxes = sandboxes
+        self._choice = choice
+        self._callers = callers
+        self._program = program
+
+    def find(self, runtime: str) -> str | None:
+        """Why `runtime` cannot run here, with how to mend it; None when it can."""
+        return self._choice.missing(runtime)
+
+    async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
+        """Fork into `shell`, and have the child execute the program."""
+        del revision  # its code is in the shell already
+        carrier = self._choice.carrier(launch.runtime)
+        if carrier is None:
+            raise RuntimeMissing(launch.runtime, self.find(launch.runtime) or "")
+        if launch.guest != "aws":
+            raise StartFailed(
+                f"{launch.runtime} serves events, not web requests: deploy web servers with the runtime 'command'"
+            )
+        if not launch.caller:
+            raise StartFailed(
+                f"{launch.runtime} is called by the Runtime API, for which an environment needs a network of its own: "
+                "deploy it for the isolation sandbox, and a network of none or egress"
+            )
+        told = self._program(launch)
+        zygote = await self._sandboxes.zygote(shell.account, carrier.path)
+        child = await zygote.fork(shell)
+        worker = ApiWorker(child, sink, complaint, lambda worker: self._callers.remove(launch.caller, worker))
+        self._callers.add(launch.caller, worker)
+        try:
+            worker.send(frames.pack(frames.INIT, 0, json.dumps({"exec": told}).encode()))
+        except OSError as error:
+            worker.close()
+            raise StartFailed(f"a forked {carrier.name} could not be talked to: {error}") from error
+        return worker
+
+
+def bootstrap(launch: Launch) -> dict[str, Any]:
+    """A custom runtime: the function's own bootstrap, or its layers'."""
+    return told(launch, [BOOTSTRAPS[0]], instead=list(BOOTSTRAPS[1:]))
+
+
+def told(launch: Launch, argv: list[str], *, instead: list[str] | None = None, **variables: str) -> dict[str, Any]:
+    """What a child is told to become `argv`."""
+    return {
+        "argv": argv,
+        "instead": instead or [],
+        "variables": {
+            **launch.variables,
+            "AWS_LAMBDA_RUNTIME_API": ADDRESS,
+            "_LAMBDA_TELEMETRY_LOG_FD": LOG_FD,
+            **variables,
+        },
+        "cwd": TASK,
+        "memory_mib": launch.memory_mib,
+        "wire": False,
+    }
+
+
+def complaint(program: str, number: int) -> str:
+    """What callers are told of a program that could not be executed."""
+    if number == errno.ENOENT and program in BOOTSTRAPS:
+        return f"Couldn't find valid bootstrap(s): [{' '.join(BOOTSTRAPS)}]"
+    return f"fork/exec {program}: {reason(number)}"

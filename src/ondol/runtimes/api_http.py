@@ -1,0 +1,187 @@
+"""The Runtime API of 2018-06-01: what a process asks for and answers over HTTP, by the socket of its own shell.
+
+Routes, headers, states and texts are the documented ones; `api_states.py` has the order of things, `api_worker.py` the calls.
+The socket says which environment asks; of what the request says, only its own invocation's answer is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
+from ondol.model.limits import RESULT_BYTES_MAX
+from ondol.runtime import Answer, Ending
+from ondol.runtimes.api_states import NotAllowed, State
+from ondol.runtimes.api_worker import ApiWorker, Given, Streamed, too_large
+from ondol.runtimes.metas import trailed
+
+PREFIX: Final = "/2018-06-01/"
+_JSON: Final = (("Content-Type", "application/json"),)
+_ERROR_TYPE: Final = "lambda-runtime-function-error-type"
+_ERROR_BODY: Final = "lambda-runtime-function-error-body"
+_MODE: Final = "lambda-runtime-function-response-mode"
+_WITH_CAUSE: Final = "application/vnd.aws.lambda.error.cause+json"
+_ANSWERED: Final = re.compile(r"POST runtime/invocation/([^/]+)/(response|error)$")
+#: Of an error type that a process gives: it is shown to callers.
+_TYPE_CHARS_MAX: Final = 256
+
+
+async def serve(worker: ApiWorker, request: Request) -> Response:
+    """One request of a process's."""
+    asked = f"{request.method} {request.path.removeprefix(PREFIX)}"
+    try:
+        if asked == "GET runtime/invocation/next":
+            return await _next(worker)
+        if asked == "POST runtime/init/error":
+            return await _init_error(worker, request)
+        answered = _ANSWERED.match(asked)
+        return _not_found() if answered is None else await _answer(worker, request, *answered.groups())
+    except NotAllowed as error:
+        return refused(403, "InvalidStateTransition", str(error))
+
+
+async def _answer(worker: ApiWorker, request: Request, invocation: str, kind: str) -> Response:
+    """The states come first, as the documented system has it: who answers twice is told so."""
+    if invocation != worker.running and worker.runtime.state is State.RUNNING:
+        return refused(400, "InvalidRequestID", "Invalid request ID")
+    return await (_response if kind == "response" else _error)(worker, request)
+
+
+def refused(status: int, kind: str, message: str) -> Response:
+    """An error in the API's form."""
+    return Response(status, _JSON, json.dumps({"errorMessage": message, "errorType": kind}).encode() + b"\n")
+
+
+def accepted() -> Response:
+    return Response(202, _JSON, b'{"status":"OK"}\n')
+
+
+def _not_found() -> Response:
+    return Response(404, (("Content-Type", "text/plain; charset=utf-8"),), b"404 page not found\n")
+
+
+async def _next(worker: ApiWorker) -> Response:
+    given = await worker.next()
+    if given is None:
+        return refused(500, "InternalServerError", "Internal Server Error")
+    return Response(200, headers_of(given), given.payload)
+
+
+def headers_of(given: Given) -> list[tuple[str, str]]:
+    """What comes with an invocation; what there is none of is left out."""
+    meta = given.meta
+    found = (
+        ("Lambda-Runtime-Aws-Request-Id", given.id),
+        ("Lambda-Runtime-Deadline-Ms", str(meta.get("deadline_ms") or "")),
+        ("Lambda-Runtime-Invoked-Function-Arn", str(meta.get("arn") or "")),
+        ("Lambda-Runtime-Trace-Id", str(meta.get("trace") or "")),
+        ("Lambda-Runtime-Client-Context", _as_json(meta.get("client_context"))),
+        ("Lambda-Runtime-Cognito-Identity", _as_json(meta.get("identity"))),
+        ("Lambda-Runtime-Aws-Tenant-Id", str(meta.get("tenant") or "")),
+    )
+    return [*_JSON, *((name, _printable(value)) for name, value in found if value)]
+
+
+def _as_json(value: Any) -> str:
+    """What callers sent as JSON, as a header can hold it: in one line, and in ASCII."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return str(value)
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _printable(value: str) -> str:
+    return "".join(char if " " <= char <= "~" else "?" for char in value)
+
+
+async def _response(worker: ApiWorker, request: Request) -> Response:
+    mode = request.header(_MODE)
+    worker.begin(State.RESPONSE)
+    if mode == "streaming":
+        return await _streamed(worker, request)
+    if mode:
+        worker.answer(_failure("Runtime.InvalidResponseModeHeader", ""))
+        return refused(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+    try:
+        body = await request.body.read(RESULT_BYTES_MAX)
+    except BodyTooLarge:
+        worker.answer(too_large())
+        message = f"Exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
+        return refused(413, "RequestEntityTooLarge", message)
+    except Disconnected:
+        worker.answer(_failure("Runtime.TruncatedResponse", "Response truncated"))
+        return refused(400, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+    worker.answer(Answer(ending=Ending.OK, body=body))
+    return accepted()
+
+
+async def _streamed(worker: ApiWorker, request: Request) -> Response:
+    """The answer goes on while it is read; this request ends with it."""
+    body = request.body
+
+    def check() -> None:
+        trailers = dict(body.trailers)
+        if _ERROR_TYPE in trailers:
+            raise trailed(_type(trailers[_ERROR_TYPE]), trailers.get(_ERROR_BODY, ""))
+
+    stream = Streamed(body.chunks(), check)
+    worker.answer(Answer(ending=Ending.OK, meta={"content_type": request.header("content-type")}, body=stream))
+    await stream.over
+    worker.streamed()
+    return accepted()
+
+
+async def _error(worker: ApiWorker, request: Request) -> Response:
+    worker.begin(State.ERROR_RESPONSE)
+    try:
+        body = await request.body.read(RESULT_BYTES_MAX)
+    except BodyTooLarge:
+        worker.answer(too_large())
+        return refused(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes).")
+    except Disconnected:
+        worker.answer(_failure("Runtime.TruncatedResponse", "Response truncated"))
+        return refused(400, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+    if request.header("content-type") == _WITH_CAUSE:
+        body = _without_cause(body)
+    meta = {"error_type": _type(request.header(_ERROR_TYPE))}
+    worker.answer(Answer(ending=Ending.ERROR, meta=meta, body=body or b"null"))
+    return accepted()
+
+
+async def _init_error(worker: ApiWorker, request: Request) -> Response:
+    try:
+        body = await request.body.read(RESULT_BYTES_MAX)
+    except (BodyTooLarge, Disconnected):
+        body = b"null"
+    worker.init_failed(body or b"null", _type(request.header(_ERROR_TYPE)))
+    return accepted()
+
+
+def _type(given: str) -> str:
+    """An error type as it may be shown: that of a runtime or a function, by its form."""
+    if given.startswith(("Runtime.", "Function.")) and len(given) <= _TYPE_CHARS_MAX:
+        return _printable(given)
+    return "Function.Unknown" if given.startswith("Function.") else "Runtime.Unknown"
+
+
+def _without_cause(body: bytes) -> bytes:
+    """An error with a cause for traces beside it: what callers get of that."""
+    try:
+        sent = json.loads(body)
+        kept = {name: sent[name] for name in ("errorMessage", "errorType", "stackTrace") if name in sent}
+    except (ValueError, TypeError, RecursionError):
+        return b'"Invalid error body"'
+    return json.dumps(kept).encode()
+
+
+def _failure(kind: str, message: str) -> Answer:
+    """The platform's word in the process's place."""
+    said: Mapping[str, str] = {"errorType": kind, **({"errorMessage": message} if message else {})}
+    return Answer(ending=Ending.ERROR, meta={"error_type": kind}, body=json.dumps(said).encode())

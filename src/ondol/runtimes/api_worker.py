@@ -1,0 +1,331 @@
+"""The node's end of a process that speaks the Runtime API: its calls, its log pipe, its life.
+
+`api_http.py` brings what the process asks for and answers; here it meets the calls. What must hold:
+
+* One call at a time: it is handed to the process's pending question, or waits for the next one.
+* Lines written before an answer reach the sink before the answer reaches the caller, as in link.py.
+* A call always gets an answer. `started` is False only when the process went away without having been given the call.
+* Nothing is believed: an answer counts for the call that runs, once, in the states of `api_states.py`; how long loading took is
+  measured here.
+
+Must not know: shells, the pool, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from ondol.model.errors import Unavailable
+from ondol.model.limits import RESULT_BYTES_MAX
+from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtimes.api_states import Runtime, State
+from ondol.runtimes.logpipe import LogPipe
+from ondol.runtimes.metas import meta_of
+from ondol.sandbox import Child
+from ondol_guest import frames
+
+#: How long after the process's end its last words may still be on their way to us.
+LAST_WORDS_S: Final = 0.02
+#: What a process may say on the wire before it is executed.
+WIRE_BYTES_MAX: Final = 8192
+
+log = logging.getLogger(__name__)
+
+
+class Given:
+    """One invocation, as the process is given it."""
+
+    __slots__ = ("future", "meta", "payload", "sink")
+
+    def __init__(self, meta: Mapping[str, Any], payload: bytes, future: asyncio.Future[Answer], sink: LogSink) -> None:
+        self.meta = meta
+        self.payload = payload
+        self.future = future
+        self.sink = sink
+
+    @property
+    def id(self) -> str:
+        """The invocation's, by which the process answers."""
+        return str(self.meta.get("id", ""))
+
+
+#: What could not be executed and the system's error number -> what callers are told.
+Complaint = Callable[[str, int], str]
+
+
+class ApiWorker:
+    """`ondol.runtime.Worker` over the Runtime API. Make it where an event loop runs."""
+
+    def __init__(self, child: Child, sink: LogSink, complaint: Complaint, left: Callable[[ApiWorker], None]) -> None:
+        """Takes over `child`'s descriptors. `left` is called once, by `close`."""
+        self.runtime = Runtime()
+        self._loop = asyncio.get_running_loop()
+        self._sink = sink
+        self._complaint = complaint
+        self._left = left
+        self._began_s = self._loop.time()
+        self._init_ms: float | None = None
+        self._init_told = False
+        self._alive = True
+        self._closed = False
+        #: The call under way, whether the process was given it, and who waits for one.
+        self._given: Given | None = None
+        self._taken = False
+        self._asking: asyncio.Future[Given | None] | None = None
+        #: Why it could not be executed: (type, message without its request id).
+        self._unexecuted = ""
+        self._failed: Answer | None = None
+        self._said = bytearray()
+        self._wire = socket.socket(fileno=child.wire)
+        self._wire.setblocking(False)
+        self._log = LogPipe(child.log, self._line, lambda: None)
+        self._loop.add_reader(self._wire.fileno(), self._heard)
+        self._exit = self._loop.create_task(_exit_of(child), name=f"runtime {child.pid}")
+        self._grace: asyncio.TimerHandle | None = None
+        self._exit.add_done_callback(self._exited)
+
+    # The port ----------------------------------------------------------------------------------------------------------
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
+    @property
+    def init_ms(self) -> float | None:
+        return self._init_ms
+
+    async def ended(self) -> int:
+        return await asyncio.shield(self._exit)
+
+    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """Hand it to the process if that asks for one now; else when it does."""
+        given = Given(meta_of(call.meta), call.payload, self._loop.create_future(), sink)
+        if self._failed is not None:
+            given.future.set_result(self._failed)
+        elif self._unexecuted:
+            self._refuse(given)
+        elif not self._alive:
+            given.future.set_result(Answer(ending=Ending.DEAD, started=False))
+        else:
+            self._given, self._taken = given, False
+            self._hand_over()
+        return self._answered(given)
+
+    async def _answered(self, given: Given) -> Answer:
+        try:
+            return await given.future
+        finally:
+            if self._given is given and not given.future.done():  # the caller did not wait for it
+                self._given = None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._lost()
+        self._hang_up()
+        self._log.close()
+        if self._grace is not None:
+            self._grace.cancel()
+        self._left(self)
+
+    def send(self, data: bytes) -> None:
+        """Tell the child what it is to become. Raises OSError: it is small, and nothing was sent before."""
+        if self._wire.send(data) != len(data):
+            raise OSError(errno.EMSGSIZE, "more than a socket takes at once")
+
+    # What the process does ---------------------------------------------------------------------------------------------
+    async def next(self) -> Given | None:
+        """It wants an invocation; None when there will be no more. Raises NotAllowed."""
+        again = self.runtime.next()
+        self._log.drain()
+        if self._init_ms is None:
+            self._log.flush()
+            self._init_ms = (self._loop.time() - self._began_s) * 1000
+        if again:
+            return self._given
+        if self._asking is not None and not self._asking.done():
+            self._asking.set_result(None)  # whoever asked before is gone, or has two minds
+        asking: asyncio.Future[Given | None] = self._loop.create_future()
+        self._asking = asking
+        self._hand_over()
+        return await asking
+
+    @property
+    def running(self) -> str:
+        """The id of the invocation that the process was given last and has not answered, or ""."""
+        return self._given.id if self._given is not None and self._taken else ""
+
+    def begin(self, to: State) -> None:
+        """It begins to answer. Raises NotAllowed."""
+        self.runtime.move(to)
+
+    def answer(self, answer: Answer) -> None:
+        """Its answer is whole, or, for one that streams, begins."""
+        self._log.drain()
+        self._log.flush()
+        given, self._given = self._given, None
+        if isinstance(answer.body, bytes):
+            self.runtime.move(State.SENT)
+        if given is not None and not given.future.done():
+            init_ms = None if self._init_told else self._init_ms
+            self._init_told = True
+            given.future.set_result(
+                Answer(ending=answer.ending, meta=answer.meta, body=answer.body, started=True, init_ms=init_ms)
+            )
+
+    def streamed(self) -> None:
+        """An answer that streamed is whole, or broken."""
+        self._log.drain()
+        self._log.flush()
+        self.runtime.move(State.SENT)
+
+    def init_failed(self, body: bytes, error_type: str) -> None:
+        """Loading failed, as it says itself. Raises NotAllowed."""
+        self.runtime.move(State.INIT_ERROR)
+        self._log.drain()
+        self._log.flush()
+        self._init_ms = (self._loop.time() - self._began_s) * 1000
+        self._failed = Answer(ending=Ending.INIT_ERROR, meta={"error_type": error_type}, body=body, init_ms=self._init_ms)
+        self._lost()
+
+    def _hand_over(self) -> None:
+        """When there are both a call and somebody who asks for one."""
+        asking, given = self._asking, self._given
+        if asking is None or asking.done() or given is None or self._taken:
+            return
+        self._asking = None
+        self._taken = True
+        self.runtime.move(State.RUNNING)
+        asking.set_result(given)
+
+    # Its beginning and its end -----------------------------------------------------------------------------------------
+    def _heard(self) -> None:
+        """The wire closes when the program is there; before that comes why it is not."""
+        try:
+            data = self._wire.recv(WIRE_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._said += data
+        if data and len(self._said) <= WIRE_BYTES_MAX:
+            return
+        self._hang_up()
+        try:
+            for kind, _, _, payload in frames.FrameReader().feed(bytes(self._said)):
+                if kind == frames.INIT_FAILED:
+                    meta = meta_of(frames.split_meta(payload)[0])
+                    self._unexecuted = self._complaint(str(meta.get("exec", "")), int(meta.get("errno", 0)))
+        except (frames.BrokenFrame, ValueError, TypeError) as error:
+            log.warning("a child that was to be executed broke the protocol: %s", error)
+        if self._unexecuted:
+            self._lost()
+
+    def _hang_up(self) -> None:
+        if self._wire.fileno() >= 0:
+            self._loop.remove_reader(self._wire.fileno())
+            self._wire.close()
+
+    def _refuse(self, given: Given) -> None:
+        """In the place of a program that there is none of."""
+        message = f"RequestId: {given.id} Error: {self._unexecuted}"
+        given.sink(f"{message}\nRuntime.InvalidEntrypoint\n", None)
+        body = json.dumps({"errorType": "Runtime.InvalidEntrypoint", "errorMessage": message}).encode()
+        meta = {"error_type": "Runtime.InvalidEntrypoint"}
+        given.future.set_result(Answer(ending=Ending.INIT_ERROR, meta=meta, body=body))
+
+    def _exited(self, _: asyncio.Task[int]) -> None:
+        if self._alive:  # an answer of its may be under way still
+            self._grace = self._loop.call_later(LAST_WORDS_S, self._lost)
+
+    def _lost(self) -> None:
+        """The process is gone, or as good as gone."""
+        self._alive = False
+        self._log.drain()
+        self._log.flush()
+        if self._asking is not None and not self._asking.done():
+            self._asking.set_result(None)
+        given, self._given = self._given, None
+        if given is None or given.future.done():
+            return
+        if self._failed is not None:
+            given.future.set_result(self._failed)
+        elif self._unexecuted:
+            self._refuse(given)
+        else:
+            # Who dies while loading would die again: that counts as started.
+            started = self._taken or self._init_ms is None
+            given.future.set_result(Answer(ending=Ending.DEAD, started=started))
+
+    def _line(self, text: str, at_ms: int | None) -> None:
+        """To the call that the process was given, else to the environment."""
+        if self._given is not None and self._taken:
+            self._given.sink(text, at_ms)
+        else:
+            self._sink(text, at_ms)
+
+
+class Streamed(AsyncIterator[bytes]):
+    """An answer's body as the process sends it, at its reader's pace. `over` is done once it has ended, in whichever way."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], check: Callable[[], None]) -> None:
+        """`check` is called behind the last chunk, and raises when the process says that its answer is broken."""
+        self._chunks = chunks
+        self._check = check
+        self._bytes = 0
+        self._thrown = False
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._end()
+            self._check()
+            raise
+        except BaseException as error:
+            self._end()
+            raise Unavailable("the function's answer ended before it was complete") from error
+        self._bytes += len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        """Read no more; what still comes is thrown away, so that the process is not left waiting."""
+        try:
+            async for _ in self._chunks:
+                pass
+        except Exception as error:
+            log.info("an answer that nobody reads broke off: %s", error)
+        self._end()
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+async def _exit_of(child: Child) -> int:
+    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
+    try:
+        return await child.wait()
+    except Exception as error:
+        log.warning("how runtime %d ended is not known: %s", child.pid, error)
+        return -signal.SIGKILL
+
+
+def too_large() -> Answer:
+    """In the place of an answer of more than RESULT_BYTES_MAX bytes."""
+    return Answer(ending=Ending.TOO_LARGE, meta={"too_large": RESULT_BYTES_MAX})
+
+
+def reason(errno: int) -> str:
+    """What the system calls its error, as the documented one writes it."""
+    text = os.strerror(errno)
+    return text[:1].lower() + text[1:]

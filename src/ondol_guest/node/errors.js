@@ -1,0 +1,72 @@
+'use strict';
+// What a failure looks like: to the caller, and in the log. Names, members and texts are part of the contract.
+
+const util = require('util');
+
+const stringify = JSON.stringify;
+
+/** A class of errors that the runtime names itself. */
+function named(name) {
+  const kind = class extends Error {};
+  kind.prototype.name = `Runtime.${name}`;
+  return kind;
+}
+
+const ImportModuleError = named('ImportModuleError');
+const HandlerNotFound = named('HandlerNotFound');
+const MalformedHandlerName = named('MalformedHandlerName');
+const MalformedStreamingHandler = named('MalformedStreamingHandler');
+const InvalidStreamingOperation = named('InvalidStreamingOperation');
+const UserCodeSyntaxError = named('UserCodeSyntaxError');
+const UnhandledPromiseRejection = named('UnhandledPromiseRejection');
+const CallbackHandlerDeprecated = named('CallbackHandlerDeprecated');
+const JSONStringifyError = named('JSONStringifyError');
+
+function isError(value) {
+  if (util.types.isNativeError(value)) return true;
+  return ['name', 'message', 'stack'].every((key) => value && value[key] && typeof value[key] === 'string');
+}
+
+function intoError(value) {
+  return value instanceof Error ? value : new Error(value);
+}
+
+const shown = (text) => text?.replace(/\x7f/g, '%7F');
+
+/** The payload that callers get for `error`, whatever it is. */
+function toPayload(error) {
+  try {
+    if (isError(error)) {
+      return { errorType: shown(error.name), errorMessage: shown(error.message), trace: shown(error.stack).split('\n') };
+    }
+    return { errorType: typeof error, errorMessage: error.toString(), trace: [] };
+  } catch {
+    return {
+      errorType: 'handled',
+      errorMessage:
+        'callback called with Error argument, but there was a problem while retrieving one or more of its message, name, and stack',
+    };
+  }
+}
+
+/** `error` for a line of the log. */
+function toFormatted(error) {
+  try {
+    return '\t' + stringify(error, (_key, value) => withMembers(value));
+  } catch {
+    return '\t' + stringify(toPayload(error));
+  }
+}
+
+function withMembers(value) {
+  if (!(value instanceof Error)) return value;
+  const members = Object.assign({ errorType: value.name, errorMessage: value.message, code: value.code }, value);
+  if (typeof value.stack === 'string') members.stack = value.stack.split('\n');
+  return members;
+}
+
+module.exports = {
+  ImportModuleError, HandlerNotFound, MalformedHandlerName, MalformedStreamingHandler, InvalidStreamingOperation,
+  UserCodeSyntaxError, UnhandledPromiseRejection, CallbackHandlerDeprecated, JSONStringifyError,
+  intoError, toPayload, toFormatted,
+};
