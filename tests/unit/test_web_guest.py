@@ -14,6 +14,7 @@ from ondol.runtime import Call, Ending, Launch
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreters
+from ondol.testing.pool import a_target
 from ondol.testing.sandboxes import LocalSandboxes
 
 FOUND = Interpreters.discover()
@@ -273,7 +274,9 @@ async def function(path, source, handler="app:app", guest="web", variables=None)
         memory_mib=128,
         timeout_s=30,
     )
-    worker = await ForkedPython(sandboxes, Choice(FOUND)).start(shell, None, launch, lambda text, _: lines.append(text))
+    worker = await ForkedPython(sandboxes, Choice(FOUND)).start(
+        shell, a_target().revision, launch, lambda text, _: lines.append(text)
+    )
     try:
         yield Function(worker, lines)
     finally:

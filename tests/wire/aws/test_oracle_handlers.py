@@ -27,9 +27,9 @@ import pytest
 
 from ondol.runtime import Call, Ending, Launch
 from ondol.runtimes.choice import Choice
-from ondol.runtimes.choice import Choice
 from ondol.runtimes.forked import ForkedPython
 from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.testing.pool import a_target
 from ondol.testing.sandboxes import LocalSandboxes
 from ondol_guest.frames import LogReader
 
@@ -262,7 +262,7 @@ async def _run_ours(tree, handler, events, more):
         if not seen.answers:
             seen.load_log.append((text, at_ms))
 
-    worker = await runtime.start(shell, None, launch, between_calls)
+    worker = await runtime.start(shell, a_target().revision, launch, between_calls)
     try:
         for given in events:
             lines = []
