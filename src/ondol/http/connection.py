@@ -320,19 +320,11 @@ class Connection(asyncio.Protocol):
 
     def _connection(self, exchange: Exchange) -> str:
         """The Connection field, and with it whether another request may follow."""
-        if exchange.keep_alive:
-            stream = exchange.stream
-            if self._server.draining or (stream is not None and not stream.complete and not self._saveable(exchange, stream)):
-                exchange.keep_alive = False
+        if exchange.keep_alive and (self._server.draining or exchange.leaves_more_than(self._limits.discarded_bytes_max)):
+            exchange.keep_alive = False
         if not exchange.keep_alive:
             return "connection: close\r\n"
         return "connection: keep-alive\r\n" if exchange.http10 else ""
-
-    def _saveable(self, exchange: Exchange, stream: Stream) -> bool:
-        """Whether the unread rest of a body is short enough to be thrown away for the connection's sake."""
-        if exchange.expects or stream.lost or stream.declared_bytes is None:
-            return False
-        return stream.declared_bytes - stream.taken_bytes <= self._limits.discarded_bytes_max
 
     def _write_whole(self, exchange: Exchange, response: Response) -> None:
         transport = self._transport

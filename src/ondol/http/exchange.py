@@ -52,6 +52,15 @@ class Exchange:
         #: … and its pieces, when not.
         self.parts: list[bytes] | None = None
 
+    def leaves_more_than(self, discarded_bytes_max: int) -> bool:
+        """Whether the unread rest of its body is too long, or may be, to be thrown away for the connection's sake."""
+        stream = self.stream
+        if stream is None or stream.complete:
+            return False
+        if self.expects or stream.lost or stream.declared_bytes is None:
+            return True
+        return stream.declared_bytes - stream.taken_bytes > discarded_bytes_max
+
 
 def read_head(method: str, version: str, url: bytes, headers: Headers, peer: str) -> Exchange:
     """An exchange from a parsed head. Raises Refused."""
