@@ -172,7 +172,7 @@ async def test_an_alarm_rings_for_each_thing_once_in_the_order_of_their_times():
     assert rung == ["soon", "moved", "late"]
 
 
-async def test_a_thing_may_be_set_anew_while_it_rings_and_a_stopped_alarm_is_silent():
+async def test_a_thing_may_be_set_anew_while_it_rings_and_what_is_cleared_is_silent():
     rung = []
 
     def again(thing):
@@ -185,6 +185,25 @@ async def test_a_thing_may_be_set_anew_while_it_rings_and_a_stopped_alarm_is_sil
     await asyncio.sleep(0.2)
     assert rung == ["x"] * 3
     alarm.set("x", 0.005)
-    alarm.stop()
+    alarm.clear("x")
     await asyncio.sleep(0.05)
     assert rung == ["x"] * 3
+
+
+async def test_what_one_ring_clears_does_not_ring_and_what_it_sets_rings_in_time():
+    rung = []
+
+    def due(thing):
+        rung.append(thing)
+        if thing == "first":
+            alarm.clear("second")
+            alarm.set("late", 0.2)
+
+    alarm = Alarm(due)
+    alarm.set("first", 0.01)
+    alarm.set("second", 0.01)
+    alarm.set("soon", 0.03)
+    await asyncio.sleep(0.12)
+    assert rung == ["first", "soon"]
+    await asyncio.sleep(0.3)
+    assert rung == ["first", "soon", "late"]

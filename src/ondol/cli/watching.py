@@ -31,6 +31,8 @@ def batches(path: Path, stop: threading.Event) -> Iterator[frozenset[str]]:
     root = path.resolve()
     folder = root.is_dir()
     wanted = _below(root) if folder else _only(root)
+    if not root.parent.is_dir():
+        raise Failure(Exit.REFUSED, f"{path} cannot be watched: there is no folder {root.parent}.")
     try:
         for found in watchfiles.watch(
             root if folder else root.parent,

@@ -36,13 +36,6 @@ class Alarm(Generic[T]):
         """Its time does not come. Idempotent."""
         self._at_s.pop(thing, None)
 
-    def stop(self) -> None:
-        """Nobody's time comes any more, unless it is set anew."""
-        self._at_s.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _arm(self, at_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -53,7 +46,10 @@ class Alarm(Generic[T]):
         self._timer = None
         now_s = self._loop.time() + EARLY_S
         for thing in [thing for thing, at_s in self._at_s.items() if at_s <= now_s]:
-            del self._at_s[thing]
-            self._due(thing)
-        if self._at_s and self._timer is None:
-            self._arm(min(self._at_s.values()))
+            if self._at_s.pop(thing, None) is not None:  # else what was due before it has cleared it
+                self._due(thing)
+        if not self._at_s:
+            return
+        first_s = min(self._at_s.values())
+        if self._timer is None or first_s < self._rings_at_s:
+            self._arm(first_s)

@@ -226,7 +226,7 @@ class Environment:
         if self._closed:
             return
         self._closed = self.broken = True
-        self._alarm.stop()
+        # The alarm goes on: a call whose worker says nothing any more still ends when its time is up.
         for task in tuple(self._tasks):
             task.cancel()
         self._let_go()

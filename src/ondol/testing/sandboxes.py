@@ -116,8 +116,8 @@ class LocalSandboxes:
     zygotes: dict[tuple[str, str], LocalZygote] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=count)
 
-    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE) -> Shell:
-        del interpreter  # none waits here
+    async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
+        del interpreter, told  # none waits here
         shell = Shell(id=f"local-{next(self._numbers)}", account=account, namespaces={}, cgroups=(), network=network)
         self.shells.add(shell.id)
         return shell
