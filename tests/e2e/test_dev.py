@@ -56,9 +56,17 @@ class Terminal:
         return self.process.wait(40 * PATIENCE)
 
 
+#: A shell lets what it starts in the background ignore SIGINT, these tests too perhaps: at a terminal nobody does.
+AT_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("ondol.cli.main", run_name="__main__")
+"""
+
+
 @contextlib.contextmanager
 def terminal(*arguments, cwd, env):
-    command = [sys.executable, "-m", "ondol.cli.main", *arguments]
+    command = [sys.executable, "-c", AT_A_TERMINAL, *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
