@@ -83,6 +83,10 @@ def test_terraform_makes_what_it_then_finds_unchanged_and_destroys_it(run, name,
     try:
         run(terraform, "init", "-no-color", *([f"-plugin-dir={plugins}"] if plugins else []), env=env)
     except AssertionError as error:
+        if not plugins and "Failed to query available provider" in str(error):
+            pytest.skip(
+                "Terraform's own registry is not to be had here, and ONDOL_TERRAFORM_PLUGINS names no folder of plugins"
+            )
         clients.absent(f"Terraform finds no AWS provider (a folder of plugins: ONDOL_TERRAFORM_PLUGINS): {str(error)[-300:]}")
     run(terraform, "apply", "-auto-approve", "-no-color", env=env)
     assert json.loads(json.loads(run(terraform, "output", "-json", env=env))["said"]["value"])["got"] == {"n": 1}
