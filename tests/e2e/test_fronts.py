@@ -129,9 +129,9 @@ def test_a_front_alone_has_the_whole_limit_when_the_other_is_idle(two, function)
 
 def _is_held_by(pid, line):
     """Whether a front holds the other end of a connection."""
-    here = f":{line.sock.getsockname()[1]:04X}"
+    here, there = (f":{address[1]:04X}" for address in (line.sock.getsockname(), line.sock.getpeername()))
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    [inode] = [row[9] for row in rows if row[2].endswith(here)]
+    [inode] = [row[9] for row in rows if row[1].endswith(there) and row[2].endswith(here)]
     return any(f"[{inode}]" in os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
 
 

@@ -428,7 +428,10 @@ def test_logs_are_followed_while_they_come(node, deploy, aws):
 
     function = deploy("def handler(event, context):\n    print('word', event)\n")
     aws.invoke(FunctionName=function, Payload=b"1")
-    command = [sys.executable, "-m", "ondol.cli.main", "logs", function, "--follow"]
+    # A shell's background jobs ignore SIGINT, and these tests may be one; at a terminal nobody does.
+    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    heeding += "runpy.run_module('ondol.cli.main', run_name='__main__')"
+    command = [sys.executable, "-c", heeding, "logs", function, "--follow"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**node.environment(), "PYTHONUNBUFFERED": "1"}
     ) as following:

@@ -63,7 +63,7 @@ def test_chalice_deploys_calls_changes_and_deletes_functions(node, run, name, tm
     assert node.client().get_function(FunctionName=f"{name}-dev-greet")["Tags"]["a"] == "b"
     run(chalice, "logs", "--name", "greet")
     run(chalice, "delete")
-    assert node.client("iam").list_roles(PathPrefix="/")["Roles"] == []
+    assert name not in json.dumps([each["RoleName"] for each in node.client("iam").list_roles(PathPrefix="/")["Roles"]])
     assert name not in json.dumps([each["FunctionName"] for each in node.client().list_functions()["Functions"]])
 
 
