@@ -14,8 +14,10 @@ from ondol.runtimes import executed
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
+from ondol.runtimes.clients import JAVA, RUBY
 from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
+from ondol.runtimes.managed import ManagedVersions
 from ondol.runtimes.nodejs import ExecutedNodejs, NodejsVersions
 from ondol.sandbox import Sandboxes, with_modules
 from ondol.sandboxes.kept import KeptSandboxes
@@ -31,8 +33,10 @@ class Makers:
         isolation: Isolation,
         choice: Choice,
         nodejs: NodejsVersions,
+        managed: Mapping[str, ManagedVersions],
         *,
         stock_shells: int,
+        memory_mib_max: int,
     ) -> None:
         self._isolation = isolation
         self._choice = choice
@@ -40,14 +44,15 @@ class Makers:
         #: Who calls from shells by the Runtime API.
         self.callers = Callers()
         self._makers: dict[str, KeptSandboxes | Launcher] = {
-            name: KeptSandboxes(line, stock_shells=stock_shells)
+            name: KeptSandboxes(line, stock_shells=stock_shells, memory_mib_max=memory_mib_max)
             if name == MAKERS["sandbox"]
             else Launcher(line, stock_shells=stock_shells)
             for name, line in lines.items()
         }
         levels = {level: self._level(level) for level in isolation.offered}
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, managed, self.callers))
+            for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -93,7 +98,9 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers) -> Runtime:
+def runtimes_over(
+    sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, managed: Mapping[str, ManagedVersions], callers: Callers
+) -> Runtime:
     """All that can be launched in the shells of one level."""
     python = ForkedPython(sandboxes, choice)
     return Dispatch(
@@ -103,5 +110,7 @@ def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, 
             Family.COMMAND: python,
             Family.NODE: ExecutedNodejs(sandboxes, choice, nodejs),
             Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
+            Family.JAVA: RuntimeApi(sandboxes, choice, callers, managed[JAVA].program),
+            Family.RUBY: RuntimeApi(sandboxes, choice, callers, managed[RUBY].program),
         },
     )
