@@ -66,5 +66,5 @@ def test_warm_calls_start_no_process_and_open_nothing(node, warm):
     processes, open_before = set(node.processes()), descriptors(front)
     for _ in range(CALLS):
         warm()
-    assert set(node.processes()) == processes
+    assert set(node.processes()) <= processes  # those of other functions may end meanwhile
     assert descriptors(front) <= open_before + 2

@@ -209,6 +209,16 @@ def test_a_failed_start_is_tried_again_after_a_pause_and_not_in_a_storm():
     assert len(table.machine.slots) == 4, "once one came up, the others are started again"
 
 
+def test_a_pause_that_passed_before_anybody_asked_when_to_look_is_overdue_not_forgotten():
+    """A busy node may ask after the moment: without an answer, who waits would wait until some other event."""
+    table = Table(backoff_s_min=0.1, start_failures_max=3)
+    table.want(1)
+    table.tell(Gone(1))
+    due_s = table.now_s + 0.1
+    assert table.machine.next_tick_s(table.now_s + 0.5) == due_s
+    assert table.tell(Tick(), after_s=0.5) == [Start(2, "r")]
+
+
 def test_after_some_failures_in_a_row_those_nothing_will_serve_are_told():
     table = Table(start_failures_max=3)
     for invocation in range(5):

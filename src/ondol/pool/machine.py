@@ -89,9 +89,11 @@ class Machine:
         self.used_mib = self.idle_mib = self.leaving_mib = 0
         self.live = self.leaving = self.starting = 0
         self._next_slot = 1
+        self._looked_s = -math.inf
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """Take note of `event` and say what to do, in this order."""
+        self._looked_s = now_s
         match event:
             case Wanted():
                 actions = self._wanted(event, now_s)
@@ -119,13 +121,14 @@ class Machine:
         return crew is not None and bool(crew.spare or crew.free)
 
     def next_tick_s(self, now_s: float) -> float | None:
-        """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
+        """When a Tick will have something to do; None: not before another event. Before `now_s`: it is overdue, since whoever
+        asks is late. What was due when an event was last handled waits for another event, not for time."""
         times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
         times += [crew.pin_at_s for crew in self.unloaded.values()]
         times += [crew.review_s(self.limits) for crew in self.patient.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
-        times = [at_s for at_s in times if now_s < at_s < math.inf]
+        times = [at_s for at_s in times if self._looked_s < at_s < math.inf]
         if self.idle:
             coldest = next(iter(self.idle.values()))
             goes_s = coldest.used_s + keep_s(History(calls=coldest.calls), self.limits)
