@@ -1,4 +1,4 @@
-"""How many calls a second may be let in that somebody waits for: ten times a limit on concurrency, as AWS has it.
+"""How many calls a second may be let in that somebody waits for: ten times a limit on concurrency.
 
 A bucket for each limit, of one second's worth, which fills as time goes by. The time is looked at only when a bucket is empty:
 a call costs one subtraction, and what may come in at once is up to what two seconds bring. Pure: time is an input.
