@@ -37,6 +37,8 @@ class Invocation(Struct, frozen=True, kw_only=True):
     tail: bool = False
     #: The caller takes the answer as it comes. Everybody else gets it whole, up to RESULT_BYTES_MAX.
     streamed: bool = False
+    #: It was accepted earlier: nobody waits for its answer.
+    deferred: bool = False
 
 
 class Status(Enum):

@@ -62,6 +62,7 @@ def invocation_of(item: Deferred) -> Invocation:
         payload=item.payload,
         trace=context.pop("trace", None),
         context=context,
+        deferred=True,
     )
 
 
