@@ -405,7 +405,7 @@ found = {
     "bad id": kind(ask(NEXT, Lambda_Extension_Identifier="me")),
     "nobody": kind(ask(NEXT, Lambda_Extension_Identifier=NOBODY)),
 }
-me = register("one", "INVOKE")[1]["Lambda-Extension-Identifier"]
+me = register("one")[1]["Lambda-Extension-Identifier"]
 found["twice"] = kind(register("one", "INVOKE"))
 found["typeless"] = kind(ask(INIT, b"", Lambda_Extension_Identifier=me))
 threading.Thread(target=lambda: following(me), daemon=True).start()
