@@ -288,7 +288,7 @@ def test_tenants_make_room_for_each_other_and_the_slot_ends():
         table.tell(Ready(number))
         table.tell(Done(number, number), after_s=1.0)
     table.want(3, tenant="green")
-    table.tell(Done(2, 3), after_s=1.0)
+    table.tell(Done(2, 3), after_s=0.01)
     assert table.want(4, tenant="red") == [Stop(1), Start(3, "r", False, "red")], "blue was called least"
     assert table.want(5, tenant="blue")[-1] == Start(4, "r", False, "blue"), "and begins anew"
 
