@@ -1,7 +1,7 @@
 """The invocation, on one page.
 
     permit    may this principal call this function?
-    admit     is there room in the account's and the function's concurrency? else Throttled, before anything is started
+    admit     is there room in the account's and the function's concurrency and rate? else Throttled, before anything is started
     resolve   which revision: the latest, a version, or an alias's weighted choice
     place     an environment of that revision from the pool: a warm one, or a cold start
     run       hand the event over; wait for the answer, the timeout, or the process's end
@@ -50,9 +50,9 @@ class Invoker:
     enqueue: Callable[[Invocation], Awaitable[None]]
     #: How long a call may wait for a place.
     wait_s_max: float
-    #: Enters a function that was refused, with room that other fronts do not use; raises Throttled when there is none. None:
-    #: there are no others.
-    borrow: Callable[[Function], Awaitable[None]] | None = None
+    #: Enters a function that was refused (True: paced), with room that other fronts do not use; raises Throttled when there is
+    #: none. None: there are no others.
+    borrow: Callable[[Function, bool], Awaitable[None]] | None = None
     #: What callers other than the account's owner may.
     grants: Grants | None = None
 
@@ -60,9 +60,9 @@ class Invoker:
         """Run it and wait for its outcome."""
         function = self._permitted(invocation)
         try:
-            self.admission.enter(function)
+            self.admission.enter(function, paced=not invocation.deferred)
         except Throttled as refused:
-            await self._admit_late(function, refused)
+            await self._admit_late(function, refused, paced=not invocation.deferred)
         streaming = None
         try:
             target = resolve(self.index, function, invocation.qualifier, self.draw())
@@ -108,11 +108,11 @@ class Invoker:
             raise _tenant(function)
         return function
 
-    async def _admit_late(self, function: Function, refused: Throttled) -> None:
+    async def _admit_late(self, function: Function, refused: Throttled, *, paced: bool) -> None:
         try:
             if self.borrow is None:
                 raise refused
-            await self.borrow(function)
+            await self.borrow(function, paced)
         except Throttled:
             self.telemetry.throttled(function.account, function.region, function.id)
             raise

@@ -39,6 +39,8 @@ class Invocation(Struct, frozen=True, kw_only=True):
     streamed: bool = False
     #: Whose environments it may run in, for a function that keeps its tenants apart; None for every other function.
     tenant: str | None = None
+    #: It was accepted earlier: nobody waits for its answer.
+    deferred: bool = False
 
 
 class Status(Enum):

@@ -63,6 +63,7 @@ def invocation_of(item: Deferred) -> Invocation:
         trace=context.pop("trace", None),
         tenant=context.pop("tenant", None),
         context=context,
+        deferred=True,
     )
 
 

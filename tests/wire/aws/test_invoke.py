@@ -262,6 +262,8 @@ def test_the_client_context_arrives_as_its_text(lambda_, invoker):
         ("account", "ConcurrentInvocationLimitExceeded"),
         ("line", "ConcurrentInvocationLimitExceeded"),
         ("rate", "FunctionInvocationRateLimitExceeded"),
+        ("function rate", "ReservedFunctionInvocationRateLimitExceeded"),
+        ("account rate", "CallerRateLimitExceeded"),
     ],
 )
 def test_a_throttled_call_says_which_limit(lambda_, invoker, reason, named):

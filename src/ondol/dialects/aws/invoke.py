@@ -139,8 +139,10 @@ class Invoke:
         )
 
     def _not_authorized(self, named: names.Named, principal: Principal) -> ServiceError:
-        kind = "identity" if named.account == principal.account else "resource"
-        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn_of(named, latest=False), kind)
+        arn, kind = arn_of(named, latest=False), "resource-based"
+        if named.account == principal.account:
+            kind = self._grants.lacking(principal, _ACTION, arn, named.account)
+        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn, kind)
 
 
 # Parsing --------------------------------------------------------------------------------------------------------------
