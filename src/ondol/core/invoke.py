@@ -25,7 +25,7 @@ from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.permit import Grants, owns, permit
 from ondol.core.resolve import resolve
-from ondol.model.errors import NotFound, Throttled
+from ondol.model.errors import InvalidSetting, NotFound, Throttled
 from ondol.model.functions import Function, Target
 from ondol.model.invocations import Invocation, Outcome
 from ondol.pool.driver import Pool
@@ -104,6 +104,8 @@ class Invoker:
                 conditions=conditions,
                 grants=self.grants,
             )
+        if function.per_tenant is (invocation.tenant is None):
+            raise _tenant(function)
         return function
 
     async def _admit_late(self, function: Function, refused: Throttled, *, paced: bool) -> None:
@@ -124,7 +126,7 @@ class Invoker:
 
     async def _attempt(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
         timeout_s = target.revision.configuration.timeout_s
-        lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max)
+        lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max, tenant=invocation.tenant)
         try:
             deadline_ms = int((self.clock.wall_s() + timeout_s) * 1000)
             meta = contract.meta(invocation, target, deadline_ms=deadline_ms)
@@ -132,6 +134,12 @@ class Invoker:
             return await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=invocation.tail)
         finally:
             lease.release()
+
+
+def _tenant(function: Function) -> InvalidSetting:
+    if function.per_tenant:
+        return InvalidSetting("tenant", f"{function.name} keeps its tenants apart: its calls say which tenant's they are")
+    return InvalidSetting("tenant", f"{function.name} does not keep tenants apart: its calls name none")
 
 
 def _ending(streaming: asyncio.Future[Ran], contract: Contract, invocation: Invocation) -> asyncio.Future[Outcome]:
