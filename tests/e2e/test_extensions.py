@@ -466,7 +466,7 @@ def test_telemetry_is_delivered_from_the_beginning(layered, call, log):
     told = call(function, {"wanted": "platform.report", "tries": 100}).answer
     kinds = [each["type"] for each in told]
     assert kinds[0] == "platform.initStart"
-    order = ["platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension", "platform.start",
+    order = ["platform.initStart", "platform.initRuntimeDone", "platform.extension", "platform.initReport", "platform.start",
              "function", "platform.runtimeDone", "platform.report"]  # fmt: skip
     assert [kind for kind in kinds if kind in order][: len(order)] == order
     by_kind = {each["type"]: each["record"] for each in reversed(told)}

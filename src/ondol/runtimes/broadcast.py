@@ -98,7 +98,8 @@ class Broadcast:
         return event
 
     def start(self, meta: Mapping[str, Any], version: str) -> None:
-        record = {"requestId": meta.get("id", ""), "version": version, **_tracing(meta.get("trace"))}
+        arn = {"functionArn": meta["arn"]} if meta.get("arn") else {}
+        record = {"requestId": meta.get("id", ""), "version": version, **arn, **_tracing(meta.get("trace"))}
         self.platform("platform.start", record)
 
     def runtime_done(self, report: Report, produced_bytes: int) -> None:
@@ -106,8 +107,9 @@ class Broadcast:
         metrics = {"durationMs": _took_ms(report), "producedBytes": produced_bytes}
         self.platform("platform.runtimeDone", {**outcome, **_tracing(report.trace), "metrics": metrics})
 
-    def report(self, report: Report) -> None:
-        took_ms = _took_ms(report)
+    def report(self, report: Report, rested_ms: float) -> None:
+        """`rested_ms`: how long extensions took behind the answer, which counts."""
+        took_ms = round(_took_ms(report) + rested_ms, 3)
         metrics: dict[str, Any] = {
             "durationMs": took_ms,
             "billedDurationMs": max(1, math.ceil(took_ms + (report.init_ms or 0.0))),
@@ -117,7 +119,9 @@ class Broadcast:
         if report.init_ms is not None:
             metrics["initDurationMs"] = round(report.init_ms, 3)
         self.platform("platform.end", {"requestId": report.invocation})
-        self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace)})
+        began_ms = int(time.time() * 1000 - rested_ms)
+        spans = [{"name": "extensionOverhead", "start": _time(began_ms), "durationMs": round(rested_ms, 3)}]
+        self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace), "spans": spans})
 
     def _tell(self, group: str, event: Event) -> None:
         if self._early is not None and len(self._early) < EARLY_MAX:

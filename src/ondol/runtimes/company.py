@@ -50,7 +50,21 @@ class About:
     version: str
     handler: str
     initialization: str
+    #: What its environment is called: the stream of its log.
+    instance: str
+    memory_mib: int
     json_lines: bool
+
+    def started(self) -> Mapping[str, Any]:
+        """The record of the beginning of loading."""
+        return {
+            "initializationType": self.initialization,
+            "phase": "init",
+            "functionName": self.name,
+            "functionVersion": self.version,
+            "instanceId": self.instance,
+            "instanceMaxMemory": self.memory_mib << 20,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,7 @@ class Company:
             await asyncio.shield(self.loading)
         if not self.settled_in and worker.init_ms is not None:
             self.settle_in()
+            self.broadcast.loaded()
         if self.failed.done():
             return self._failure_of(call, sink)
         self._began(call)
@@ -151,8 +166,9 @@ class Company:
     def settled(self, report: Report, produced_bytes: int) -> None:
         """The runtime is done with a call."""
         self._report, self._expected = report, None
-        if self.loading is None:
+        if self.loading is None and self.there:
             self.settle_in()
+            self.broadcast.loaded()
         self.broadcast.runtime_done(report, produced_bytes)
 
     @property
@@ -162,13 +178,14 @@ class Company:
 
     async def rest(self, seconds: float) -> Sequence[str]:
         """Wait, at most so long, until all are done with the call that was settled; who is not."""
+        began_s = self._loop.time()
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self.until(lambda: not self.busy)
         except TimeoutError:
             pass
         if self._report is not None:
-            self.broadcast.report(self._report)
+            self.broadcast.report(self._report, (self._loop.time() - began_s) * 1000)
             self._report = None
         return self.busy
 
@@ -351,7 +368,6 @@ class Company:
                 "platform.extension",
                 record,
             )
-        self.broadcast.loaded()
 
     def say(self, text: str, kind: str, record: Mapping[str, Any]) -> None:
         """A line of the platform's in the log, in its format, and an event for subscribers."""
