@@ -136,6 +136,8 @@ class Escorted:
         return self._init_ms
 
     async def ended(self) -> int:
+        if self._worker is None and self._company.leaving:
+            self._end(-signal.SIGKILL)  # there never was one
         return await asyncio.shield(self._ended)
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:

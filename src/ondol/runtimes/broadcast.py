@@ -70,6 +70,11 @@ class Broadcast:
     def subscriptions(self) -> list[Subscription]:
         return list(self._subscriptions.values())
 
+    def pause(self, *, on: bool) -> None:
+        """Nobody can take anything, or they can again."""
+        for subscription in self._subscriptions.values():
+            subscription.pause(on=on)
+
     def close(self) -> None:
         self._early = None
         for subscription in self._subscriptions.values():
@@ -106,6 +111,13 @@ class Broadcast:
         outcome = _outcome(report)
         metrics = {"durationMs": _took_ms(report), "producedBytes": produced_bytes}
         self.platform("platform.runtimeDone", {**outcome, **_tracing(report.trace), "metrics": metrics})
+
+    def cut_short(self, meta: Mapping[str, Any], reason: str, error_type: str) -> None:
+        """A call whose environment is ended: it ran out of time, or something failed."""
+        timeout = reason == "timeout"
+        outcome = {"status": "timeout"} if timeout else {"status": "error", "errorType": error_type}
+        record = {"requestId": meta.get("id", ""), **outcome, **_tracing(meta.get("trace"))}
+        self.platform("platform.runtimeDone", record)
 
     def report(self, report: Report, rested_ms: float) -> None:
         """`rested_ms`: how long extensions took behind the answer, which counts."""

@@ -131,6 +131,8 @@ class Company:
         self.broadcast = Broadcast(json_lines=about.json_lines)
         self._waiters: list[asyncio.Future[None]] = []
         self._report: Report | None = None
+        #: What the runtime was told of the call that it runs.
+        self._running: Mapping[str, Any] | None = None
         #: A call that the runtime was sent before it had loaded.
         self._expected: Call | None = None
 
@@ -165,8 +167,10 @@ class Company:
 
     def settled(self, report: Report, produced_bytes: int) -> None:
         """The runtime is done with a call."""
-        self._report, self._expected = report, None
-        if self.loading is None and self.there:
+        if self._closed:
+            return  # it was cut short
+        self._report, self._expected, self._running = report, None, None
+        if self.loading is None:
             self.settle_in()
             self.broadcast.loaded()
         self.broadcast.runtime_done(report, produced_bytes)
@@ -189,11 +193,18 @@ class Company:
             self._report = None
         return self.busy
 
+    def pause(self, *, on: bool) -> None:
+        """None of them runs, or they go on."""
+        self.broadcast.pause(on=on)
+
     async def leave(self, reason: str) -> None:
         """Let all end in order, within the time there is for it. `reason`: "timeout", "failure", or anything else."""
         if self.leaving:
             return
         self.leaving = True
+        if self._running is not None:
+            kind = self.failed.result().kind if self.failed.done() and not self.failed.cancelled() else "Runtime.ExitError"
+            self.broadcast.cut_short(self._running, reason, kind)
         if self.ending is not None:
             await self.ending(_REASONS.get(reason, "spindown"))
 
@@ -290,6 +301,8 @@ class Company:
         extension.move(to)
         if not again:
             extension.error_type = error_type
+            if extension.asking is not None and not extension.asking.done():
+                extension.asking.set_result(None)
             kind = "Extension.InitError" if to is Stage.INIT_ERROR else "Extension.ExitError"
             self.fail(Failure(kind, f"extension {extension.name}: {error_type}"))
 
@@ -354,7 +367,7 @@ class Company:
 
     def settle_in(self) -> None:
         """Loading has ended, in whichever way: say in the log what became of each."""
-        if self.settled_in:
+        if self.settled_in or self._closed:
             return
         self.settled_in = True
         for each in self._by_name.values():
@@ -375,7 +388,7 @@ class Company:
         self._write(json.dumps(event) + "\n" if self.about.json_lines else text, None)
 
     def _began(self, call: Call) -> None:
-        meta = meta_of(call.meta)
+        meta = self._running = meta_of(call.meta)
         self.broadcast.start(meta, self.about.version)
         event = _invoke(meta)
         for extension in self._by_name.values():
@@ -389,7 +402,7 @@ class Company:
     def _hand_over(self, extension: Extension) -> None:
         """When there are both an event and a question."""
         asking = extension.asking
-        if asking is None or asking.done() or not extension.waiting:
+        if extension.stage is not Stage.READY or asking is None or asking.done() or not extension.waiting:
             return
         extension.asking = None
         extension.move(Stage.RUNNING)
