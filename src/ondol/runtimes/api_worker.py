@@ -18,7 +18,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -27,6 +26,7 @@ from ondol.model.errors import Unavailable
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Ending, LogSink
 from ondol.runtimes.api_states import Runtime, State
+from ondol.runtimes.exits import exit_of
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import meta_of
 from ondol.sandbox import Child
@@ -88,7 +88,7 @@ class ApiWorker:
         self._wire.setblocking(False)
         self._log = LogPipe(child.log, self._line, lambda: None)
         self._loop.add_reader(self._wire.fileno(), self._heard)
-        self._exit = self._loop.create_task(_exit_of(child), name=f"runtime {child.pid}")
+        self._exit = self._loop.create_task(exit_of(child), name=f"runtime {child.pid}")
         self._grace: asyncio.TimerHandle | None = None
         self._exit.add_done_callback(self._exited)
 
@@ -309,15 +309,6 @@ class Streamed(AsyncIterator[bytes]):
     def _end(self) -> None:
         if not self.over.done():
             self.over.set_result(None)
-
-
-async def _exit_of(child: Child) -> int:
-    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
-    try:
-        return await child.wait()
-    except Exception as error:
-        log.warning("how runtime %d ended is not known: %s", child.pid, error)
-        return -signal.SIGKILL
 
 
 def too_large() -> Answer:

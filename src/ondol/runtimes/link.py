@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
@@ -28,6 +27,7 @@ from typing import Any, Final, cast
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtimes.exits import exit_of
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
 from ondol.runtimes.streams import Incoming, Outgoing
@@ -78,7 +78,7 @@ class Link(asyncio.Protocol):
         self._failed: Answer | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._writable: asyncio.Event | None = None
-        self._exit = self._loop.create_task(_exit_of(child), name=f"guest {child.pid}")
+        self._exit = self._loop.create_task(exit_of(child), name=f"guest {child.pid}")
         self._exit.add_done_callback(self._exited)
 
     @classmethod
@@ -316,12 +316,3 @@ class Link(asyncio.Protocol):
             pending.sink(text, at_ms)
         else:
             self._sink(text, at_ms)
-
-
-async def _exit_of(child: Child) -> int:
-    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
-    try:
-        return await child.wait()
-    except Exception as error:
-        log.warning("how guest %d ended is not known: %s", child.pid, error)
-        return -signal.SIGKILL
