@@ -122,7 +122,8 @@ class Machine:
 
     def next_tick_s(self, now_s: float) -> float | None:
         """When a Tick will have something to do; None: not before another event. Before `now_s`: it is overdue, since whoever
-        asks is late. What was due when an event was last handled waits for another event, not for time."""
+        asks is late. What was due when an event was last handled waits for another event, not for time.
+        """
         times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
         times += [crew.pin_at_s for crew in self.unloaded.values()]
         times += [crew.review_s(self.limits) for crew in self.patient.values()]
