@@ -19,8 +19,8 @@ _CONTROLLERS = {
     "memory": (
         "memory limit",
         (
-            "each process of a function is bounded by itself (RLIMIT_DATA: the function's size and 128 MiB; what processes "
-            "share does not count), which stops accidents only; what is used is not measured; gvisor cannot be had"
+            "a function's memory is not limited as a whole, and not measured. Each of its processes is limited (RLIMIT_DATA: the "
+            "function's size and 128 MiB; what processes share does not count), which stops accidents only; no gvisor"
         ),
     ),
     "pids": ("number of processes", "a function's processes are bounded by RLIMIT_NPROC only, all of an account's together"),
