@@ -98,6 +98,8 @@ class Function:
     stage: Stage = Stage.READY
     #: None: shares the account's unreserved concurrency.
     concurrency_reserved: int | None = None
+    #: Each of its calls names a tenant, and no environment serves two. From its making to its end: nothing changes this.
+    per_tenant: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -111,8 +111,18 @@ class Makings:
 class Environment:
     """See the module. `start` once, `call` as often as the contract's concurrency allows, `close` in any case."""
 
-    def __init__(self, revision: Revision, makings: Makings, on_death: Callable[[], None], *, pinned: bool = False) -> None:
+    def __init__(
+        self,
+        revision: Revision,
+        makings: Makings,
+        on_death: Callable[[], None],
+        *,
+        pinned: bool = False,
+        tenant: str | None = None,
+    ) -> None:
         self.revision = revision
+        #: Whose it is, if it is somebody's: it runs no other's calls.
+        self.tenant = tenant
         self.makings = makings
         self.contract = makings.contracts[revision.configuration.contract].of(revision)
         environment = makings.new_id()
@@ -328,6 +338,8 @@ class Environment:
         pins: tuple[int, int] | None = None,
     ) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
+        if invocation.tenant != self.tenant:
+            raise RuntimeError("a tenant's call was brought to another's environment")
         run = Run(
             invocation,
             target,

@@ -335,7 +335,14 @@ class Notebook:
 
 
 # Nouns -----------------------------------------------------------------------------------------------------------------
-def a_target(name: str = "hello", *, revision: str | None = None, reserved: int | None = None, **configuration: Any) -> Target:
+def a_target(
+    name: str = "hello",
+    *,
+    revision: str | None = None,
+    reserved: int | None = None,
+    per_tenant: bool = False,
+    **configuration: Any,
+) -> Target:
     """A function and its latest revision."""
     settings: dict[str, Any] = {"contract": "plain", "runtime": "plain", "handler": "app.handler", **configuration}
     code = Code(sha256="0" * 64, zipped_bytes=1, unpacked_bytes=1)
@@ -357,14 +364,28 @@ def a_target(name: str = "hello", *, revision: str | None = None, reserved: int 
         latest=made.id,
         created_s=0.0,
         concurrency_reserved=reserved,
+        per_tenant=per_tenant,
     )
     return Target(function=function, revision=made, qualifier=None)
 
 
 def an_invocation(
-    name: str = "i-1", target: Target | None = None, payload: bytes = b"{}", *, streamed: bool = True
+    name: str = "i-1",
+    target: Target | None = None,
+    payload: bytes = b"{}",
+    *,
+    streamed: bool = True,
+    tenant: str | None = None,
 ) -> Invocation:
     """Somebody's call of a target's function, who takes an answer as it comes unless told otherwise."""
     function = (target or a_target()).function
     principal = Principal(kind=Kind.OWNER, account=function.account, region=function.region, name="owner")
-    return Invocation(id=name, function=function.id, qualifier=None, principal=principal, payload=payload, streamed=streamed)
+    return Invocation(
+        id=name,
+        function=function.id,
+        qualifier=None,
+        principal=principal,
+        payload=payload,
+        streamed=streamed,
+        tenant=tenant,
+    )
