@@ -23,6 +23,8 @@ _REASONS = {
     "function": "ReservedFunctionConcurrentInvocationLimitExceeded",
     "line": "ConcurrentInvocationLimitExceeded",
     "rate": "FunctionInvocationRateLimitExceeded",
+    "function rate": "ReservedFunctionInvocationRateLimitExceeded",
+    "account rate": "CallerRateLimitExceeded",
 }
 
 
