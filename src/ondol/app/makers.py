@@ -11,6 +11,7 @@ from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes import executed
+from ondol.runtimes.accompanied import Accompanied
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
@@ -96,7 +97,7 @@ class Makers:
 def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers) -> Runtime:
     """All that can be launched in the shells of one level."""
     python = ForkedPython(sandboxes, choice)
-    return Dispatch(
+    runtimes = Dispatch(
         choice,
         {
             Family.PYTHON: python,
@@ -105,3 +106,4 @@ def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, 
             Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
         },
     )
+    return Accompanied(runtimes, sandboxes, choice, callers)

@@ -26,10 +26,10 @@ from typing import Any, Final, cast
 
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Answer, Call, Ending, LogSink
-from ondol.runtimes.exits import exit_of
+from ondol.runtime import Answer, Call, Company, Ending, LogSink
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
+from ondol.runtimes.program import exit_of
 from ondol.runtimes.streams import Incoming, Outgoing
 from ondol.sandbox import Child
 from ondol_guest import frames
@@ -61,6 +61,8 @@ class Link(asyncio.Protocol):
     """`ondol.runtime.Worker` over the wire of one guest."""
 
     def __init__(self, child: Child, sink: LogSink) -> None:
+        self.company: Company | None = None
+        self._child = child
         self._loop = asyncio.get_running_loop()
         self._reader = frames.FrameReader()
         self._calls: dict[int, _Pending] = {}
@@ -134,6 +136,9 @@ class Link(asyncio.Protocol):
             if pending.incoming is None:
                 self._settle(number, pending)
 
+    def signal(self, number: int) -> None:
+        self._child.signal(number)
+
     def close(self) -> None:
         self._alive = False
         if self._transport is not None:
@@ -142,6 +147,8 @@ class Link(asyncio.Protocol):
         if self._grace is not None:
             self._grace.cancel()
         self._end_calls()
+        if self.company is not None:
+            self.company.close()
 
     # What streams need -------------------------------------------------------------------------------------------------
     def send(self, frame: bytes) -> None:
