@@ -1,7 +1,7 @@
 """Which of the errors that Lambda's model documents for its operations are answered here, and why the others never are. Data.
 
-A test provokes all that are said to be answered, and compares both tables with the model; docs/reference/aws-lambda.md is made of
-them. Operations that are refused as a whole are left out.
+A test provokes all that are said to be answered and compares both tables with the model; docs/reference/aws-lambda.md is made
+of them. Operations that are refused as a whole are left out.
 """
 
 from __future__ import annotations
