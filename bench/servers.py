@@ -146,7 +146,7 @@ def signed(node: nodes.Node, name: str, bodies: Sequence[bytes], **headers: str)
 def _ondol(name: str, *flags: str, connections_min: int = 1) -> Start:
     @contextlib.contextmanager
     def start(cpus: set[int] | None) -> Iterator[Server]:
-        with ondol_node(cpus, *flags) as node:
+        with ondol_node(cpus, "--concurrency-max", "10000", *flags) as node:  # ten times as many calls a second may come in
             create(node, NAME, HANDLER)
             sign = lambda: signed(node, NAME, [body(number) for number in range(DISTINCT)])  # noqa: E731
             url = node.endpoint + path(NAME)

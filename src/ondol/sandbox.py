@@ -68,6 +68,10 @@ class Zygote(Protocol):
         """A process inside `shell` waiting for its INIT frame. Raises StartFailed."""
         ...
 
+    async def fork_beside(self, shell: Shell) -> Child:
+        """One more in a shell that has, or is to have, another. Raises StartFailed, also where a shell holds one only."""
+        ...
+
 
 class Child(Protocol):
     """A process that a zygote forked. `wire` and `log` are non-blocking descriptors the caller now owns."""
@@ -80,6 +84,10 @@ class Child(Protocol):
 
     async def wait(self) -> int:
         """How it ended: exit status >= 0, or minus the number of the signal."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Have a signal sent to it alone, where there is somebody who can; soon, and never to another process."""
         ...
 
 

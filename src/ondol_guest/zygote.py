@@ -6,6 +6,8 @@ The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD
     <- {"ready": true, "version": "3.11.7"}, once
     -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …], "ahead": false} + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
+    -> {"n": 2, "op": "signal", "pid": 12, "signal": 15}: only to children that have not been waited for
+    <- {"n": 2, "pid": 12}
     <- {"exit": 12, "status": 0}, or minus the signal's number
 
 A fork enters the pid namespace by being born there (`setns` before `fork`), everything else by itself, and then gives up every
@@ -87,6 +89,8 @@ _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEA
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = map(ctypes.c_long, (444, 445, 446))
 _ZERO, _MODE_FILTER, _LANDLOCK_BELOW = map(ctypes.c_long, (0, 1, 1))
 _libc = ctypes.CDLL(None, use_errno=True)
+#: Children that have not been waited for: no other process can have such a pid.
+_children = set()
 
 
 def main(fd):
@@ -142,7 +146,12 @@ def serve_one(line, walls):
     try:
         if message.get("op") == "fork":
             pid, ours = fork(message["namespaces"], fds, walls, message.get("ahead", False))
+            _children.add(pid)
             answer = {"n": message["n"], "pid": pid}
+        elif message.get("op") == "signal":
+            if message["pid"] in _children:
+                os.kill(message["pid"], message["signal"])
+            answer = {"n": message["n"], "pid": message["pid"]}
     except OSError as error:
         answer = {"n": message.get("n"), "error": "failed", "message": str(error)}
     finally:
@@ -290,6 +299,7 @@ def report_ended(line):
             return
         if pid == 0:
             return
+        _children.discard(pid)
         send(line, {"exit": pid, "status": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)})
 
 

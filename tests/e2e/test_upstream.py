@@ -12,6 +12,7 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+from ondol.testing.iam import document, make_role, statement
 from ondol.testing.load import until
 from ondol.testing.node import STOP_S_MAX, ondol, running_node, zipped
 
@@ -19,18 +20,11 @@ SECONDS_MAX = 60
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
-}
-POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::things/mine/*"},
-        {"Effect": "Allow", "Action": "sqs:*", "Resource": "arn:aws:sqs:*:*:jobs"},
-        {"Effect": "Allow", "Action": "dynamodb:*Item", "Resource": "arn:aws:dynamodb:*:*:table/things"},
-    ],
-}
+POLICY = document(
+    statement("s3:PutObject", "arn:aws:s3:::things/mine/*"),
+    statement("sqs:*", "arn:aws:sqs:*:*:jobs"),
+    statement("dynamodb:*Item", "arn:aws:dynamodb:*:*:table/things"),
+)
 USING = """
 import boto3
 def handler(event, context):
@@ -66,8 +60,7 @@ def emulated(possible):
                 TableName=table, KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}], BillingMode="PAY_PER_REQUEST",
                 AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             )  # fmt: skip
-        iam.create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(TRUST))
-        iam.put_role_policy(RoleName="worker", PolicyName="data", PolicyDocument=json.dumps(POLICY))
+        make_role(iam, "worker", data=POLICY)
         yield node
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
@@ -27,10 +26,11 @@ from typing import Any, Final, cast
 
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtime import Answer, Call, Company, Ending, LogSink
 from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
+from ondol.runtimes.program import exit_of
 from ondol.runtimes.streams import Incoming, Outgoing
 from ondol.sandbox import Child
 from ondol_guest import frames
@@ -62,6 +62,8 @@ class Link(asyncio.Protocol):
     """`ondol.runtime.Worker` over the wire of one guest."""
 
     def __init__(self, child: Child, sink: LogSink, affinity: Affinity | None = None) -> None:
+        self.company: Company | None = None
+        self._child = child
         self._loop = asyncio.get_running_loop()
         self._reader = frames.FrameReader()
         self._calls: dict[int, _Pending] = {}
@@ -80,7 +82,7 @@ class Link(asyncio.Protocol):
         self._failed: Answer | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._writable: asyncio.Event | None = None
-        self._exit = self._loop.create_task(_exit_of(child), name=f"guest {child.pid}")
+        self._exit = self._loop.create_task(exit_of(child), name=f"guest {child.pid}")
         self._exit.add_done_callback(self._exited)
 
     @classmethod
@@ -137,6 +139,9 @@ class Link(asyncio.Protocol):
             if pending.incoming is None:
                 self._settle(number, pending)
 
+    def signal(self, number: int) -> None:
+        self._child.signal(number)
+
     def close(self) -> None:
         self._alive = False
         if self._transport is not None:
@@ -145,6 +150,8 @@ class Link(asyncio.Protocol):
         if self._grace is not None:
             self._grace.cancel()
         self._end_calls()
+        if self.company is not None:
+            self.company.close()
 
     # What streams need -------------------------------------------------------------------------------------------------
     def send(self, frame: bytes) -> None:
@@ -320,12 +327,3 @@ class Link(asyncio.Protocol):
             pending.sink(text, at_ms)
         else:
             self._sink(text, at_ms)
-
-
-async def _exit_of(child: Child) -> int:
-    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
-    try:
-        return await child.wait()
-    except Exception as error:
-        log.warning("how guest %d ended is not known: %s", child.pid, error)
-        return -signal.SIGKILL

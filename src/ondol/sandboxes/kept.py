@@ -33,6 +33,7 @@ DISCARD_S_MAX = 30.0
 USAGE_S_MAX = 5.0
 ZYGOTE_S_MAX = 45.0
 FORK_S_MAX = 5.0
+SIGNAL_S_MAX = 2.0
 #: How long after something was taken from the stock it is filled again.
 REFILL_AFTER_S = 0.03
 #: How often one who waits for the first shell looks.
@@ -58,10 +59,11 @@ _Kind = tuple[str, str, str, bytes]
 
 
 class KeptChild:
-    """A process that a zygote forked."""
+    """A process that a zygote forked. `send` has a signal sent to it, where somebody can do that."""
 
-    def __init__(self, pid: int, wire: int, log: int) -> None:
+    def __init__(self, pid: int, wire: int, log: int, send: Callable[[int, int], None] | None = None) -> None:
         self.pid = pid
+        self._send = send
         self.wire = wire
         self.log = log
         self.told = b""
@@ -79,6 +81,11 @@ class KeptChild:
         """How it ended; -9 also when its zygote died, who alone could say."""
         return await asyncio.shield(self._status)
 
+    def signal(self, number: int) -> None:
+        """Nothing happens to one that has ended."""
+        if self._send is not None and self.alive:
+            self._send(self.pid, number)
+
     def ended(self, status: int) -> None:
         if not self._status.done():
             self._status.set_result(status)
@@ -95,6 +102,7 @@ class KeptZygote:
         self._waiting: dict[str, KeptChild] = {}
         #: Asked for and not yet answered.
         self._forks = 0
+        self._signals: set[asyncio.Task[None]] = set()
         self._line = Line(sock, "the zygote", self._news, self._gone)
 
     @property
@@ -107,6 +115,10 @@ class KeptZygote:
             if waiting.alive:
                 return waiting
             waiting.close()
+        return await self._fork(shell)
+
+    async def fork_beside(self, shell: Shell) -> KeptChild:
+        """Whoever waits there goes on waiting."""
         return await self._fork(shell)
 
     async def fork_ahead(self, shell: Shell, told: bytes = b"") -> None:
@@ -142,11 +154,22 @@ class KeptZygote:
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
-        child = KeptChild(message["pid"], wire, log)
+        child = KeptChild(message["pid"], wire, log, self._signal)
         if not self.alive:
             child.ended(-signal.SIGKILL)
         self._children[child.pid] = child
         return child
+
+    def _signal(self, pid: int, number: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._ask_signal(pid, number))
+        self._signals.add(task)
+        task.add_done_callback(self._signals.discard)
+
+    async def _ask_signal(self, pid: int, number: int) -> None:
+        try:
+            await self._line.request(SIGNAL_S_MAX, op="signal", pid=pid, signal=number)
+        except Unavailable as error:
+            _log.info("signal %d could not be sent to %d: %s", number, pid, error)
 
     def _news(self, message: Message) -> None:
         child = self._children.pop(message.get("exit", 0), None)

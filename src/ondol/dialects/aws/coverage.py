@@ -69,6 +69,7 @@ NOTES: Final[Mapping[str, str]] = {
     "CreateFunctionUrlConfig": "answers are buffered, also with RESPONSE_STREAM",
     "GetFunction": "Code.Location is a link of this node's that works for ten minutes",
     "GetLayerVersion": "Content.Location is a link of this node's that works for ten minutes",
+    "Invoke": "TenantId for functions that keep tenants apart",
     "InvokeAsync": "as Invoke with InvocationType Event",
     "InvokeWithResponseStream": "chunks are passed on as they come",
     "PublishVersion": "SnapStart is kept and stays Off",
