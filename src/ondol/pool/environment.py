@@ -54,8 +54,8 @@ MEMORY_BYTES_MIN: Final = 32 * MIB
 #: How often a call that is over its time looks whether loading has ended.
 LOADING_POLL_S: Final = 0.02
 LAST_WORDS_POLL_S: Final = 0.005
-#: How long a killed worker may take to be gone, with its last words.
-DEATH_S_MAX: Final = 2.0
+#: How long a killed worker may take to be gone, with its last words; one that ends by itself is given some of that to do so.
+DEATH_S_MAX: Final = 8.0
 
 _LOST: Final = Answer(ending=Ending.DEAD, started=False)
 _STATUS: Final[Mapping[Ending, Status]] = {
