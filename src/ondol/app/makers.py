@@ -11,11 +11,8 @@ from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes import executed
-<<<<<<< HEAD
-from ondol.runtimes.affinity import Affinity
-=======
 from ondol.runtimes.accompanied import Accompanied
->>>>>>> main
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
@@ -104,13 +101,8 @@ def runtimes_over(
     sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers, affinity: Affinity
 ) -> Runtime:
     """All that can be launched in the shells of one level."""
-<<<<<<< HEAD
     python = ForkedPython(sandboxes, choice, affinity)
-    return Dispatch(
-=======
-    python = ForkedPython(sandboxes, choice)
     runtimes = Dispatch(
->>>>>>> main
         choice,
         {
             Family.PYTHON: python,
