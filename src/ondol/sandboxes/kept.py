@@ -159,7 +159,8 @@ class KeptZygote:
         try:
             # One after the other: each in front has its time, too.
             bound_s = FORK_S_MAX * self._forks
-            message, fds = await self._line.request(bound_s, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
+            asked: dict[str, Any] = {"namespaces": list(shell.namespaces), "bounds": sorted(shell.bounds), "ahead": ahead}
+            message, fds = await self._line.request(bound_s, fds, op="fork", **asked)
         finally:
             self._forks -= 1
         wire, log = fds
@@ -516,4 +517,5 @@ def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[i
         cgroups=tuple(next(rest) for _ in range(said["cgroups"])),
         files={name: next(rest) for name in said["files"]},
         freezes=said["freezes"],
+        bounds=frozenset(said["bounds"]),
     )
