@@ -12,6 +12,7 @@ from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes import executed
 from ondol.runtimes.accompanied import Accompanied
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
@@ -47,8 +48,10 @@ class Makers:
             for name, line in lines.items()
         }
         levels = {level: self._level(level) for level in isolation.offered}
+        affinity = Affinity()
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers, affinity))
+            for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -94,9 +97,11 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers) -> Runtime:
+def runtimes_over(
+    sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers, affinity: Affinity
+) -> Runtime:
     """All that can be launched in the shells of one level."""
-    python = ForkedPython(sandboxes, choice)
+    python = ForkedPython(sandboxes, choice, affinity)
     runtimes = Dispatch(
         choice,
         {

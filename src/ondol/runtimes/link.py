@@ -27,6 +27,7 @@ from typing import Any, Final, cast
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Company, Ending, LogSink
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
 from ondol.runtimes.program import exit_of
@@ -60,7 +61,7 @@ class _Pending:
 class Link(asyncio.Protocol):
     """`ondol.runtime.Worker` over the wire of one guest."""
 
-    def __init__(self, child: Child, sink: LogSink) -> None:
+    def __init__(self, child: Child, sink: LogSink, affinity: Affinity | None = None) -> None:
         self.company: Company | None = None
         self._child = child
         self._loop = asyncio.get_running_loop()
@@ -69,6 +70,7 @@ class Link(asyncio.Protocol):
         self._next = 1
         self._transport: asyncio.Transport | None = None
         self._sink = sink
+        self._affinity = affinity
         self._loaded = False
         self._log = LogPipe(child.log, self._line, self._mark_loaded)
         self._began_s = self._loop.time()
@@ -84,9 +86,9 @@ class Link(asyncio.Protocol):
         self._exit.add_done_callback(self._exited)
 
     @classmethod
-    async def open(cls, child: Child, init: bytes, sink: LogSink) -> Link:
+    async def open(cls, child: Child, init: bytes, sink: LogSink, affinity: Affinity | None = None) -> Link:
         """Take over `child`'s descriptors and send it `init`. Raises OSError; then they are closed."""
-        link = cls(child, sink)
+        link = cls(child, sink, affinity)
         wire = socket.socket(fileno=child.wire)
         try:
             wire.setblocking(False)
@@ -123,8 +125,9 @@ class Link(asyncio.Protocol):
         else:
             self._calls[number] = pending
             self._strays = 0
+            flags = 0 if self._affinity is None else self._affinity.begins()
             if call.body is None and len(call.meta) + len(call.payload) <= frames.FRAME_BYTES_MAX - 4:
-                self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload))
+                self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload, flags))
             else:
                 pending.outgoing = Outgoing(self, number, call)
         return self._answered(number, pending)
@@ -282,7 +285,8 @@ class Link(asyncio.Protocol):
 
     def _settle(self, number: int, pending: _Pending) -> None:
         """A call is over, both ways."""
-        self._calls.pop(number, None)
+        if self._calls.pop(number, None) is not None and self._affinity is not None:
+            self._affinity.ended()
         if pending.outgoing is not None:
             pending.outgoing.stop()
 

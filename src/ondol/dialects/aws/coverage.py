@@ -66,7 +66,6 @@ NOTES: Final[Mapping[str, str]] = {
     "AddPermission": "asked for other accounts, sessions, functions and URLs; conditions are weighed",
     "CreateCodeSigningConfig": "Enforce lets no code in, as nothing here is signed",
     "CreateFunction": "zip archives, sent along or in the upstream's S3; images are refused",
-    "CreateFunctionUrlConfig": "answers are buffered, also with RESPONSE_STREAM",
     "GetFunction": "Code.Location is a link of this node's that works for ten minutes",
     "GetLayerVersion": "Content.Location is a link of this node's that works for ten minutes",
     "Invoke": "TenantId for functions that keep tenants apart",
