@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import botocore.auth
 from botocore.awsrequest import AWSRequest
@@ -166,7 +167,7 @@ def _batches(puts: Iterator[Put]) -> Iterator[list[Put]]:
 def _page_ms(node: nodes.Node) -> list[float]:
     aws = node.client()
     marker = aws.list_functions()["NextMarker"]
-    paths = ["/2015-03-31/functions", f"/2015-03-31/functions?Marker={marker}"]
+    paths = ["/2015-03-31/functions", f"/2015-03-31/functions?Marker={quote(marker, safe='')}"]
     found = []
     with client.Connection(node.endpoint) as connection:
         for path in paths * (PAGES // 2):

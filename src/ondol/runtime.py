@@ -121,6 +121,10 @@ class Company(Protocol):
         """Wait, at most so long, until all are done with the last call; who is not."""
         ...
 
+    def pause(self, *, on: bool) -> None:
+        """None of them is allowed to run, or they are again."""
+        ...
+
     async def leave(self, reason: str) -> None:
         """Let the worker and the others end by themselves, within the time there is for it. Idempotent.
 

@@ -203,7 +203,13 @@ class Environment:
     def freeze(self, *, on: bool) -> None:
         """Let it use no processor, or let it go on: asked at once, done soon. A call need not wait: its message does."""
         if not self.broken:
+            self._pause(on=on)
             self._spawn(self._freeze(on=on))
+
+    def _pause(self, *, on: bool) -> None:
+        company = self._worker.company if self._worker is not None else None
+        if company is not None and company.there:
+            company.pause(on=on)
 
     async def _freeze(self, *, on: bool) -> None:
         assert self._shell is not None
@@ -259,6 +265,7 @@ class Environment:
         try:
             if self._shell.freezes:
                 await self._sandboxes.freeze(self._shell, on=False)
+            company.pause(on=False)
             await company.leave("")
         except OndolError as error:
             _log.warning("environment %s could not be asked to leave: %s", self.place.environment, error)

@@ -99,6 +99,8 @@ def _about(revision: Revision, launch: Launch) -> About:
         version=variables.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
         handler=launch.handler,
         initialization=variables.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        instance=variables.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
+        memory_mib=launch.memory_mib,
         json_lines=variables.get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
     )
 
@@ -121,15 +123,7 @@ class Escorted:
         company.ending = lambda reason: end(company, beside, reason)
         company.failed.add_done_callback(lambda _: self._end(-signal.SIGKILL))
         company.broadcast.listen()
-        company.broadcast.platform(
-            "platform.initStart",
-            {
-                "initializationType": company.about.initialization,
-                "phase": "init",
-                "functionName": company.about.name,
-                "functionVersion": company.about.version,
-            },
-        )
+        company.broadcast.platform("platform.initStart", company.about.started())
         self._loading = self._loop.create_task(self._load())
 
     # The port ----------------------------------------------------------------------------------------------------------
@@ -142,6 +136,8 @@ class Escorted:
         return self._init_ms
 
     async def ended(self) -> int:
+        if self._worker is None and self._company.leaving:
+            self._end(-signal.SIGKILL)  # there never was one
         return await asyncio.shield(self._ended)
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
@@ -177,9 +173,12 @@ class Escorted:
             took_ms = (self._loop.time() - began_s) * 1000
             if self._worker is not None and self._worker.init_ms is not None:
                 self._init_ms = took_ms
-            record = {"initializationType": company.about.initialization, "phase": "init", "metrics": {"durationMs": took_ms}}
-            company.broadcast.platform("platform.initReport", record)
             company.settle_in()
+            status = "error" if self._init_ms is None or company.failed.done() else "success"
+            metrics = {"durationMs": round(took_ms, 3)}
+            about = {"initializationType": company.about.initialization, "phase": "init", "status": status}
+            company.broadcast.platform("platform.initReport", {**about, "metrics": metrics})
+            company.broadcast.loaded()
             assert company.loading is not None
             if not company.loading.done():
                 company.loading.set_result(None)

@@ -70,6 +70,11 @@ class Broadcast:
     def subscriptions(self) -> list[Subscription]:
         return list(self._subscriptions.values())
 
+    def pause(self, *, on: bool) -> None:
+        """Nobody can take anything, or they can again."""
+        for subscription in self._subscriptions.values():
+            subscription.pause(on=on)
+
     def close(self) -> None:
         self._early = None
         for subscription in self._subscriptions.values():
@@ -98,7 +103,8 @@ class Broadcast:
         return event
 
     def start(self, meta: Mapping[str, Any], version: str) -> None:
-        record = {"requestId": meta.get("id", ""), "version": version, **_tracing(meta.get("trace"))}
+        arn = {"functionArn": meta["arn"]} if meta.get("arn") else {}
+        record = {"requestId": meta.get("id", ""), "version": version, **arn, **_tracing(meta.get("trace"))}
         self.platform("platform.start", record)
 
     def runtime_done(self, report: Report, produced_bytes: int) -> None:
@@ -106,8 +112,16 @@ class Broadcast:
         metrics = {"durationMs": _took_ms(report), "producedBytes": produced_bytes}
         self.platform("platform.runtimeDone", {**outcome, **_tracing(report.trace), "metrics": metrics})
 
-    def report(self, report: Report) -> None:
-        took_ms = _took_ms(report)
+    def cut_short(self, meta: Mapping[str, Any], reason: str, error_type: str) -> None:
+        """A call whose environment is ended: it ran out of time, or something failed."""
+        timeout = reason == "timeout"
+        outcome = {"status": "timeout"} if timeout else {"status": "error", "errorType": error_type}
+        record = {"requestId": meta.get("id", ""), **outcome, **_tracing(meta.get("trace"))}
+        self.platform("platform.runtimeDone", record)
+
+    def report(self, report: Report, rested_ms: float) -> None:
+        """`rested_ms`: how long extensions took behind the answer, which counts."""
+        took_ms = round(_took_ms(report) + rested_ms, 3)
         metrics: dict[str, Any] = {
             "durationMs": took_ms,
             "billedDurationMs": max(1, math.ceil(took_ms + (report.init_ms or 0.0))),
@@ -117,7 +131,9 @@ class Broadcast:
         if report.init_ms is not None:
             metrics["initDurationMs"] = round(report.init_ms, 3)
         self.platform("platform.end", {"requestId": report.invocation})
-        self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace)})
+        began_ms = int(time.time() * 1000 - rested_ms)
+        spans = [{"name": "extensionOverhead", "start": _time(began_ms), "durationMs": round(rested_ms, 3)}]
+        self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace), "spans": spans})
 
     def _tell(self, group: str, event: Event) -> None:
         if self._early is not None and len(self._early) < EARLY_MAX:

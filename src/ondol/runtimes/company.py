@@ -50,7 +50,21 @@ class About:
     version: str
     handler: str
     initialization: str
+    #: What its environment is called: the stream of its log.
+    instance: str
+    memory_mib: int
     json_lines: bool
+
+    def started(self) -> Mapping[str, Any]:
+        """The record of the beginning of loading."""
+        return {
+            "initializationType": self.initialization,
+            "phase": "init",
+            "functionName": self.name,
+            "functionVersion": self.version,
+            "instanceId": self.instance,
+            "instanceMaxMemory": self.memory_mib << 20,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,8 @@ class Company:
         self.broadcast = Broadcast(json_lines=about.json_lines)
         self._waiters: list[asyncio.Future[None]] = []
         self._report: Report | None = None
+        #: What the runtime was told of the call that it runs.
+        self._running: Mapping[str, Any] | None = None
         #: A call that the runtime was sent before it had loaded.
         self._expected: Call | None = None
 
@@ -132,6 +148,7 @@ class Company:
             await asyncio.shield(self.loading)
         if not self.settled_in and worker.init_ms is not None:
             self.settle_in()
+            self.broadcast.loaded()
         if self.failed.done():
             return self._failure_of(call, sink)
         self._began(call)
@@ -150,9 +167,12 @@ class Company:
 
     def settled(self, report: Report, produced_bytes: int) -> None:
         """The runtime is done with a call."""
-        self._report, self._expected = report, None
+        if self._closed:
+            return  # it was cut short
+        self._report, self._expected, self._running = report, None, None
         if self.loading is None:
             self.settle_in()
+            self.broadcast.loaded()
         self.broadcast.runtime_done(report, produced_bytes)
 
     @property
@@ -162,21 +182,29 @@ class Company:
 
     async def rest(self, seconds: float) -> Sequence[str]:
         """Wait, at most so long, until all are done with the call that was settled; who is not."""
+        began_s = self._loop.time()
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self.until(lambda: not self.busy)
         except TimeoutError:
             pass
         if self._report is not None:
-            self.broadcast.report(self._report)
+            self.broadcast.report(self._report, (self._loop.time() - began_s) * 1000)
             self._report = None
         return self.busy
+
+    def pause(self, *, on: bool) -> None:
+        """None of them runs, or they go on."""
+        self.broadcast.pause(on=on)
 
     async def leave(self, reason: str) -> None:
         """Let all end in order, within the time there is for it. `reason`: "timeout", "failure", or anything else."""
         if self.leaving:
             return
         self.leaving = True
+        if self._running is not None:
+            kind = self.failed.result().kind if self.failed.done() and not self.failed.cancelled() else "Runtime.ExitError"
+            self.broadcast.cut_short(self._running, reason, kind)
         if self.ending is not None:
             await self.ending(_REASONS.get(reason, "spindown"))
 
@@ -273,6 +301,8 @@ class Company:
         extension.move(to)
         if not again:
             extension.error_type = error_type
+            if extension.asking is not None and not extension.asking.done():
+                extension.asking.set_result(None)
             kind = "Extension.InitError" if to is Stage.INIT_ERROR else "Extension.ExitError"
             self.fail(Failure(kind, f"extension {extension.name}: {error_type}"))
 
@@ -337,7 +367,7 @@ class Company:
 
     def settle_in(self) -> None:
         """Loading has ended, in whichever way: say in the log what became of each."""
-        if self.settled_in:
+        if self.settled_in or self._closed:
             return
         self.settled_in = True
         for each in self._by_name.values():
@@ -351,7 +381,6 @@ class Company:
                 "platform.extension",
                 record,
             )
-        self.broadcast.loaded()
 
     def say(self, text: str, kind: str, record: Mapping[str, Any]) -> None:
         """A line of the platform's in the log, in its format, and an event for subscribers."""
@@ -359,7 +388,7 @@ class Company:
         self._write(json.dumps(event) + "\n" if self.about.json_lines else text, None)
 
     def _began(self, call: Call) -> None:
-        meta = meta_of(call.meta)
+        meta = self._running = meta_of(call.meta)
         self.broadcast.start(meta, self.about.version)
         event = _invoke(meta)
         for extension in self._by_name.values():
@@ -373,7 +402,7 @@ class Company:
     def _hand_over(self, extension: Extension) -> None:
         """When there are both an event and a question."""
         asking = extension.asking
-        if asking is None or asking.done() or not extension.waiting:
+        if extension.stage is not Stage.READY or asking is None or asking.done() or not extension.waiting:
             return
         extension.asking = None
         extension.move(Stage.RUNNING)

@@ -38,6 +38,10 @@ class Subscription:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._closed = False
+        #: Clear while the subscriber is kept from running, and how often it was.
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._naps = 0
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Takes it, or counts it as lost."""
@@ -63,6 +67,14 @@ class Subscription:
                 self._send()
             assert self._sending is not None
             await asyncio.wait({self._sending})
+
+    def pause(self, *, on: bool) -> None:
+        """A subscriber that is frozen is not slow: nothing is tried meanwhile, and what was under way is tried again."""
+        if on:
+            self._naps += 1
+            self._awake.clear()
+        else:
+            self._awake.set()
 
     def close(self) -> None:
         """What is left is lost. Idempotent."""
@@ -98,9 +110,6 @@ class Subscription:
     def _batch(self) -> list[bytes]:
         batch: list[bytes] = []
         size = 0
-        if self._lost[0] and "platform" in self.wanted.types:
-            batch.append(msgspec.json.encode(self._dropped(*self._lost)))
-            self._lost = (0, 0)
         while self._events and len(batch) < self.wanted.items_max:
             if size and size + len(self._events[0]) > self.wanted.bytes_max:
                 break
@@ -110,12 +119,19 @@ class Subscription:
         return batch
 
     async def _hand_over(self, batch: list[bytes]) -> None:
-        data = b"[" + b",".join(batch) + b"]" if self.wanted.protocol == "HTTP" else b"\n".join(batch) + b"\n"
-        for pause_s in (*PAUSES_S, None):
+        lost = self._lost if "platform" in self.wanted.types else (0, 0)
+        told = [msgspec.json.encode(self._dropped(*lost)), *batch] if lost[0] else batch
+        data = b"[" + b",".join(told) + b"]" if self.wanted.protocol == "HTTP" else b"\n".join(told) + b"\n"
+        tries = 0
+        while tries <= len(PAUSES_S):
+            await self._awake.wait()
+            naps = self._naps
             if await self._deliver(self.wanted, data):
+                self._lose(-lost[0], -lost[1])
                 return
-            if pause_s is not None:
-                await asyncio.sleep(pause_s)
+            if naps == self._naps:
+                await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+                tries += 1
         self._lose(len(batch), sum(map(len, batch)))
 
     def _lose(self, records: int, size: int) -> None:
