@@ -99,12 +99,12 @@ def _floor(name: str, script: str) -> Start:
 
 # Ondol -----------------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def ondol_node(cpus: set[int] | None = None, *flags: str) -> Iterator[nodes.Node]:
-    """A node of our own; afterwards nothing of it is left."""
+def ondol_node(cpus: set[int] | None = None, *flags: str, user: int | None = None) -> Iterator[nodes.Node]:
+    """A node of our own, or an ordinary user's; afterwards nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="ondol-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with processes.on_cpus(cpus):
-            node = nodes.start(Path(folder) / "data", "--log-level", "warning", *flags)
+            node = nodes.start(Path(folder) / "data", "--log-level", "warning", *flags, user=user)
         try:
             yield node
         finally:
@@ -146,7 +146,7 @@ def signed(node: nodes.Node, name: str, bodies: Sequence[bytes], **headers: str)
 def _ondol(name: str, *flags: str, connections_min: int = 1) -> Start:
     @contextlib.contextmanager
     def start(cpus: set[int] | None) -> Iterator[Server]:
-        with ondol_node(cpus, *flags) as node:
+        with ondol_node(cpus, "--concurrency-max", "10000", *flags) as node:  # ten times as many calls a second may come in
             create(node, NAME, HANDLER)
             sign = lambda: signed(node, NAME, [body(number) for number in range(DISTINCT)])  # noqa: E731
             url = node.endpoint + path(NAME)

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from ondol.testing.iam import allowing, make_role, trusting
 from ondol.testing.load import until
 from ondol.testing.node import ended, start
 
@@ -28,10 +29,6 @@ def handler(event, context):
     except client.exceptions.ClientError as error:
         return error.response["Error"]["Message"]
 """
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
-}
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def answer(aws, name, **event):
 def test_a_function_calls_another_once_its_role_says_so(node, aws, deploy):
     iam, account = node.client("iam"), node.client("sts").get_caller_identity()["Account"]
     called = deploy("def handler(event, context): return event * 6")
-    role = iam.create_role(RoleName="caller", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    role = make_role(iam, "caller")
     caller = deploy(CALLING)
     aws.update_function_configuration(FunctionName=caller, Role=role, Timeout=30)
     aws.get_waiter("function_updated_v2").wait(FunctionName=caller, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
@@ -66,8 +63,7 @@ def test_a_function_calls_another_once_its_role_says_so(node, aws, deploy):
         f"User: arn:aws:sts::{account}:assumed-role/caller/{caller} is not authorized to perform: lambda:InvokeFunction "
         f"on resource: {arn} because no identity-based policy allows the lambda:InvokeFunction action"
     )
-    grant = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}}
-    iam.put_role_policy(RoleName="caller", PolicyName="call", PolicyDocument=json.dumps(grant))
+    iam.put_role_policy(RoleName="caller", PolicyName="call", PolicyDocument=allowing("lambda:InvokeFunction", arn))
     assert answer(aws, caller, call=called) == "42"
     assert "not authorized" in answer(aws, caller, call=caller)
     iam.delete_role_policy(RoleName="caller", PolicyName="call")
@@ -76,24 +72,19 @@ def test_a_function_calls_another_once_its_role_says_so(node, aws, deploy):
 
 
 def test_roles_and_their_sessions_outlive_a_restart(possible, folder):
-    trust = TRUST | {"Statement": TRUST["Statement"] | {"Principal": {"AWS": "*"}}}
     here = {"IpAddress": {"aws:SourceIp": ["127.0.0.0/8", "::1/128"]}}
-    grant = {
-        "Version": "2012-10-17",
-        "Statement": {"Effect": "Allow", "Action": "lambda:List*", "Resource": "*", "Condition": here},
-    }
     with running(folder / "data") as node:
-        iam = node.client("iam")
-        role = iam.create_role(RoleName="looker", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
-        iam.put_role_policy(RoleName="looker", PolicyName="look", PolicyDocument=json.dumps(grant))
-        given = node.client("sts").assume_role(RoleArn=role, RoleSessionName="me")["Credentials"]
+        look = allowing(["lambda:List*", "lambda:GetAccountSettings"], Condition=here)
+        role = make_role(node.client("iam"), "looker", trusting(AWS="*"), look=look)
+        narrow = allowing("lambda:ListFunctions")
+        given = node.client("sts").assume_role(RoleArn=role, RoleSessionName="me", Policy=narrow)["Credentials"]
     with running(folder / "data") as node:
         session = boto3.client(
             "lambda", endpoint_url=node.endpoint, region_name="us-east-1", aws_access_key_id=given["AccessKeyId"],
             aws_secret_access_key=given["SecretAccessKey"], aws_session_token=given["SessionToken"],
         )  # fmt: skip
         assert session.list_functions()["Functions"] == []
-        with pytest.raises(ClientError, match="not authorized to perform: lambda:GetAccountSettings"):
+        with pytest.raises(ClientError, match="no session policy allows the lambda:GetAccountSettings action"):
             session.get_account_settings()
 
 
@@ -110,9 +101,7 @@ def handler(event, context):
 
 def test_a_function_that_calls_itself_for_ever_is_stopped(node, aws, deploy):
     iam, logs = node.client("iam"), node.client("logs")
-    role = iam.create_role(RoleName="looper", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
-    grant = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*"}}
-    iam.put_role_policy(RoleName="looper", PolicyName="call", PolicyDocument=json.dumps(grant))
+    role = make_role(iam, "looper", call=allowing("lambda:InvokeFunction"))
     function = deploy(CALLING_ITSELF)
     aws.update_function_configuration(FunctionName=function, Role=role, Timeout=30)
     aws.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ondol.testing import clients
+from ondol.testing.iam import allowing, make_role, trusting
 from ondol.testing.node import zipped
 
 # The first run installs the tools; the cache keeps them.
@@ -116,11 +117,7 @@ def test_aioboto3_makes_waits_calls_at_once_streams_and_pages(run, name, tmp_pat
 def test_the_aws_command_takes_a_role_on_by_its_profile(node, run, deploy, name):
     function = deploy(HELLO)
     iam, key = node.client("iam"), node.credentials
-    trust = {"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole"}
-    may = {"Effect": "Allow", "Action": "lambda:ListFunctions", "Resource": "*"}
-    policy = lambda statement: json.dumps({"Version": "2012-10-17", "Statement": statement})  # noqa: E731
-    iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy(trust))
-    iam.put_role_policy(RoleName=name, PolicyName="list", PolicyDocument=policy(may))
+    make_role(iam, name, trusting(AWS="000000000000"), list=allowing("lambda:ListFunctions"))
     from_file = {"AWS_CONFIG_FILE": "config", "AWS_PROFILE": "chained", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     Path(run("pwd").strip(), "config").write_text(
         f"[profile base]\naws_access_key_id = {key['AWS_ACCESS_KEY_ID']}\naws_secret_access_key = {key['AWS_SECRET_ACCESS_KEY']}\n"

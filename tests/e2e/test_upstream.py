@@ -12,6 +12,8 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+from ondol.testing import clients
+from ondol.testing.iam import document, make_role, statement
 from ondol.testing.load import until
 from ondol.testing.node import STOP_S_MAX, ondol, running_node, zipped
 
@@ -19,18 +21,11 @@ SECONDS_MAX = 60
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
-}
-POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::things/mine/*"},
-        {"Effect": "Allow", "Action": "sqs:*", "Resource": "arn:aws:sqs:*:*:jobs"},
-        {"Effect": "Allow", "Action": "dynamodb:*Item", "Resource": "arn:aws:dynamodb:*:*:table/things"},
-    ],
-}
+POLICY = document(
+    statement("s3:PutObject", "arn:aws:s3:::things/mine/*"),
+    statement("sqs:*", "arn:aws:sqs:*:*:jobs"),
+    statement("dynamodb:*Item", "arn:aws:dynamodb:*:*:table/things"),
+)
 USING = """
 import boto3
 def handler(event, context):
@@ -55,6 +50,16 @@ def handler(event, context):
 """
 
 
+ONCE = """
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, idempotent
+
+@idempotent(persistence_store=DynamoDBPersistenceLayer(table_name="things"))
+def handler(event, context):
+    print("paying", event["order"])
+    return {"paid": event["order"], "by": context.aws_request_id}
+"""
+
+
 @pytest.fixture(scope="module")
 def emulated(possible):
     pytest.importorskip("moto", reason="pip install 'ondol[emulator]'")
@@ -66,8 +71,7 @@ def emulated(possible):
                 TableName=table, KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}], BillingMode="PAY_PER_REQUEST",
                 AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             )  # fmt: skip
-        iam.create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(TRUST))
-        iam.put_role_policy(RoleName="worker", PolicyName="data", PolicyDocument=json.dumps(POLICY))
+        make_role(iam, "worker", data=POLICY)
         yield node
 
 
@@ -144,6 +148,20 @@ def test_a_layer_is_made_of_an_archive_in_a_bucket(emulated):
     emulated.client("s3").put_object(Bucket="things", Key="layer.zip", Body=zipped({"python/x.py": "y = 1"}))
     made = emulated.client("lambda").publish_layer_version(LayerName="l", Content={"S3Bucket": "things", "S3Key": "layer.zip"})
     assert made["Version"] == 1
+
+
+def test_powertools_idempotency_keeps_its_records_in_the_upstreams_dynamodb(emulated):
+    lambda_ = create(emulated, "once", ZipFile=clients.packed(clients.vendored("aws-lambda-powertools"), app=ONCE))
+
+    def pay(order):
+        return json.loads(lambda_.invoke(FunctionName="once", Payload=json.dumps({"order": order}))["Payload"].read())
+
+    first = pay(7)
+    assert first["paid"] == 7
+    assert pay(7) == first, "the answer that is kept, request id and all"
+    assert pay(8)["by"] != first["by"]
+    kept = emulated.client("dynamodb").scan(TableName="things")["Items"]
+    assert [each["status"]["S"] for each in kept if each["id"]["S"].startswith("once.")] == ["COMPLETED"] * 2
 
 
 def _emulator(node):

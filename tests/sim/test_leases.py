@@ -157,7 +157,7 @@ class World:
         return ours, ours.protocol
 
     # Calls -------------------------------------------------------------------------------------------------------------
-    async def call(self, front, name, seconds):
+    async def call(self, front, name, seconds, *, paced=False):
         """As core/invoke.py admits. None: refused."""
         function = next((f for f in front.index.functions() if f.name == name), None)
         if function is None or not front.alive:
@@ -167,9 +167,9 @@ class World:
         self.peaks[mark] = Counter(self.in_use)
         try:
             try:
-                front.admission.enter(function)
+                front.admission.enter(function, paced=paced)
             except Throttled:
-                await front.leasing.borrow(function)
+                await front.leasing.borrow(function, paced)
         except Throttled:
             self.refused[name] += 1
             return key, self.peaks.pop(mark)[key]
@@ -306,6 +306,21 @@ def test_reservations_that_change_are_in_force_everywhere_in_the_end(seed):
         for name in NAMES:
             await asyncio.gather(*(world.call(front, name, 0.1) for front in world.fronts for _ in range(LIMIT)))
             assert not world.over()
+        await world.end()
+
+    run_virtually(story())
+
+
+def test_a_front_that_lets_in_as_many_a_second_as_it_may_borrows_of_the_others_rate():
+    async def story():
+        world = World(1, fronts=2)
+        await asyncio.sleep(1)
+        alone = 10 * world.fronts[0].shares.usable[a_target().function.account, a_target().function.region]
+        calls = [await world.call(world.fronts[0], "shared", 0.0, paced=True) for _ in range(1000)]
+        let_in, most = calls.count(None), 10 * (LIMIT - 4)
+        assert alone < let_in, "nothing was borrowed"
+        assert let_in <= 2 * most + 10 * LIMIT, "more than the limit's rate"
+        await world.settled()
         await world.end()
 
     run_virtually(story())

@@ -35,7 +35,12 @@ class Town:
         self.sandboxes = ScriptedSandboxes()
         self.contracts = {"plain": PlainContract(), "wide": PlainContract(name="wide", concurrency=3)}
         self.targets = [
-            a_target(f"f{n}", contract=rng.choice(["plain", "wide"]), memory_mib=rng.choice([128, 256, 512]))
+            a_target(
+                f"f{n}",
+                contract=rng.choice(["plain", "wide"]),
+                memory_mib=rng.choice([128, 256, 512]),
+                per_tenant=rng.random() < 0.3,
+            )
             for n in range(rng.randint(1, 6))
         ]
         self.runtimes = {}
@@ -62,6 +67,8 @@ class Town:
         )
         self.running: Counter[object] = Counter()
         self.endings: Counter[str] = Counter()
+        #: Whose call each environment ran first.
+        self.tenants: dict[object, str | None] = {}
 
     async def handle(self, worker, call, sink) -> Answer:
         width = self.contracts[call.meta.decode()].concurrency
@@ -91,11 +98,14 @@ class Town:
             await asyncio.sleep(self.rng.random())
 
     async def call(self, target) -> None:
-        lease = await self.pool.acquire(target, wait_s_max=self.rng.choice([0.1, 5.0, 60.0]))
+        tenant = self.rng.choice(["blue", "green", "red"]) if target.function.per_tenant else None
+        lease = await self.pool.acquire(target, wait_s_max=self.rng.choice([0.1, 5.0, 60.0]), tenant=tenant)
         try:
             assert lease.environment.revision is target.revision, "another revision"
+            assert self.tenants.setdefault(lease.environment, tenant) == tenant, "another tenant's"
             call = Call(meta=target.revision.configuration.contract.encode(), payload=b"x")
-            ran = await lease.call(call, invocation=an_invocation(target=target), target=target, timeout_s=2)
+            asked = an_invocation(target=target, tenant=tenant)
+            ran = await lease.call(call, invocation=asked, target=target, timeout_s=2)
             if ran.streaming is not None and self.rng.random() < 0.5:
                 async for _ in ran.answer.body:
                     if self.rng.random() < 0.2:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import heapq
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from collections.abc import Callable
 
 import pytest
 
+from ondol.pool.checks import check
+from ondol.pool.crew import key_of
 from ondol.pool.events import Done, Freeze, GaveUp, Gone, Pinned, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import COLDEST, LOOK_AHEAD, Machine
 from ondol.pool.policy import PoolLimits, backoff_s
@@ -22,7 +24,7 @@ from ondol.pool.policy import PoolLimits, backoff_s
 
 @dataclass
 class Kind:
-    """A function's revision in the world."""
+    """A function's revision in the world, or what one tenant sees of it."""
 
     revision: str
     memory_mib: int
@@ -39,6 +41,11 @@ class Kind:
     pins: int = 0
     unloaded: int = 0
     unpinned_until_s: float = 0.0
+    tenant: str = ""
+
+    @property
+    def key(self) -> str:
+        return key_of(self.revision, self.tenant)
 
 
 @dataclass
@@ -124,9 +131,9 @@ class World:
     def want(self, kind: Kind) -> int:
         number = next(self.ids)
         self.asks[number] = Ask(kind, self.now_s)
-        self.waiting.setdefault(kind.revision, {})[number] = None
+        self.waiting.setdefault(kind.key, {})[number] = None
         self.later(self.impatience_s * self.rng.uniform(0.5, 1.5), ("impatient", number))
-        self.tell(Wanted(number, kind.revision, kind.memory_mib, kind.concurrency))
+        self.tell(Wanted(number, kind.revision, kind.memory_mib, kind.concurrency, kind.tenant))
         return number
 
     def run(self, until_s: float = float("inf")) -> None:
@@ -209,7 +216,7 @@ class World:
     def answer(self, number: int, how: str) -> None:
         assert self.asks[number].state != "answered", "answered twice"
         self.asks[number].state = "answered"
-        self.waiting[self.asks[number].kind.revision].pop(number, None)
+        self.waiting[self.asks[number].kind.key].pop(number, None)
         self.answers[how] += 1
         caller = self.callers.pop(number, None)
         if caller is not None:
@@ -238,13 +245,13 @@ class World:
         for numbers in self.waiting.values():
             for number in numbers:
                 self.asks[number].in_line = True
-        self.machine.check(self.now_s)
+        check(self.machine, self.now_s)
         self.look()
 
     def see_start(self, start: Start) -> None:
         assert start.slot not in self.boxes
-        kind = next(kind for kind in self.kinds if kind.revision == start.revision)
-        if self.now_s >= kind.quiet_until_s + self.limits.backoff_s_max and not self.machine.crews[start.revision].failures:
+        kind = next(kind for kind in self.kinds if (kind.revision, kind.tenant) == (start.revision, start.tenant))
+        if self.now_s >= kind.quiet_until_s + self.limits.backoff_s_max and not self.machine.crews[kind.key].failures:
             kind.failed_in_a_row = 0  # long ago: forgiven
         assert self.now_s >= kind.quiet_until_s or not kind.failed_in_a_row, "a start during the pause"
         coming = [box for box in self.boxes.values() if box.kind is kind and box.state == "starting"]
@@ -257,7 +264,7 @@ class World:
             )
         else:
             loose = [box for box in coming if not box.pinned]
-            assert len(self.waiting[start.revision]) > len(loose) * kind.concurrency, "a start that nobody needs"
+            assert len(self.waiting[kind.key]) > len(loose) * kind.concurrency, "a start that nobody needs"
         if not start.pinned:
             kind.started_s.append(self.now_s)
         self.boxes[start.slot] = Box(kind, pinned=start.pinned)
@@ -269,11 +276,12 @@ class World:
     def see_run(self, run: Run) -> None:
         box, ask = self.boxes[run.slot], self.asks[run.invocation]
         assert box.state == "up", "given to a slot that is not up"
+        assert box.kind.tenant == ask.kind.tenant, "another tenant's"
         assert box.kind is ask.kind, "another revision"
         assert not box.frozen, "given to a slot that does not run"
         assert len(box.running) < box.kind.concurrency, "more than its concurrency"
         assert ask.state == "waiting", "given a slot twice"
-        line = self.waiting[ask.kind.revision]
+        line = self.waiting[ask.kind.key]
         assert next(iter(line)) == run.invocation, "not the first of the line"
         if not ask.in_line:
             leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}  # given up: they take nothing more
@@ -302,7 +310,7 @@ class World:
     def see_stop(self, stop: Stop, event: object) -> None:
         box = self.boxes[stop.slot]
         assert box.state in ("starting", "up") and not box.running, "stopped with work in hand"
-        crew = next((crew for crew in [self.machine.crews.get(box.kind.revision)] if crew), None)
+        crew = self.machine.crews.get(box.kind.key)
         retired = crew is None or crew.retired
         if not isinstance(event, Pinned):
             assert not box.pinned or retired or len(self.kept(box.kind)) > box.kind.pins, "a pinned one makes room"
@@ -315,16 +323,18 @@ class World:
     def see_refusal(self, refusal: Refuse) -> None:
         ask = self.asks[refusal.invocation]
         kind = ask.kind
-        kind.started_s = [at_s for at_s in kind.started_s if at_s > self.now_s - self.limits.scaling_s - 1e-9]
+        siblings = [each for each in self.kinds if each.revision == kind.revision]
+        since_s = self.now_s - self.limits.scaling_s - 1e-9
+        started = sum(at_s > since_s for each in siblings for at_s in each.started_s)
         in_all = sum(len(numbers) for numbers in self.waiting.values())
         match refusal.why:
             case "wait":
                 assert ask.gave_up
             case "line":
-                line = len(self.waiting[ask.kind.revision])
+                line = len(self.waiting[ask.kind.key])
                 assert line > self.limits.line_revision_max or in_all > self.limits.line_total_max
             case "rate":
-                assert len(kind.started_s) >= self.limits.scaling_max, "refused for growth while it may grow"
+                assert started >= self.limits.scaling_max, "refused for growth while it may grow"
             case "start":
                 assert ask.kind.failed_in_a_row >= self.limits.start_failures_max
             case "memory":
@@ -360,8 +370,8 @@ class World:
         assert used_mib <= self.limits.memory_mib_max
         assert len(live) <= self.limits.slots_max
         assert starting <= self.limits.starts_max
-        lines = {revision: numbers for revision, numbers in self.waiting.items() if numbers}
-        kinds = {kind.revision: kind for kind in self.kinds}
+        lines = {key: numbers for key, numbers in self.waiting.items() if numbers}
+        kinds = {kind.key: kind for kind in self.kinds}
 
         def fits(kind: Kind) -> bool:
             return (
@@ -375,32 +385,31 @@ class World:
             alone = not any(box.state == "starting" for box in self.boxes.values() if box.kind is kind)
             if len(kept) < kind.pins and due and alone and starting < self.limits.starts_max and fits(kind):
                 first = next(iter(self.machine.hungry.values()), None)
-                assert first is not None and not fits(next(k for k in self.kinds if k.revision == first.revision)), "not kept"
+                assert first is not None and not fits(kinds[first.key]), "not kept"
 
-        short = [kinds[revision] for revision in lines if not fits(kinds[revision])]
+        short = [kinds[key] for key in lines if not fits(kinds[key])]
         leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}
-        for revision, numbers in lines.items():
-            kind = kinds[revision]
+        for key, numbers in lines.items():
+            kind = kinds[key]
             own = [(slot, box) for slot, box in self.boxes.items() if box.kind is kind]
             assert not any(self.has_room(box) and slot not in leaving for slot, box in own), "waits while a slot has room"
             coming = sum(box.state == "starting" and not box.pinned for _, box in own)
-            if self.is_worth_waiting(revision, numbers, own, coming):
+            if self.is_worth_waiting(key, numbers, own, coming):
                 continue
             if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
                 continue
             if kind.failed_in_a_row and (any(box.state == "starting" for _, box in own) or self.now_s <= kind.quiet_until_s):
                 continue
             others_starve = any(
-                other is not kind
-                and self.now_s - self.asks[next(iter(lines[other.revision]))].since_s >= self.limits.patience_s_max
+                other is not kind and self.now_s - self.asks[next(iter(lines[other.key]))].since_s >= self.limits.patience_s_max
                 for other in short
             )
-            assert others_starve or len(short) > LOOK_AHEAD, f"{revision} waits without cause"
+            assert others_starve or len(short) > LOOK_AHEAD, f"{key} waits without cause"
 
-    def is_worth_waiting(self, revision: str, numbers: dict[int, None], own: list[tuple[int, Box]], coming: int) -> bool:
+    def is_worth_waiting(self, key: str, numbers: dict[int, None], own: list[tuple[int, Box]], coming: int) -> bool:
         """Going by what the machine has learnt: a start is on its way, or nobody has waited as long as one takes yet, and somebody
         who has just begun is expected to be done soon."""
-        tempo = self.machine.crews[revision].tempo
+        tempo = self.machine.crews[key].tempo
         if not tempo.known:
             return False
         trusting = self.now_s - self.asks[next(iter(numbers))].since_s <= tempo.start_s(self.limits) + 1e-9
@@ -425,6 +434,7 @@ class World:
             machine.failing,
             machine.unloaded,
             machine.patient,
+            machine.tenancies,
         ):
             assert not table, "something is remembered for ever"
         assert (machine.used_mib, machine.idle_mib, machine.leaving_mib, machine.live, machine.starting) == (0, 0, 0, 0, 0)
@@ -436,28 +446,42 @@ def seeds() -> range:
     return range(int(first or 0), int(last))
 
 
+#: Most functions have no tenants.
+TENANTS = ([""], [""], ["a", "b"], [f"t{n}" for n in range(9)])
+
+
+def deployed(world: World, revision: str, tenants: list[str]) -> list[Kind]:
+    """A revision, as each of its tenants sees it."""
+    one = world.kind(revision)
+    kinds = [replace(one, tenant=tenant, started_s=[]) for tenant in tenants]
+    world.kinds += kinds
+    return kinds
+
+
 def storm(world: World, events: int) -> None:
     """Arrivals of changing density, updates, and slots that die while idle, until so many events were handled."""
     rng = world.rng
-    functions = [[world.kind(f"f{n}.0")] for n in range(rng.randint(1, 12))]
-    world.kinds += [revisions[0] for revisions in functions]
+    functions = [[deployed(world, f"f{n}.0", rng.choice(TENANTS))] for n in range(rng.randint(1, 12))]
     while world.handled < events:
         revisions = rng.choice(functions)
         happening = rng.random()
         if happening < 0.80:
             current = revisions[-1] if rng.random() < 0.9 else rng.choice(revisions)
+            whose = rng.choice(current)
             for _ in range(rng.choice([1, 1, 1, 2, 5, 40])):
-                world.want(current)
+                world.want(whose)
         elif happening < 0.86:
             before = revisions[-1]
-            revisions.append(world.kind(f"{before.revision.split('.')[0]}.{len(revisions)}"))
-            world.kinds.append(revisions[-1])
-            before.pins = 0
-            world.tell(Retired(before.revision))
-            world.pin(before, 0)
-            assert not any(box.kind is before and box.state == "up" and not box.running for box in world.boxes.values())
-        elif happening < 0.89:
-            world.pin(rng.choice(functions)[-1], rng.choice([0, 1, 2, 5]))
+            name, tenants = before[0].revision.split(".")[0], [kind.tenant for kind in before]
+            revisions.append(deployed(world, f"{name}.{len(revisions)}", tenants))
+            for kind in before:
+                kind.pins = 0
+            world.tell(Retired(before[0].revision))
+            if not before[0].tenant:
+                world.pin(before[0], 0)
+            assert not any(box.kind in before and box.state == "up" and not box.running for box in world.boxes.values())
+        elif happening < 0.89 and not revisions[-1][0].tenant:
+            world.pin(revisions[-1][0], rng.choice([0, 1, 2, 5]))
         elif happening < 0.93 and world.boxes:
             world.later(rng.random(), ("idle crash", rng.choice(list(world.boxes))))
         else:

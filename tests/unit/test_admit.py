@@ -173,3 +173,129 @@ def test_a_function_that_is_deleted_gives_back_what_its_pins_set_aside():
     admission.follow(f"function/a/r/{mine.id}", None)
     admission.follow(f"pin/{mine.id}/live", None)
     assert admission.shared(mine.account, mine.region) == 10
+
+
+# Calls a second ---------------------------------------------------------------------------------------------------------
+def paced(now, **more):
+    return Admission(now_s=lambda: now[0], **more)
+
+
+def followed(admission, each):
+    admission.follow(f"function/a/r/{each.id}", each)
+
+
+def call(admission, each, count=1):
+    """So many calls that are over at once."""
+    for _ in range(count):
+        admission.enter(each, paced=True)
+        admission.leave(each)
+
+
+def refusal(admission, each):
+    with pytest.raises(Throttled) as refused:
+        call(admission, each)
+    return refused.value.reason
+
+
+def test_ten_times_the_concurrency_comes_in_each_second_and_no_more():
+    now = [100.0]
+    admission = paced(now, concurrency_max=3)
+    call(admission, function("a"), 20)
+    call(admission, function("b"), 10)
+    assert refusal(admission, function("a")) == "account rate"
+    now[0] += 0.5
+    call(admission, function("c"), 15)
+    assert refusal(admission, function("c")) == "account rate"
+
+
+def test_a_reservation_has_a_rate_of_its_own():
+    admission = paced([0.0], concurrency_max=10)
+    mine = function("mine", reserved=2)
+    followed(admission, mine)
+    call(admission, mine, 20)
+    assert refusal(admission, mine) == "function rate"
+    call(admission, function("others"), 80)
+    assert refusal(admission, function("others")) == "account rate"
+
+
+def test_what_nobody_waits_for_is_not_paced():
+    admission = paced([0.0], concurrency_max=1)
+    call(admission, function(), 10)
+    for _ in range(50):
+        admission.enter(function())
+        admission.leave(function())
+
+
+def test_a_call_that_finds_no_room_uses_nothing_up():
+    admission = paced([0.0], concurrency_max=1)
+    admission.enter(function(), paced=True)
+    for _ in range(30):
+        assert refusal(admission, function()) == "account"
+    admission.leave(function())
+    call(admission, function(), 9)
+    assert refusal(admission, function()) == "account rate"
+
+
+def test_a_reservation_of_nothing_is_said_as_before():
+    mine = function("mine", reserved=0)
+    admission = paced([0.0])
+    followed(admission, mine)
+    assert refusal(admission, mine) == "function"
+
+
+def test_a_changed_limit_holds_from_the_next_call_on():
+    now = [0.0]
+    admission = paced(now, concurrency_max=10)
+    call(admission, function("others"), 100)
+    mine = function("mine", reserved=4)
+    followed(admission, mine)
+    call(admission, function("others"), 60)
+    assert refusal(admission, function("others")) == "account rate"
+    call(admission, mine, 40)
+    less = function("mine", reserved=1)
+    followed(admission, less)
+    call(admission, less, 10)
+    assert refusal(admission, less) == "function rate"
+
+
+def test_environments_that_are_kept_up_count_with_what_functions_share():
+    admission = paced([0.0], concurrency_max=10)
+    kept = function("kept")
+    followed(admission, kept)
+    admission.follow(f"pin/{kept.id}/$latest", Pin(function=kept.id, qualifier=None, environments=4))
+    call(admission, kept, 100)
+    assert refusal(admission, kept) == "account rate"
+
+
+def test_what_a_front_is_leased_sets_its_rate_and_more_counts_at_once():
+    leased = {("000000000000", "here"): 1}
+    admission = paced([0.0], concurrency_max=10, leased=leased)
+    call(admission, function(), 10)
+    assert refusal(admission, function()) == "account rate"
+    leased["000000000000", "here"] = 3
+    call(admission, function(), 20)
+    assert refusal(admission, function()) == "account rate"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_however_calls_come_the_rate_holds_and_what_may_come_in_does(seed):
+    """Over any stretch of time: at most what it brings and two seconds' worth; and with one call at a time, none is refused."""
+    draw, now = random.Random(seed), [0.0]
+    concurrency = draw.randint(1, 5)
+    admission = paced(now, concurrency_max=concurrency)
+    let_in = []
+    for _ in range(4000):
+        now[0] += draw.expovariate(1000) if draw.random() < 0.9 else draw.expovariate(3)
+        try:
+            call(admission, function())
+        except Throttled:
+            continue
+        let_in.append(now[0])
+    for first in range(0, len(let_in), 37):
+        for last in range(first, len(let_in), 41):
+            stretch_s = let_in[last] - let_in[first]
+            assert last - first + 1 <= 10 * concurrency * (stretch_s + 2) + 1
+    slow = paced(now, concurrency_max=concurrency)
+    for _ in range(500):
+        now[0] += 1.001 / (10 * concurrency)
+        call(slow, function())

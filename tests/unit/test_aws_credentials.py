@@ -1,12 +1,15 @@
 """Temporary credentials: what was minted is known again, what was not is nobody's."""
 
 import base64
+import random
+from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ondol.dialects.aws.credentials import Credentials
+from ondol.dialects.aws.credentials import TOKEN_CHARS_MAX, Credentials
 from ondol.dialects.aws.service import ServiceError
 from ondol.model.principals import Kind, Principal
 
@@ -64,6 +67,29 @@ def test_a_token_belongs_to_its_own_key_id():
     credentials = Credentials(MASTER)
     one, other = minted(credentials), minted(credentials, lifetime_s=99)
     assert credentials.lookup(other.access_key_id, one.session_token, now_s=1001.0) is None
+
+
+def test_a_session_keeps_what_it_was_narrowed_to():
+    who = replace(WHO, kind=Kind.SESSION, scope=('{"Version": "2012-10-17"}', "arn:aws:iam::aws:policy/x"))
+    session = Credentials(MASTER).mint(who, now_s=1000.0)
+    assert Credentials(MASTER).lookup(session.access_key_id, session.session_token, now_s=2000.0) == (session.secret, who)
+
+
+def test_a_token_of_a_release_that_knew_no_scopes_is_known():
+    credentials = Credentials(MASTER)
+    words = msgspec.msgpack.encode([1, "session", WHO.account, WHO.region, "me", WHO.role, 5000, "", "AROA"])
+    token = base64.b64encode(words + credentials._derived(b"seal", words)).decode()
+    found = credentials.lookup(credentials._access_key_id(words), token, now_s=2000.0)
+    assert found[1] == Principal(
+        kind=Kind.SESSION, account=WHO.account, region=WHO.region, name="me", role=WHO.role, role_id="AROA"
+    )
+
+
+def test_a_token_that_would_be_too_long_is_not_made():
+    dense = base64.b64encode(random.Random(7).randbytes(TOKEN_CHARS_MAX)).decode()
+    with pytest.raises(ServiceError, match=f"may have {TOKEN_CHARS_MAX}") as caught:
+        Credentials(MASTER).mint(replace(WHO, scope=(dense,)), now_s=1000.0)
+    assert caught.value.code == "PackedPolicyTooLargeException"
 
 
 def test_secrets_do_not_show_in_a_repr():

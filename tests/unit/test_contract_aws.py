@@ -209,8 +209,9 @@ def test_the_invoked_arn_is_as_the_caller_named_the_function(qualifier, suffix):
 
 
 def test_meta_hands_on_what_the_caller_said():
-    context = {"invoked_arn": "a", "client_context": '{"custom": 1}', "cognito_identity": "{}", "tenant_id": "blue"}
-    assert json.loads(contract.meta(invocation(context=context, trace="Root=1"), target(), deadline_ms=5)) == {
+    context = {"invoked_arn": "a", "client_context": '{"custom": 1}', "cognito_identity": "{}"}
+    asked = invocation(context=context, trace="Root=1", tenant="blue")
+    assert json.loads(contract.meta(asked, target(), deadline_ms=5)) == {
         "id": ID,
         "deadline_ms": 5,
         "arn": "a",

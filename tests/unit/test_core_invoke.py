@@ -12,7 +12,7 @@ from msgspec.structs import replace as altered
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.invoke import Invoker
-from ondol.model.errors import Denied, NotFound, StartFailed, Throttled, Unavailable
+from ondol.model.errors import Denied, InvalidSetting, NotFound, StartFailed, Throttled, Unavailable
 from ondol.model.functions import Alias, Version
 from ondol.model.invocations import Outcome, Status
 from ondol.model.principals import Kind, Principal
@@ -306,3 +306,34 @@ async def test_a_deferred_call_that_cannot_be_written_down_is_not_accepted():
 
         with pytest.raises(Unavailable):
             await replace(here.invoker, enqueue=away).defer(an_invocation("i", here.target))
+
+
+@virtually
+async def test_a_tenants_calls_share_an_environment_and_no_other_tenants():
+    async with node(a_target(per_tenant=True)) as here:
+        seen = {}
+
+        async def look(worker, call, _sink):
+            seen.setdefault(worker, []).append(call.payload)
+            return Answer(ending=Ending.OK, body=call.payload)
+
+        here.runtime.script.handler = look
+        for name, tenant in (("i-1", "blue"), ("i-2", "green"), ("i-3", "blue")):
+            await here.call(name, tenant=tenant, payload=tenant.encode())
+        assert list(seen.values()) == [[b"blue", b"blue"], [b"green"]]
+        assert [report.tenant for report in here.notebook.reports] == ["blue", "green", "blue"]
+
+
+@pytest.mark.parametrize(("per_tenant", "tenant"), [(True, None), (False, "blue")])
+def test_a_tenant_is_named_where_tenants_are_kept_apart_and_nowhere_else(per_tenant, tenant):
+    @virtually
+    async def story():
+        async with node(a_target(per_tenant=per_tenant)) as here:
+            asked = altered(an_invocation("i-1", here.target), tenant=tenant)
+            for use in (here.invoker.invoke, here.invoker.defer, here.invoker.check):
+                with pytest.raises(InvalidSetting) as caught:
+                    await use(asked)
+                assert caught.value.field == "tenant"
+            assert (here.runtime.launches, here.written, here.under_way()) == ([], [], 0)
+
+    story()

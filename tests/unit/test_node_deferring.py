@@ -78,7 +78,7 @@ async def test_what_was_accepted_is_what_is_run():
     assert await run_of(invoke)(item, 100) == Tried(succeeded=True, body=b"fine", whole=True, version=3)
     [invocation] = ran
     # Nobody waits for the pieces of its answer.
-    assert invocation == altered(CALL, function="f", principal=invocation.principal, streamed=False)
+    assert invocation == altered(CALL, function="f", principal=invocation.principal, streamed=False, deferred=True)
     assert (invocation.principal.kind, invocation.principal.account) == (Kind.NODE, CALL.principal.account)
 
 

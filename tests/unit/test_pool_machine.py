@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ondol.pool.checks import check
 from ondol.pool.events import Done, Freeze, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import Machine
 from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s, worth
@@ -17,11 +18,11 @@ class Table:
     def tell(self, event, after_s=0.0):
         self.now_s += after_s
         actions = self.machine.handle(event, self.now_s)
-        self.machine.check(self.now_s)
+        check(self.machine, self.now_s)
         return actions
 
-    def want(self, invocation, revision="r", memory_mib=128, concurrency=1):
-        return self.tell(Wanted(invocation, revision, memory_mib, concurrency))
+    def want(self, invocation, revision="r", memory_mib=128, concurrency=1, tenant=""):
+        return self.tell(Wanted(invocation, revision, memory_mib, concurrency, tenant))
 
     def warm(self, slots, revision="r", memory_mib=128):
         """So many idle slots; their ids, the first one used first."""
@@ -209,6 +210,16 @@ def test_a_failed_start_is_tried_again_after_a_pause_and_not_in_a_storm():
     assert len(table.machine.slots) == 4, "once one came up, the others are started again"
 
 
+def test_a_pause_that_passed_before_anybody_asked_when_to_look_is_overdue_not_forgotten():
+    """A busy node may ask after the moment: without an answer, who waits would wait until some other event."""
+    table = Table(backoff_s_min=0.1, start_failures_max=3)
+    table.want(1)
+    table.tell(Gone(1))
+    due_s = table.now_s + 0.1
+    assert table.machine.next_tick_s(table.now_s + 0.5) == due_s
+    assert table.tell(Tick(), after_s=0.5) == [Start(2, "r")]
+
+
 def test_after_some_failures_in_a_row_those_nothing_will_serve_are_told():
     table = Table(start_failures_max=3)
     for invocation in range(5):
@@ -256,3 +267,46 @@ def test_pauses_double_up_to_their_bound():
 def test_the_unused_are_never_kept_longer_than_the_used():
     limits = PoolLimits(memory_mib_max=1, idle_s_max=5.0)
     assert keep_s(History(calls=0), limits) == keep_s(History(calls=9), limits) == 5.0
+
+
+def test_a_tenant_is_given_no_others_slot_however_warm():
+    table = Table()
+    assert table.want(1, tenant="blue") == [Start(1, "r", False, "blue")]
+    table.tell(Ready(1))
+    table.tell(Done(1, 1))
+    assert table.want(2, tenant="green") == [Start(2, "r", False, "green")]
+    assert table.want(3) == [Start(3, "r")]
+    assert table.want(4, tenant="blue") == [Run(1, 4)]
+    assert table.tell(Ready(3)) == [Run(3, 3)], "green still waits for its own"
+    assert table.tell(Ready(2)) == [Run(2, 2)]
+
+
+def test_tenants_make_room_for_each_other_and_the_slot_ends():
+    table = Table(memory_mib_max=256)
+    for number, tenant in enumerate(["blue", "green"], 1):
+        table.want(number, tenant=tenant)
+        table.tell(Ready(number))
+        table.tell(Done(number, number), after_s=1.0)
+    table.want(3, tenant="green")
+    table.tell(Done(2, 3), after_s=0.01)
+    assert table.want(4, tenant="red") == [Stop(1), Start(3, "r", False, "red")], "blue was called least"
+    assert table.want(5, tenant="blue")[-1] == Start(4, "r", False, "blue"), "and begins anew"
+
+
+def test_a_revision_that_is_retired_is_so_for_all_its_tenants():
+    table = Table()
+    for number, tenant in enumerate(["blue", "green"], 1):
+        table.want(number, tenant=tenant)
+        table.tell(Ready(number))
+    table.tell(Done(1, 1))
+    assert table.tell(Retired("r")) == [Stop(1)]
+    assert table.tell(Done(2, 2)) == [Stop(2)]
+    assert not table.machine.crews
+    assert not table.machine.tenancies
+
+
+def test_what_a_revision_may_grow_by_is_its_tenants_together():
+    table = Table(scaling_max=2, scaling_s=10.0)
+    table.want(1, tenant="blue")
+    table.want(2, tenant="green")
+    assert table.want(3, tenant="red") == [Refuse(3, "rate")]

@@ -11,6 +11,8 @@ from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes import executed
+from ondol.runtimes.accompanied import Accompanied
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
@@ -50,8 +52,9 @@ class Makers:
             for name, line in lines.items()
         }
         levels = {level: self._level(level) for level in isolation.offered}
+        affinity = Affinity()
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, managed, self.callers))
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, managed, self.callers, affinity))
             for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
@@ -99,11 +102,16 @@ class Makers:
 
 
 def runtimes_over(
-    sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, managed: Mapping[str, ManagedVersions], callers: Callers
+    sandboxes: Sandboxes,
+    choice: Choice,
+    nodejs: NodejsVersions,
+    managed: Mapping[str, ManagedVersions],
+    callers: Callers,
+    affinity: Affinity,
 ) -> Runtime:
     """All that can be launched in the shells of one level."""
-    python = ForkedPython(sandboxes, choice)
-    return Dispatch(
+    python = ForkedPython(sandboxes, choice, affinity)
+    runtimes = Dispatch(
         choice,
         {
             Family.PYTHON: python,
@@ -114,3 +122,4 @@ def runtimes_over(
             Family.RUBY: RuntimeApi(sandboxes, choice, callers, managed[RUBY].program),
         },
     )
+    return Accompanied(runtimes, sandboxes, choice, callers)

@@ -3,7 +3,7 @@
 Texts and forms are those that AWS was recorded to give; where none was found a comment says so. The platform's lines under
 `LogFormat: JSON` are in aws_json.
 
-`Invocation.context` may hold: invoked_arn, client_context (JSON text or an object), cognito_identity (the same), tenant_id.
+`Invocation.context` may hold: invoked_arn, client_context (JSON text or an object), cognito_identity (the same).
 `annotations["aws"]` of a configuration may hold LoggingConfig (LogGroup, LogFormat, ApplicationLogLevel,
 SystemLogLevel).
 """
@@ -52,7 +52,7 @@ _DEFAULTS_OF: Final[Mapping[str, Mapping[str, str]]] = {
 
 _json: Final = msgspec.json.Encoder().encode
 #: What few calls say, in the guest's words and in an invocation's context.
-_SELDOM: Final = (("client_context", "client_context"), ("identity", "cognito_identity"), ("tenant", "tenant_id"))
+_SELDOM: Final = (("client_context", "client_context"), ("identity", "cognito_identity"))
 
 #: Of an answer's meta, what callers may want to know: the media type of a body, the type of an error that ended one.
 _HEAD: Final = ("content_type", "error_type")
@@ -160,6 +160,8 @@ class AwsContract:
         }
         if invocation.streamed:
             meta["stream"] = True
+        if invocation.tenant is not None:
+            meta["tenant"] = invocation.tenant
         for name, key in _SELDOM:
             if key in context:
                 meta[name] = context[key]

@@ -84,6 +84,7 @@ class AwsJsonContract(AwsContract):
         record = {
             "requestId": invocation.id,
             "version": version_label(target.revision.version),
+            **_tenant(invocation.tenant),
             **_tracing(invocation.trace),
         }
         return self._event("INFO", self._wall_s(), "platform.start", record)
@@ -91,7 +92,7 @@ class AwsJsonContract(AwsContract):
     def settled(self, report: Report) -> Sequence[str]:
         status = _STATUS.get(report.status, "error")
         well = report.status is Status.OK
-        outcome: dict[str, Any] = {"requestId": report.invocation, "status": status}
+        outcome: dict[str, Any] = {"requestId": report.invocation, "status": status, **_tenant(report.tenant)}
         if report.status in ERROR_TYPES and report.status is not Status.TIMEOUT:
             outcome["errorType"] = ERROR_TYPES[report.status]
         took_ms = report.timeout_s * 1000.0 if report.status is Status.TIMEOUT else round(report.duration_ms, 3)
@@ -133,15 +134,19 @@ def _own_level(message: str) -> int:
 def _last_words(report: Report) -> tuple[str, ...]:
     """What the platform says of a call that did not answer."""
     if report.status is Status.TIMEOUT:
-        return (_record("ERROR", report.ended_s, timed_out(report), requestId=report.invocation),)
+        return (_record("ERROR", report.ended_s, timed_out(report), requestId=report.invocation, **_tenant(report.tenant)),)
     if report.status in {Status.CRASHED, Status.OUT_OF_MEMORY}:
-        words = {"requestId": report.invocation, "errorType": "Runtime.ExitError"}
+        words = {"requestId": report.invocation, "errorType": "Runtime.ExitError", **_tenant(report.tenant)}
         return (_record("ERROR", report.ended_s, exited(report), **words),)
     return ()
 
 
 def _record(level: str, at_s: float, message: str, **more: str) -> str:
     return _line({"timestamp": timestamp(at_s), "level": level, "message": message, **more})
+
+
+def _tenant(tenant: str | None) -> dict[str, str]:
+    return {} if tenant is None else {"tenantId": tenant}
 
 
 def _tracing(trace: str | None) -> dict[str, Any]:

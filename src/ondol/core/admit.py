@@ -2,8 +2,11 @@
 
 Concurrency belongs to an account in a region. A function with a reservation may use exactly that many and takes them out of
 what the others share, whether it uses them or not. One without a reservation that has environments pinned takes as many out
-of what the others share, uses those first, and shares beyond them. Counting only: no I/O, no clock, no waiting. What was
-entered is left with the *same* `Function`, so that a reservation changed meanwhile cannot unbalance the books.
+of what the others share, uses those first, and shares beyond them. Counting only: no I/O, no waiting; the time is an input.
+What was entered is left with the *same* `Function`, so that a reservation changed meanwhile cannot unbalance the books.
+
+Calls that somebody waits for are *paced*, too: ten times as many a second as may be running (`core/pace.py`), of a function
+with a reservation by that, of the others together by what they share.
 
 One of several fronts may only use what it was leased of each limit (`core/leases.py`); who is refused may borrow more.
 
@@ -12,11 +15,13 @@ Invariants: no count is ever negative; a count that falls to nothing takes no me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ondol.core.leases import Key
+from ondol.core.pace import Bucket
 from ondol.model.errors import Throttled
 from ondol.model.functions import Function, Pin
 from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
@@ -35,10 +40,19 @@ class Levels:
 class Admission:
     """Counts what is under way. Give `follow` to the catalog's listeners, so that reservations are known."""
 
-    def __init__(self, *, concurrency_max: int = CONCURRENCY_PER_ACCOUNT, leased: Mapping[Key, int] | None = None) -> None:
-        """`leased`: how much of each limit may be used here; None: all of it."""
+    def __init__(
+        self,
+        *,
+        concurrency_max: int = CONCURRENCY_PER_ACCOUNT,
+        leased: Mapping[Key, int] | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`leased`: how much of each limit may be used here; None: all of it. `now_s`: a clock that never goes back."""
         self.concurrency_max = concurrency_max
         self._leased = leased
+        self._now_s = now_s
+        #: Calls that may come in, by the limit that they count against.
+        self._buckets: dict[Key, Bucket] = {}
         #: What runs at other fronts, for what is measured; None: there are none.
         self.elsewhere: Levels | None = None
         #: Under way, by function id.
@@ -56,26 +70,64 @@ class Admission:
         self._shares: dict[str, tuple[Region, int]] = {}
         self._set_aside: dict[Region, int] = {}
 
-    def enter(self, function: Function) -> None:
-        """Count one more; raises Throttled('function' | 'account') when there is no room for it."""
+    def enter(self, function: Function, *, paced: bool = False) -> None:
+        """Count one more; raises Throttled('function' | 'account') when there is no room for it.
+
+        `paced`: somebody waits for its answer; raises Throttled('function rate' | 'account rate') when too many came just now.
+        """
         running = self._functions.get(function.id, 0)
+        region = (function.account, function.region)
+        bucket = None
+        if paced:
+            key = region if function.concurrency_reserved is None else function.id
+            bucket = self._buckets.get(key)
+            if bucket is None or bucket.left <= 0:
+                bucket = self._refilled(key)
         if function.concurrency_reserved is not None:
             most = function.concurrency_reserved
             if running >= (most if self._leased is None else min(most, self._leased.get(function.id, 0))):
                 raise Throttled("function")
-            region = (function.account, function.region)
             self._reserved[region] = self._reserved.get(region, 0) + 1
         else:
-            region = (function.account, function.region)
             shared = self._shared.get(region, 0)
             if self._pins and self._enter_own(function, region):
                 self._functions[function.id] = running + 1
+                if bucket is not None:
+                    bucket.left -= 1
                 return
             most = self.concurrency_max - self._set_aside.get(region, 0)
             if shared >= (most if self._leased is None else min(most, self._leased.get(region, 0))):
                 raise Throttled("account")
             self._shared[region] = shared + 1
         self._functions[function.id] = running + 1
+        if bucket is not None:
+            bucket.left -= 1
+
+    def _refilled(self, key: Key) -> Bucket | None:
+        """The limit's bucket with what has come by now; None where nothing may run at all, which is for others to refuse."""
+        concurrency = self._usable(key)
+        if not concurrency:
+            return None
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(concurrency, self._now_s())
+        elif not bucket.refill(concurrency, self._now_s()):
+            raise Throttled("function rate" if isinstance(key, str) else "account rate")
+        return bucket
+
+    def _usable(self, key: Key) -> int:
+        """How many may run at once here that count against this limit; pins of functions without a reservation belong to it."""
+        if isinstance(key, str):
+            return self._leased_of(key, self.set_aside(key))
+        own = [
+            self._leased_of(function, share)
+            for function, (region, share) in self._shares.items()
+            if region == key and self._known[function].concurrency_reserved is None
+        ]
+        return self._leased_of(key, self.shared(*key)) + sum(own)
+
+    def _leased_of(self, key: Key, most: int) -> int:
+        return most if self._leased is None else min(most, self._leased.get(key, 0))
 
     def leave(self, function: Function) -> None:
         """Count one less: once for each `enter` that did not raise."""
@@ -161,18 +213,24 @@ class Admission:
 
     def _set(self, function: str) -> None:
         """Set aside what this function has to itself now."""
-        region, share = self._shares.pop(function, (("", ""), 0))
-        if share:
-            _less(self._set_aside, region, share)
+        before = self._shares.pop(function, None)
+        if before is not None:
+            _less(self._set_aside, before[0], before[1])
         known = self._known.get(function)
-        if known is None:
-            return
-        reserved = known.concurrency_reserved
-        share = sum(self._pins.get(function, {}).values()) if reserved is None else reserved
-        if share:
+        share = 0
+        if known is not None:
+            reserved = known.concurrency_reserved
+            share = sum(self._pins.get(function, {}).values()) if reserved is None else reserved
+        if known is not None and share:
             region = (known.account, known.region)
             self._shares[function] = (region, share)
             self._set_aside[region] = self._set_aside.get(region, 0) + share
+        after = self._shares.get(function)
+        if after != before:  # what may come in is reckoned anew
+            self._buckets.pop(function, None)
+            for share_of in (before, after):
+                if share_of is not None:
+                    self._buckets.pop(share_of[0], None)
 
 
 def _less(counts: dict[Any, int], key: Any, by: int = 1) -> None:

@@ -55,6 +55,7 @@ class NewFunction:
     tags: Mapping[str, str]
     publish: bool = False
     description: str | None = None
+    per_tenant: bool = False
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -179,7 +180,7 @@ class Deployments:
         )  # fmt: skip
         function = Function(
             id=function_id, account=new.account, region=new.region, name=new.name, latest=revision_id, created_s=now_s,
-            stage=Stage.CREATING, tags=dict(new.tags), annotations=dict(new.annotations),
+            stage=Stage.CREATING, tags=dict(new.tags), per_tenant=new.per_tenant, annotations=dict(new.annotations),
         )  # fmt: skip
         _check_tags(function.tags)
         deployed, operations = self._published(Deployed(function=function, revision=revision), new.publish, new.description)

@@ -1,7 +1,7 @@
 """The invocation, on one page.
 
     permit    may this principal call this function?
-    admit     is there room in the account's and the function's concurrency? else Throttled, before anything is started
+    admit     is there room in the account's and the function's concurrency and rate? else Throttled, before anything is started
     resolve   which revision: the latest, a version, or an alias's weighted choice
     place     an environment of that revision from the pool: a warm one, or a cold start
     run       hand the event over; wait for the answer, the timeout, or the process's end
@@ -25,7 +25,7 @@ from ondol.core.admit import Admission
 from ondol.core.catalog import Index
 from ondol.core.permit import Grants, owns, permit
 from ondol.core.resolve import resolve
-from ondol.model.errors import NotFound, Throttled
+from ondol.model.errors import InvalidSetting, NotFound, Throttled
 from ondol.model.functions import Function, Target
 from ondol.model.invocations import Invocation, Outcome
 from ondol.pool.driver import Pool
@@ -50,9 +50,9 @@ class Invoker:
     enqueue: Callable[[Invocation], Awaitable[None]]
     #: How long a call may wait for a place.
     wait_s_max: float
-    #: Enters a function that was refused, with room that other fronts do not use; raises Throttled when there is none. None:
-    #: there are no others.
-    borrow: Callable[[Function], Awaitable[None]] | None = None
+    #: Enters a function that was refused (True: paced), with room that other fronts do not use; raises Throttled when there is
+    #: none. None: there are no others.
+    borrow: Callable[[Function, bool], Awaitable[None]] | None = None
     #: What callers other than the account's owner may.
     grants: Grants | None = None
 
@@ -60,9 +60,9 @@ class Invoker:
         """Run it and wait for its outcome."""
         function = self._permitted(invocation)
         try:
-            self.admission.enter(function)
+            self.admission.enter(function, paced=not invocation.deferred)
         except Throttled as refused:
-            await self._admit_late(function, refused)
+            await self._admit_late(function, refused, paced=not invocation.deferred)
         streaming = None
         try:
             target = resolve(self.index, function, invocation.qualifier, self.draw())
@@ -104,13 +104,15 @@ class Invoker:
                 conditions=conditions,
                 grants=self.grants,
             )
+        if function.per_tenant is (invocation.tenant is None):
+            raise _tenant(function)
         return function
 
-    async def _admit_late(self, function: Function, refused: Throttled) -> None:
+    async def _admit_late(self, function: Function, refused: Throttled, *, paced: bool) -> None:
         try:
             if self.borrow is None:
                 raise refused
-            await self.borrow(function)
+            await self.borrow(function, paced)
         except Throttled:
             self.telemetry.throttled(function.account, function.region, function.id)
             raise
@@ -124,7 +126,7 @@ class Invoker:
 
     async def _attempt(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
         timeout_s = target.revision.configuration.timeout_s
-        lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max)
+        lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max, tenant=invocation.tenant)
         try:
             deadline_ms = int((self.clock.wall_s() + timeout_s) * 1000)
             meta = contract.meta(invocation, target, deadline_ms=deadline_ms)
@@ -132,6 +134,12 @@ class Invoker:
             return await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=invocation.tail)
         finally:
             lease.release()
+
+
+def _tenant(function: Function) -> InvalidSetting:
+    if function.per_tenant:
+        return InvalidSetting("tenant", f"{function.name} keeps its tenants apart: its calls say which tenant's they are")
+    return InvalidSetting("tenant", f"{function.name} does not keep tenants apart: its calls name none")
 
 
 def _ending(streaming: asyncio.Future[Ran], contract: Contract, invocation: Invocation) -> asyncio.Future[Outcome]:

@@ -37,8 +37,8 @@ class Pins:
         """Replace whatever was said for this qualifier.
 
         Raises NotFound (function, version, alias), AlreadyExists when the version is pinned under another name, and
-        InvalidSetting: 'reserved' (more than the function reserves), 'unreserved' (more than is left to the account) or
-        'minimum' (too little would be left).
+        InvalidSetting: 'tenants' (they would be no tenant's), 'reserved' (more than the function reserves), 'unreserved' (more
+        than is left to the account) or 'minimum' (too little would be left).
         """
         made: list[Pin] = []
 
@@ -83,6 +83,10 @@ class Pins:
     def _check(self, function: Function, qualifier: str | None, environments: int) -> None:
         if environments < 1:
             raise InvalidSetting("environments", f"at least one environment can be pinned, not {environments}")
+        if function.per_tenant:
+            raise InvalidSetting(
+                "tenants", f"{function.name} keeps its tenants apart: an environment that is up before a call is nobody's"
+            )
         meant = versions_of(self._index, function.id, qualifier)
         for pin in self._index.pins(function.id):
             if pin.qualifier != qualifier and meant & versions_of(self._index, function.id, pin.qualifier):

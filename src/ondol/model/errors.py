@@ -103,11 +103,12 @@ class TooLarge(OndolError):
 
 class Throttled(OndolError):
     """Admission refused. `reason`: 'account', 'function' (reserved concurrency), 'line' (the waiting line is full)
-    or 'rate' (it gets new environments as fast as it may).
+    'rate' (it gets new environments as fast as it may), 'account rate' or 'function rate' (more calls a second than may be).
     """
 
     def __init__(self, reason: str, *, retry_after_s: float = 1.0) -> None:
-        super().__init__(f"too many concurrent invocations ({reason})")
+        many = "invocations a second" if reason.endswith(" rate") else "concurrent invocations"
+        super().__init__(f"too many {many} ({reason})")
         self.reason = reason
         self.retry_after_s = retry_after_s
 

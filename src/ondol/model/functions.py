@@ -36,6 +36,8 @@ class Code:
     #: It may notice that they were imported before it: it brings some of them, or changes where modules come from. True also of
     #: code that nobody has looked at.
     minds: bool = True
+    #: Names of programs in its extensions/, which run beside whatever has it at /opt.
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class Function:
     stage: Stage = Stage.READY
     #: None: shares the account's unreserved concurrency.
     concurrency_reserved: int | None = None
+    #: Each of its calls names a tenant, and no environment serves two. From its making to its end: nothing changes this.
+    per_tenant: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -37,6 +37,10 @@ class Invocation(Struct, frozen=True, kw_only=True):
     tail: bool = False
     #: The caller takes the answer as it comes. Everybody else gets it whole, up to RESULT_BYTES_MAX.
     streamed: bool = False
+    #: Whose environments it may run in, for a function that keeps its tenants apart; None for every other function.
+    tenant: str | None = None
+    #: It was accepted earlier: nobody waits for its answer.
+    deferred: bool = False
 
 
 class Status(Enum):
@@ -73,6 +77,8 @@ class Report(Struct, frozen=True, kw_only=True):
     #: Of the revision's environments that are kept up: how many were at work when the call began, and how many there were.
     #: None: none are wanted.
     pins: tuple[int, int] | None = None
+    #: The invocation's.
+    tenant: str | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -32,6 +32,9 @@ class Principal:
     role_id: str = ""
     #: The environment that it runs in; "" when it is none's.
     environment: str = ""
+    #: What a session was narrowed to when it was made: policies, or names of policies, in the words of the dialect that made
+    #: it. None of them: it may all that its role may.
+    scope: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

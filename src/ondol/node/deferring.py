@@ -45,7 +45,7 @@ def deferred_of(invocation: Invocation, now_s: float) -> Deferred:
         function=invocation.function,
         qualifier=invocation.qualifier,
         payload=invocation.payload,
-        context={**invocation.context, "trace": invocation.trace},
+        context={**invocation.context, "trace": invocation.trace, "tenant": invocation.tenant},
         accepted_s=now_s,
         visible_s=now_s,
     )
@@ -61,7 +61,9 @@ def invocation_of(item: Deferred) -> Invocation:
         principal=Principal(kind=Kind.NODE, account=item.account, region=item.region, name="queue"),
         payload=item.payload,
         trace=context.pop("trace", None),
+        tenant=context.pop("tenant", None),
         context=context,
+        deferred=True,
     )
 
 

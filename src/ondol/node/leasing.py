@@ -63,6 +63,8 @@ class _Waiting:
     function: Function
     done: asyncio.Future[None]
     until_s: float
+    #: Its caller waits, so that it counts against the rate, too.
+    paced: bool = False
     #: The desk was asked after this call came.
     asked: bool = False
 
@@ -103,12 +105,12 @@ class Leasing:
         self._also()
 
     # Calls that were refused ---------------------------------------------------------------------------------------------
-    async def borrow(self, function: Function) -> None:
-        """Enter the function with room that another front has; raises Throttled when none has any."""
+    async def borrow(self, function: Function, paced: bool = False) -> None:
+        """Enter the function, `paced` or not, with room that another front has; raises Throttled when none has any."""
         if function.concurrency_reserved == 0 or len(self._waiting) >= WAITING_MAX:
             raise Throttled("account" if function.concurrency_reserved is None else "function")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(function, loop.create_future(), loop.time() + AWAY_S_MAX)
+        waiting = _Waiting(function, loop.create_future(), loop.time() + AWAY_S_MAX, paced)
         self._waiting.append(waiting)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_for_all(), name="asking for room")
@@ -169,7 +171,7 @@ class Leasing:
             if waiting.done.done():  # it was cancelled
                 continue
             try:
-                self._admission.enter(waiting.function)
+                self._admission.enter(waiting.function, paced=waiting.paced)
             except Throttled as refused:
                 if waiting.asked or now_s >= waiting.until_s:
                     _settle(waiting, refused)

@@ -18,7 +18,7 @@ class Sharing:
 
     def __init__(self, front: int, fronts: int, *, concurrency_max: int, cast: Callable[[str, Any], bool]) -> None:
         """`front`: which one this is, from 0. `cast`: a message to the desk; whether it could be sent."""
-        self.borrow: Callable[[Function], Awaitable[None]] | None = None
+        self.borrow: Callable[[Function, bool], Awaitable[None]] | None = None
         self.opened: Callable[[Link], Awaitable[None]] | None = None
         self.handlers: dict[str, Handler] = {}
         self._leasing: Leasing | None = None

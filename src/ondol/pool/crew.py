@@ -1,4 +1,6 @@
-"""A slot and a crew: what the machine keeps of one environment, and of one revision. Their rules stand in `machine.py`.
+"""A slot and a crew: what the machine keeps of one environment, and of one revision, or of one tenant's share of it.
+
+Their rules stand in `machine.py`.
 
 Changed in place, not replaced: a warm invocation costs a few microseconds, and ten thousand a second pass here.
 """
@@ -48,11 +50,18 @@ class Slot:
     frozen: bool = False
 
 
+def key_of(revision: str, tenant: str) -> str:
+    """By what a crew is found. No revision's id has a line's end in it."""
+    return f"{revision}\n{tenant}" if tenant else revision
+
+
 @dataclass(slots=True, eq=False)
 class Crew:
-    """The slots and the waiting line of one revision."""
+    """The slots and the waiting line of one revision, or of one tenant of a revision that keeps its tenants apart."""
 
+    key: str
     revision: str
+    tenant: str
     memory_mib: int
     concurrency: int
     scaling: Scaling

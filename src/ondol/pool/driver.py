@@ -113,7 +113,15 @@ class Lease:
             return
         self._released = True
         if self._streaming is not None and not self._streaming.done():
-            self._streaming.add_done_callback(lambda _: self._pool._give_back(self._slot, self._invocation, self.environment))  # noqa: SLF001
+            self._streaming.add_done_callback(self._over)
+        else:
+            self._over()
+
+    def _over(self, _: object = None) -> None:
+        """The call is; what else was told of it may not be done yet."""
+        resting = self.environment.resting
+        if resting is not None and not resting.done():
+            resting.add_done_callback(self._over)
         else:
             self._pool._give_back(self._slot, self._invocation, self.environment)  # noqa: SLF001  (its other half)
 
@@ -182,8 +190,8 @@ class Pool:
         self._quiet: asyncio.Event | None = None
 
     # What the core asks ------------------------------------------------------------------------------------------------
-    async def acquire(self, target: Target, *, wait_s_max: float) -> Lease:
-        """A place for one invocation of the target's revision.
+    async def acquire(self, target: Target, *, wait_s_max: float, tenant: str | None = None) -> Lease:
+        """A place for one invocation of the target's revision, among the tenant's own if there is one.
 
         Raises Throttled('line') when too many wait or this one waited `wait_s_max`, Throttled('rate') when the revision
         grows as fast as it may; RuntimeMissing, StartFailed or OutOfSpace
@@ -194,10 +202,11 @@ class Pool:
         contract = self.makings.contracts[configuration.contract]
         if self._closing:
             raise Unavailable("the node is going down: try again on another, or later")
-        if not self._machine.is_warm(revision.id):
+        whose = tenant or ""
+        if not self._machine.is_warm(revision.id, whose):
             self._check(revision)
         invocation = self._invocations = self._invocations + 1
-        want = Wanted(invocation, revision.id, configuration.memory_mib, contract.concurrency)
+        want = Wanted(invocation, revision.id, configuration.memory_mib, contract.concurrency, whose)
         actions = self._machine.handle(want, self._now_s())
         if len(actions) == 1:
             action = actions[0]
@@ -341,9 +350,7 @@ class Pool:
                     lease = Lease(self, action.slot, action.invocation, self._environments[action.slot])
                     self._answer(action.invocation, lease)
                 case Start():
-                    self._starts[action.slot] = self._task(
-                        self._start(action.slot, self._revisions[action.revision], pinned=action.pinned)
-                    )
+                    self._starts[action.slot] = self._task(self._start(action, self._revisions[action.revision]))
                 case Freeze() | Thaw():
                     environment = self._environments.get(action.slot)
                     if environment is not None:
@@ -407,11 +414,14 @@ class Pool:
         )
 
     # Starting and stopping ---------------------------------------------------------------------------------------------
-    async def _start(self, slot: SlotId, revision: Revision, *, pinned: bool) -> None:
+    async def _start(self, asked: Start, revision: Revision) -> None:
+        slot, pinned = asked.slot, asked.pinned
         environment: Environment | None = None
         loading = False
         try:
-            environment = Environment(revision, self.makings, lambda: self._died(slot), pinned=pinned)
+            environment = Environment(
+                revision, self.makings, lambda: self._died(slot), pinned=pinned, tenant=asked.tenant or None
+            )
             async with asyncio.timeout(self.limits.start_s_max):
                 await environment.start()
             if pinned:
@@ -479,9 +489,9 @@ class Pool:
     def _tick(self) -> None:
         self._timer = None
         self._tell(Tick())
-        crews = self._machine.crews
+        crews, tenancies = self._machine.crews, self._machine.tenancies
         for table in (self._revisions, self._failures):
-            for revision in [revision for revision in table if revision not in crews]:
+            for revision in [revision for revision in table if revision not in crews and revision not in tenancies]:
                 del table[revision]
 
     def _look_quiet(self) -> None:

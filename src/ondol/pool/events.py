@@ -19,6 +19,8 @@ class Wanted(Struct, frozen=True, gc=False):
     memory_mib: int
     #: How many invocations one slot of this revision runs at a time.
     concurrency: int
+    #: Whose slots it may have; "": nobody's in particular.
+    tenant: str = ""
 
 
 class Ready(Struct, frozen=True, gc=False):
@@ -77,6 +79,8 @@ class Start(Struct, frozen=True, gc=False):
     revision: str
     #: It is to be kept up: ready when it has loaded.
     pinned: bool = False
+    #: Whose it is, as `Wanted` said.
+    tenant: str = ""
 
 
 class Run(Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ not know asyncio, clocks, processes or what a revision is: the driver (`pool/dri
 their news into events, and the simulator (`tests/sim`) replays a week in a second.
 
 A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is the slots and the waiting line of one revision
-(`crew.py`).
+(`crew.py`). A revision that keeps its tenants apart has a crew for each: no rule here gives a crew's slot to another's call.
 
     warm first     the slot used last gets the next invocation, so that the others grow cold and can go
     pins           so many slots of a crew are kept up and loaded, called or not: they are given work before the others, never
@@ -22,21 +22,22 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
     failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
                    a row its waiters are told, and newcomers too until the pause is over
 
-Every handler asserts what it touches; `check()` asserts everything and is for tests, because it looks at every slot.
+Every handler asserts what it touches; `checks.check` asserts everything and is for tests, because it looks at every slot.
 
-Invariants: memory and slots stay in bounds; a slot runs at most its concurrency and one revision; nobody waits while a slot
-of its revision has room; nobody waits longer than a start takes (nor than `trust_s_max`) without one on its way, unless starts,
-room or a pause forbid it; lines are bounded.
+Invariants: memory and slots stay in bounds; a slot runs at most its concurrency, one revision and one tenant; nobody waits
+while a slot of its crew has room; nobody waits longer than a start takes (nor than `trust_s_max`) without one on its way,
+unless starts, room or a pause forbid it; lines are bounded.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from copy import copy
 from itertools import islice
 from typing import assert_never
 
-from ondol.pool.crew import Crew, Slot, State
+from ondol.pool.crew import Crew, Slot, State, key_of
 from ondol.pool.events import (
     Action,
     Done,
@@ -72,6 +73,8 @@ class Machine:
         self.limits = limits
         self.slots: dict[SlotId, Slot] = {}
         self.crews: dict[str, Crew] = {}
+        #: By revision: the crews of its tenants.
+        self.tenancies: dict[str, dict[str, Crew]] = {}
         #: Who waits, and where.
         self.waiting: dict[Invocation, Crew] = {}
         #: Idle slots of all crews that may go, the coldest first: not those that are kept up.
@@ -89,9 +92,11 @@ class Machine:
         self.used_mib = self.idle_mib = self.leaving_mib = 0
         self.live = self.leaving = self.starting = 0
         self._next_slot = 1
+        self._looked_s = -math.inf
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """Take note of `event` and say what to do, in this order."""
+        self._looked_s = now_s
         match event:
             case Wanted():
                 actions = self._wanted(event, now_s)
@@ -113,19 +118,21 @@ class Machine:
                 assert_never(event)
         return actions
 
-    def is_warm(self, revision: str) -> bool:
+    def is_warm(self, revision: str, tenant: str = "") -> bool:
         """Whether an invocation of this revision would find a place at once."""
-        crew = self.crews.get(revision)
+        crew = self.crews.get(key_of(revision, tenant) if tenant else revision)
         return crew is not None and bool(crew.spare or crew.free)
 
     def next_tick_s(self, now_s: float) -> float | None:
-        """When, from `now_s` on, a Tick will have something to do; None: not before another event."""
+        """When a Tick will have something to do; None: not before another event. Before `now_s`: it is overdue, since whoever
+        asks is late. What was due when an event was last handled waits for another event, not for time.
+        """
         times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
         times += [crew.pin_at_s for crew in self.unloaded.values()]
         times += [crew.review_s(self.limits) for crew in self.patient.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
-        times = [at_s for at_s in times if now_s < at_s < math.inf]
+        times = [at_s for at_s in times if self._looked_s < at_s < math.inf]
         if self.idle:
             coldest = next(iter(self.idle.values()))
             goes_s = coldest.used_s + keep_s(History(calls=coldest.calls), self.limits)
@@ -137,7 +144,7 @@ class Machine:
 
     # What happened -----------------------------------------------------------------------------------------------------
     def _wanted(self, want: Wanted, now_s: float) -> list[Action]:
-        crew = self.crews.get(want.revision)
+        crew = self.crews.get(key_of(want.revision, want.tenant) if want.tenant else want.revision)
         if crew is not None and (crew.spare or crew.free):
             slot = next(reversed((crew.spare or crew.free).values()))
             self._occupy(slot, want.invocation, now_s)
@@ -148,7 +155,7 @@ class Machine:
         if crew is None:
             if want.memory_mib > self.limits.memory_mib_max:
                 return [Refuse(want.invocation, "memory")]
-            crew = self._crew(want, now_s)
+            crew = self._crew(want, now_s, want.tenant)
         assert (crew.memory_mib, crew.concurrency) == (want.memory_mib, want.concurrency), "a revision never changes"
         crew.line[want.invocation] = now_s
         why = self._why_not(crew, now_s)
@@ -195,10 +202,10 @@ class Machine:
         del crew.coming[slot.id]
         self.starting -= 1
         crew.failures = 0
-        self.failing.pop(crew.revision, None)
+        self.failing.pop(crew.key, None)
         if slot.pinned:
             crew.pin_failures = 0
-            self.unloaded.pop(crew.revision, None)
+            self.unloaded.pop(crew.key, None)
         slot.state = State.BUSY  # for a moment: `_hand_on` lets it rest when nobody waits
         slot.used_s = now_s
         slot.freezes = ready.freezes
@@ -218,7 +225,7 @@ class Machine:
         if gone.unloaded:
             crew.pin_failures += 1
             crew.pin_at_s = now_s + backoff_s(crew.pin_failures, self.limits)
-            self.unloaded[crew.revision] = crew
+            self.unloaded[crew.key] = crew
         elif failed_to_start:
             actions = self._start_failed(crew, now_s)
         self._queue_up(crew, now_s)
@@ -244,7 +251,7 @@ class Machine:
             crew.retired = False
         crew.pins = event.slots
         crew.pin_failures, crew.pin_at_s = 0, 0.0
-        self.unloaded.pop(crew.revision, None)
+        self.unloaded.pop(crew.key, None)
         actions: list[Action] = []
         idle_first = sorted(crew.kept.values(), key=lambda slot: slot.state is not State.IDLE)
         for slot in idle_first[: max(len(crew.kept) - crew.pins, 0)]:
@@ -265,11 +272,15 @@ class Machine:
             crew.free[slot.id] = slot
 
     def _retired(self, event: Retired, now_s: float) -> list[Action]:
-        crew = self.crews.get(event.revision)
-        if crew is None:
-            return []
+        actions: list[Action] = []
+        for crew in [self.crews.get(event.revision), *self.tenancies.get(event.revision, {}).values()]:
+            if crew is not None:
+                actions += self._retire(crew, now_s)
+        return actions + self._grow(now_s)
+
+    def _retire(self, crew: Crew, now_s: float) -> list[Action]:
         actions = self._pinned(Pinned(crew.revision, crew.memory_mib, crew.concurrency, 0), now_s) if crew.pins else []
-        if event.revision not in self.crews:
+        if crew.key not in self.crews:
             return actions
         crew.retired = True
         going = [slot for slot in (*crew.spare.values(), *crew.free.values()) if slot.state is State.IDLE]
@@ -277,7 +288,7 @@ class Machine:
             going += crew.coming.values()
         actions += [self._stop(slot, now_s) for slot in going]
         self._forget(crew, now_s)
-        return actions + self._grow(now_s)
+        return actions
 
     def _tick(self, now_s: float) -> list[Action]:
         actions: list[Action] = []
@@ -387,23 +398,29 @@ class Machine:
         self.live -= 1
         self.used_mib -= crew.memory_mib
 
-    def _crew(self, event: Wanted | Pinned, now_s: float) -> Crew:
-        crew = Crew(event.revision, event.memory_mib, event.concurrency, Scaling(self.limits, now_s))
-        self.crews[event.revision] = crew
+    def _crew(self, event: Wanted | Pinned, now_s: float, tenant: str = "") -> Crew:
+        key = key_of(event.revision, tenant)
+        crew = Crew(key, event.revision, tenant, event.memory_mib, event.concurrency, Scaling(self.limits, now_s))
+        if tenant:  # its tenants together grow as fast as a revision may; one that is new begins with what another learnt
+            siblings = self.tenancies.setdefault(event.revision, {})
+            for sibling in islice(siblings.values(), 1):
+                crew.scaling, crew.tempo = sibling.scaling, copy(sibling.tempo)
+            siblings[key] = crew
+        self.crews[key] = crew
         return crew
 
     # One crew ----------------------------------------------------------------------------------------------------------
     def _queue_up(self, crew: Crew, now_s: float) -> None:
         """Take a turn, or leave the queue of those who want a start."""
         if crew.hungry(now_s, self.limits):
-            self.hungry.setdefault(crew.revision, crew)
-            self.patient.pop(crew.revision, None)
+            self.hungry.setdefault(crew.key, crew)
+            self.patient.pop(crew.key, None)
             return
-        self.hungry.pop(crew.revision, None)
+        self.hungry.pop(crew.key, None)
         if crew.line:
-            self.patient[crew.revision] = crew
+            self.patient[crew.key] = crew
         else:
-            self.patient.pop(crew.revision, None)
+            self.patient.pop(crew.key, None)
 
     def _is_broken(self, crew: Crew, now_s: float) -> bool:
         """Its starts fail, and the next try is not due."""
@@ -413,7 +430,7 @@ class Machine:
         """Pause; when it is one failure too many, refuse those whom nothing that is still coming will serve."""
         crew.failures += 1
         crew.retry_at_s = now_s + backoff_s(crew.failures, self.limits)
-        self.failing[crew.revision] = crew
+        self.failing[crew.key] = crew
         actions: list[Action] = []
         if crew.failures >= self.limits.start_failures_max and not self._is_up(crew):
             while crew.uncovered() > 0:
@@ -432,9 +449,13 @@ class Machine:
             return
         if crew.failures and now_s < self._forgiven_at_s(crew):
             return
-        self.crews.pop(crew.revision, None)
-        self.failing.pop(crew.revision, None)
-        self.unloaded.pop(crew.revision, None)
+        self.crews.pop(crew.key, None)
+        self.failing.pop(crew.key, None)
+        self.unloaded.pop(crew.key, None)
+        if crew.tenant and (tenants := self.tenancies.get(crew.revision)):
+            tenants.pop(crew.key, None)
+            if not tenants:
+                del self.tenancies[crew.revision]
 
     def _forgiven_at_s(self, crew: Crew) -> float:
         return crew.retry_at_s + self.limits.backoff_s_max
@@ -450,7 +471,7 @@ class Machine:
             crew = self._next_to_grow(now_s)
             if crew is None:
                 break
-            while not self._fits(crew, 0, 0):
+            while not self.fits(crew, 0, 0):
                 actions.append(self._stop(self._worth_least(now_s), now_s))
             actions.append(self._start(crew, now_s))
         if self.hungry:
@@ -480,16 +501,16 @@ class Machine:
         When there is nobody, a first that does not starve goes to the end, so that one that does gets to the front.
         """
         for position, crew in enumerate(self.hungry.values()):
-            if self._fits(crew, self.idle_mib, len(self.idle)):
+            if self.fits(crew, self.idle_mib, len(self.idle)):
                 return crew
             if self._is_starving(crew, now_s) or position == LOOK_AHEAD:
                 break
         head = next(iter(self.hungry.values()))
         if not self._is_starving(head, now_s):
-            self.hungry.move_to_end(head.revision)
+            self.hungry.move_to_end(head.key)
         return None
 
-    def _fits(self, crew: Crew, mib: int, slots: int) -> bool:
+    def fits(self, crew: Crew, mib: int, slots: int) -> bool:
         """Whether one more slot of `crew` has room once so much has been given back."""
         return (
             self.used_mib - mib + crew.memory_mib <= self.limits.memory_mib_max
@@ -520,16 +541,16 @@ class Machine:
         self.starting += 1
         self.used_mib += crew.memory_mib
         self._queue_up(crew, now_s)
-        if crew.revision in self.hungry:
-            self.hungry.move_to_end(crew.revision)
-        return Start(slot.id, crew.revision, slot.pinned)
+        if crew.key in self.hungry:
+            self.hungry.move_to_end(crew.key)
+        return Start(slot.id, crew.revision, slot.pinned, crew.tenant)
 
     def _press(self, crew: Crew, now_s: float) -> None:
         """Give up busy slots of others, the oldest first, for a crew that starves for want of room."""
         if crew.slots == self.live or not self._is_starving(crew, now_s):
             return
         for slot in self.slots.values():
-            if self._fits(crew, self.idle_mib + self.leaving_mib, len(self.idle) + self.leaving):
+            if self.fits(crew, self.idle_mib + self.leaving_mib, len(self.idle) + self.leaving):
                 return
             if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving and not slot.pinned:
                 slot.leaving = True
@@ -538,55 +559,3 @@ class Machine:
                 self._queue_up(slot.crew, now_s)
                 self.leaving += 1
                 self.leaving_mib += slot.crew.memory_mib
-
-    # Tests -------------------------------------------------------------------------------------------------------------
-    def check(self, now_s: float) -> None:
-        """Assert every invariant of the module's docstring. Looks at everything: not for the hot path."""
-        alive = [slot for slot in self.slots.values() if slot.state is not State.STOPPING]
-        idle = [slot for slot in alive if slot.state is State.IDLE]
-        leaving = [slot for slot in alive if slot.leaving]
-        assert self.live == len(alive) <= self.limits.slots_max
-        assert self.used_mib == sum(slot.crew.memory_mib for slot in alive) <= self.limits.memory_mib_max
-        assert self.idle == {slot.id: slot for slot in idle if not slot.pinned}
-        assert self.idle_mib == sum(slot.crew.memory_mib for slot in self.idle.values())
-        assert (self.leaving, self.leaving_mib) == (len(leaving), sum(slot.crew.memory_mib for slot in leaving))
-        assert self.starting == sum(len(crew.coming) for crew in self.crews.values()) <= self.limits.starts_max
-        used_s = [slot.used_s for slot in self.idle.values()]
-        assert used_s == sorted(used_s), "the coldest is not at the front"
-        assert self.awake == {slot.id: slot for slot in idle if slot.freezes and not slot.frozen}
-        used_s = [slot.used_s for slot in self.awake.values()]
-        assert used_s == sorted(used_s), "the one to freeze next is not at the front"
-        for slot in alive:
-            self._check_slot(slot)
-        for crew in self.crews.values():
-            self._check_crew(crew, now_s)
-        assert len(self.waiting) == sum(len(crew.line) for crew in self.crews.values()) <= self.limits.line_total_max
-        if self.hungry and self.starting < self.limits.starts_max:
-            head = next(iter(self.hungry.values()))
-            assert not self._fits(head, self.idle_mib, len(self.idle)), "there is room, and nothing starts"
-
-    def _check_slot(self, slot: Slot) -> None:
-        crew = slot.crew
-        assert self.crews.get(crew.revision) is crew, "a slot of a forgotten crew"
-        assert len(slot.running) <= crew.concurrency
-        assert bool(slot.running) == (slot.state is State.BUSY)
-        assert (slot.id in crew.coming) == (slot.state is State.STARTING)
-        has_room = slot.state in (State.IDLE, State.BUSY) and len(slot.running) < crew.concurrency
-        assert (slot.id in crew.roomy(slot)) == (has_room and not slot.leaving)
-        assert (slot.id in crew.kept) == slot.pinned
-        assert not slot.frozen or slot.state is State.IDLE, "a frozen slot is given work"
-        assert not (crew.retired and slot.state is State.IDLE), "a retired slot that idles"
-
-    def _check_crew(self, crew: Crew, now_s: float) -> None:
-        assert crew.slots == sum(s.crew is crew for s in self.slots.values() if s.state is not State.STOPPING)
-        assert not ((crew.spare or crew.free) and crew.line), "somebody waits while a slot has room"
-        assert len(crew.line) <= self.limits.line_revision_max
-        assert all(self.waiting.get(invocation) is crew for invocation in crew.line)
-        assert len(crew.kept) <= crew.pins
-        assert crew.slots or crew.line or crew.failures or crew.pins, "an empty crew that is not forgotten"
-        assert (crew.revision in self.failing) == bool(crew.failures)
-        assert not crew.pin_failures or crew.revision in self.unloaded
-        assert (crew.revision in self.patient) == (bool(crew.line) and crew.revision not in self.hungry)
-        due = crew.revision in self.patient and crew.review_s(self.limits) <= now_s  # it is looked at next
-        if crew.revision in self.hungry or not (crew.failures or crew.pin_failures or due):
-            assert (crew.revision in self.hungry) == crew.hungry(now_s, self.limits), "its turn is not as its need"

@@ -129,6 +129,7 @@ class Run:
             ended_s=self.begun_wall_s + ended_s - self.begun_s,
             pinned=self.pinned,
             pins=self.pins,
+            tenant=self.invocation.tenant,
         )
 
 

@@ -20,7 +20,7 @@ from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Code, Configuration, Function, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
-from ondol.runtime import Answer, Call, Ending, Launch, LogSink
+from ondol.runtime import Answer, Call, Company, Ending, Launch, LogSink
 from ondol.sandbox import NETWORK_NONE, Shell, Usage, Zygote
 from ondol.telemetry import LogPlace
 
@@ -103,6 +103,8 @@ class ScriptedWorker:
         loop = asyncio.get_running_loop()
         self.script = script
         self.sink = sink
+        self.company: Company | None = None
+        self.signals: list[int] = []
         self.calls = 0
         self.closed = False
         self._loop = loop
@@ -152,6 +154,9 @@ class ScriptedWorker:
 
     async def ended(self) -> int:
         return await asyncio.shield(self._death)
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
 
     def close(self) -> None:
         self.closed = True
@@ -335,7 +340,14 @@ class Notebook:
 
 
 # Nouns -----------------------------------------------------------------------------------------------------------------
-def a_target(name: str = "hello", *, revision: str | None = None, reserved: int | None = None, **configuration: Any) -> Target:
+def a_target(
+    name: str = "hello",
+    *,
+    revision: str | None = None,
+    reserved: int | None = None,
+    per_tenant: bool = False,
+    **configuration: Any,
+) -> Target:
     """A function and its latest revision."""
     settings: dict[str, Any] = {"contract": "plain", "runtime": "plain", "handler": "app.handler", **configuration}
     code = Code(sha256="0" * 64, zipped_bytes=1, unpacked_bytes=1)
@@ -357,14 +369,28 @@ def a_target(name: str = "hello", *, revision: str | None = None, reserved: int 
         latest=made.id,
         created_s=0.0,
         concurrency_reserved=reserved,
+        per_tenant=per_tenant,
     )
     return Target(function=function, revision=made, qualifier=None)
 
 
 def an_invocation(
-    name: str = "i-1", target: Target | None = None, payload: bytes = b"{}", *, streamed: bool = True
+    name: str = "i-1",
+    target: Target | None = None,
+    payload: bytes = b"{}",
+    *,
+    streamed: bool = True,
+    tenant: str | None = None,
 ) -> Invocation:
     """Somebody's call of a target's function, who takes an answer as it comes unless told otherwise."""
     function = (target or a_target()).function
     principal = Principal(kind=Kind.OWNER, account=function.account, region=function.region, name="owner")
-    return Invocation(id=name, function=function.id, qualifier=None, principal=principal, payload=payload, streamed=streamed)
+    return Invocation(
+        id=name,
+        function=function.id,
+        qualifier=None,
+        principal=principal,
+        payload=payload,
+        streamed=streamed,
+        tenant=tenant,
+    )

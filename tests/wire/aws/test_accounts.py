@@ -10,6 +10,7 @@ from ondol.model.principals import Kind, Principal
 from ondol.testing.boto import ACCOUNT, REGION, blocking
 from ondol.testing.control import ROLE, archive
 from ondol.testing.control import control as control_over
+from ondol.testing.iam import LAMBDA
 
 ELSEWHERE = {
     "another account": Principal(kind=Kind.OWNER, account="999999999999", region=REGION, name="AKIAOTHER"),
@@ -17,8 +18,6 @@ ELSEWHERE = {
 }
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"
 PUBLISHERS = {"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p"]}
-TRUST = json.dumps({"Version": "2012-10-17", "Statement": {
-    "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}})  # fmt: skip
 
 
 def everything(client, settled):
@@ -90,7 +89,7 @@ async def test_nothing_of_one_is_seen_in_another(tmp_path, where):
 
 async def test_roles_belong_to_an_account_in_all_its_regions(tmp_path):
     async with control_over(tmp_path) as control:
-        await blocking(control.client(service="iam").create_role, RoleName="worker", AssumeRolePolicyDocument=TRUST)
+        await blocking(control.client(service="iam").create_role, RoleName="worker", AssumeRolePolicyDocument=LAMBDA)
         same = control.client(ELSEWHERE["another region"], "iam")
         other = control.client(ELSEWHERE["another account"], "iam")
         assert [role["RoleName"] for role in (await blocking(same.list_roles))["Roles"]] == ["worker"]

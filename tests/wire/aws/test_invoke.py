@@ -208,6 +208,13 @@ def test_malformed_parameters_are_found_as_the_codec_finds_them(lambda_, invoker
     assert invoker.seen == []
 
 
+def test_a_durable_execution_is_refused_rather_than_run_as_a_call(lambda_, invoker):
+    error = refused(lambda_.invoke, FunctionName="hello", DurableExecutionName="order-1")["Error"]
+    assert error["Code"] == "InvalidParameterValueException"
+    assert "durable executions" in error["Message"]
+    assert invoker.seen == []
+
+
 def test_a_body_that_is_no_json_gets_the_recorded_text(lambda_):
     answer = refused(lambda_.invoke, FunctionName="hello", Payload=b'"\x87')
     assert answer["Error"] == {
@@ -262,6 +269,8 @@ def test_the_client_context_arrives_as_its_text(lambda_, invoker):
         ("account", "ConcurrentInvocationLimitExceeded"),
         ("line", "ConcurrentInvocationLimitExceeded"),
         ("rate", "FunctionInvocationRateLimitExceeded"),
+        ("function rate", "ReservedFunctionInvocationRateLimitExceeded"),
+        ("account rate", "CallerRateLimitExceeded"),
     ],
 )
 def test_a_throttled_call_says_which_limit(lambda_, invoker, reason, named):
@@ -456,3 +465,46 @@ def test_an_answer_that_ends_in_mid_stream_says_why_and_has_the_log_of_its_end(l
         {"InvokeComplete": {"ErrorCode": code, "ErrorDetails": '{"a":1}', "LogResult": log}},
     ]
     assert invoker.seen[0].streamed
+
+
+def test_the_tenant_goes_along_also_for_later_and_in_events(lambda_, invoker):
+    lambda_.invoke(FunctionName="hello", TenantId="blue team/1@x")
+    lambda_.invoke(FunctionName="hello", TenantId="green", InvocationType="Event")
+    lambda_.invoke_with_response_stream(FunctionName="hello", TenantId="red")
+    lambda_.invoke(FunctionName="hello")
+    assert [seen.tenant for seen in (*invoker.seen, *invoker.deferred)] == ["blue team/1@x", "red", None, "green"]
+
+
+@pytest.mark.parametrize(
+    ("tenant", "constraint"),
+    [
+        ("blue#", r"satisfy regular expression pattern: [a-zA-Z0-9\._:\/=+\-@ ]+"),
+        ("b" * 257, "have length less than or equal to 256"),
+    ],
+)
+def test_a_malformed_tenant_is_named(lambda_, tenant, constraint):
+    error = refused(lambda_.invoke, FunctionName="hello", TenantId=tenant)["Error"]
+    assert error["Code"] == "ValidationException"
+    text = f"Value '{tenant}' at 'tenantId' failed to satisfy constraint: Member must {constraint}"
+    assert error["Message"] == f"1 validation error detected: {text}"
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            {},
+            "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request and try again.",
+        ),
+        (
+            {"TenantId": "blue"},
+            "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+def test_a_tenant_that_is_missing_or_one_too_many_is_said_as_the_service_does(lambda_, invoker, kind, params, message):
+    invoker.error = platform.InvalidSetting("tenant", "in the core's words")
+    answer = refused(lambda_.invoke, FunctionName="hello", InvocationType=kind, **params)
+    assert (answer["Error"]["Code"], answer["Error"]["Message"]) == ("InvalidParameterValueException", message)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 400

@@ -16,6 +16,7 @@ from ondol.model.principals import Kind, Principal
 from ondol.testing.boto import ACCOUNT, REGION, blocking
 from ondol.testing.control import ARN
 from ondol.testing.control import control as control_over
+from ondol.testing.iam import document, make_role, statement, trusting
 
 OTHER = Principal(kind=Kind.OWNER, account="999999999999", region=REGION, name="AKIAOTHER")
 INVOKE = {"FunctionName": "hello", "Action": "lambda:InvokeFunction"}
@@ -178,13 +179,10 @@ async def test_versions_and_aliases_have_policies_of_their_own_which_go_with_the
 
 
 async def test_a_whole_policy_is_put_shown_and_deleted(client):
-    document = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "lambda:*", "Resource": f"{ARN}hello"}],
-    }
-    put = await blocking(client.put_resource_policy, ResourceArn=f"{ARN}hello", Policy=json.dumps(document))
+    policy = document(statement("lambda:*", f"{ARN}hello", Effect="Deny", Principal="*"))
+    put = await blocking(client.put_resource_policy, ResourceArn=f"{ARN}hello", Policy=policy)
     shown = await blocking(client.get_resource_policy, ResourceArn=f"{ARN}hello")
-    assert json.loads(shown["Policy"]) == document
+    assert json.loads(shown["Policy"]) == json.loads(policy)
     assert shown["RevisionId"] == put["RevisionId"]
     code, message = await error(client.put_resource_policy, ResourceArn=f"{ARN}hello", Policy='{"Statement": 1}')
     assert code == "InvalidParameterValueException" and "not valid" in message
@@ -251,9 +249,7 @@ async def test_a_role_that_does_not_trust_functions_is_none_of_theirs(control, c
     function = control.desk.index.handle("aws", ACCOUNT, REGION, "caller")
     who = Principal(kind=Kind.FUNCTION, account=ACCOUNT, region=REGION, name=function.id, role=role)
     await blocking(client.add_permission, **INVOKE, StatementId="s", Principal=role)
-    trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": trust})
-    await blocking(iam.create_role, RoleName="late", AssumeRolePolicyDocument=document)
+    await blocking(make_role, iam, "late", trusting(AWS=ACCOUNT))
     assert (await may_call(control, who))[0] == "AccessDeniedException"
 
 

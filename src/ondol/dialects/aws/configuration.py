@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ondol.dialects.aws import runtimes
-from ondol.dialects.aws.refusals import invalid, not_built, out_of_range
+from ondol.dialects.aws.refusals import invalid, not_built, out_of_range, without_tenants
 from ondol.model.functions import Code, Configuration, Function
 from ondol.model.limits import ENVIRONMENT_BYTES_MAX, MEMORY_MIB_MAX, TIMEOUT_S_MAX, TMP_MIB_MAX
 
@@ -54,7 +54,6 @@ KEPT: Final = (
 _REFUSED: Final = {
     "FileSystemConfigs": ("network file systems", "Deploy without FileSystemConfigs; /tmp is 512 to 10240 MB of disk."),
     "ImageConfig": ("container images", "Deploy the code as a zip archive."),
-    "TenancyConfig": ("tenant isolation", "Deploy one function per tenant."),
     "CapacityProviderConfig": ("capacity providers", "Deploy without CapacityProviderConfig; functions run on this node."),
     "DurableConfig": ("durable functions", "Deploy without DurableConfig."),
     "RuntimeConfig": ("runtimes of one's own choice", "Deploy without RuntimeConfig."),
@@ -101,6 +100,12 @@ def refuse_unbuilt(params: Mapping[str, Any]) -> None:
     for member, (what, instead) in _REFUSED.items():
         if params.get(member):
             raise not_built(what, instead)
+
+
+def check_tenants(params: Mapping[str, Any]) -> None:
+    """Raise for what a function that keeps its tenants apart cannot have."""
+    if _applied_on(params) == "PublishedVersions":
+        raise without_tenants("SnapStart")
 
 
 def _with(old: Configuration, params: Mapping[str, Any]) -> Configuration:

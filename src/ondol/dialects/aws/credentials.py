@@ -2,7 +2,8 @@
 
 The session token carries who it is for and until when, sealed with an HMAC of the node's master secret; the access key id is
 derived from the sealed words and the secret key from the access key id. So a node can verify what it minted before a restart,
-nothing grows, and to change the master secret is to revoke them all. Pure; constant-time compares.
+nothing grows, and to change the master secret is to revoke them all. The policies that narrow a session travel in it too,
+packed: kept beside it they would have to be found by every front and forgotten when it expires. Pure; constant-time compares.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import base64
 import binascii
 import hashlib
 import hmac
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -21,7 +24,8 @@ from ondol.model.principals import Kind, Principal
 
 #: A function's credentials outlive its longest environment, not by much.
 LIFETIME_S = 12 * 3600
-TOKEN_CHARS_MAX = 2048
+#: As long as AWS's may be.
+TOKEN_CHARS_MAX = 4096
 MASTER_BYTES_MIN = 32
 
 _PREFIX = "ASIA"
@@ -42,6 +46,19 @@ class Minted:
         return f"Minted(access_key_id={self.access_key_id!r}, expires_s={self.expires_s!r})"
 
 
+#: What tokens of older releases do not say: the environment, the role's id, the scope.
+_UNSAID: tuple[Any, ...] = ("", "", b"")
+
+
+def _packed(scope: tuple[str, ...]) -> bytes:
+    return zlib.compress(msgspec.msgpack.encode(scope), 9) if scope else b""
+
+
+def _unpacked(scope: bytes) -> tuple[str, ...]:
+    """Only of what was sealed: a stranger's bytes could unpack to any size."""
+    return msgspec.msgpack.decode(zlib.decompress(scope), type=tuple[str, ...]) if scope else ()
+
+
 class Credentials:
     """Mints and looks up, with one master secret."""
 
@@ -52,7 +69,7 @@ class Credentials:
         self._opened = lru_cache(maxsize=4096)(self._open)
 
     def mint(self, principal: Principal, *, now_s: float, lifetime_s: float = LIFETIME_S) -> Minted:
-        """Credentials with which their holder is `principal` until they expire."""
+        """Credentials with which their holder is `principal` until they expire. Raises PackedPolicyTooLargeException."""
         expires_s = int(now_s + lifetime_s)
         words = msgspec.msgpack.encode(
             [
@@ -65,9 +82,16 @@ class Credentials:
                 expires_s,
                 principal.environment,
                 principal.role_id,
+                _packed(principal.scope),
             ]
         )
         token = base64.b64encode(words + self._derived(b"seal", words)).decode()
+        if len(token) > TOKEN_CHARS_MAX:
+            message = (
+                f"The session token would have {len(token)} bytes, and may have {TOKEN_CHARS_MAX}. Pass shorter session "
+                "policies, or fewer."
+            )
+            raise ServiceError("PackedPolicyTooLargeException", message)
         access_key_id = self._access_key_id(words)
         return Minted(
             access_key_id=access_key_id,
@@ -99,11 +123,13 @@ class Credentials:
             return None
         if not hmac.compare_digest(access_key_id.encode("latin-1", "replace"), self._access_key_id(words).encode()):
             return None
-        _, kind, account, region, name, role, expires_s, *rest = msgspec.msgpack.decode(words)
-        environment, role_id = (*rest, "", "")[:2]  # "" before they were named
+        said: list[Any] = msgspec.msgpack.decode(words)
+        _, kind, account, region, name, role, expires_s, *rest = said
+        environment, role_id, scope = (*rest, *_UNSAID[len(rest) :])
         principal = Principal(
-            kind=Kind(kind), account=account, region=region, name=name, role=role, environment=environment, role_id=role_id
-        )
+            kind=Kind(kind), account=account, region=region, name=name, role=role, environment=environment, role_id=role_id,
+            scope=_unpacked(scope),
+        )  # fmt: skip
         return self._secret(access_key_id), principal, expires_s
 
     def _access_key_id(self, words: bytes) -> str:

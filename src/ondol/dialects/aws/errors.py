@@ -23,6 +23,8 @@ _REASONS = {
     "function": "ReservedFunctionConcurrentInvocationLimitExceeded",
     "line": "ConcurrentInvocationLimitExceeded",
     "rate": "FunctionInvocationRateLimitExceeded",
+    "function rate": "ReservedFunctionInvocationRateLimitExceeded",
+    "account rate": "CallerRateLimitExceeded",
 }
 
 
@@ -38,12 +40,10 @@ def translate(error: OndolError, resource: str) -> ServiceError:
     return internal()
 
 
-def not_authorized(who: str, action: str, resource: str = "", kind: str = "identity") -> ServiceError:
-    """As IAM puts it. `who`: the caller's ARN; `kind`: whose policy would have to allow it."""
+def not_authorized(who: str, action: str, resource: str = "", kind: str = "identity-based") -> ServiceError:
+    """As IAM puts it. `who`: the caller's ARN; `kind`: whose policy would have to allow it ("session", "resource-based")."""
     where = f" on resource: {resource}" if resource else ""
-    message = (
-        f"User: {who} is not authorized to perform: {action}{where} because no {kind}-based policy allows the {action} action"
-    )
+    message = f"User: {who} is not authorized to perform: {action}{where} because no {kind} policy allows the {action} action"
     return ServiceError("AccessDeniedException", message, status=403, message_key="Message")
 
 

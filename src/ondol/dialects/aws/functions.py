@@ -61,6 +61,8 @@ class Functions:
         if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
             raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
         wanted = configuration.created(params)
+        if tenants := bool(params.get("TenancyConfig")):
+            configuration.check_tenants(params)
         signing = params.get("CodeSigningConfigArn")
         config = code_signing.check(self._deployments.index, context, signing) if signing else None
         chosen = self._layers.chosen(context, params.get("Layers") or [])
@@ -74,7 +76,7 @@ class Functions:
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
             code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
-            annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
+            per_tenant=tenants, annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
         )  # fmt: skip
         try:
             return shown(await self._deployments.create(new))
@@ -133,6 +135,8 @@ class Functions:
         old = self._deployments.latest(function).revision.configuration
         if params.get("Role"):
             passing.check(context, self._deployments.index, self._grants, params["Role"])
+        if function.per_tenant:
+            configuration.check_tenants(params)
         new = configuration.updated(old, params)
         if params.get("Layers") is not None:
             chosen = self._layers.chosen(context, params["Layers"])

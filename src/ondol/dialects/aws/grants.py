@@ -1,12 +1,15 @@
 """Whether something grants what an account's own keys may without asking: `ondol.core.permit.Grants` for AWS's policies.
 
 Within an account, a role's policies or a resource's own policy suffice; across accounts both must allow. What denies wins over
-all. A resource's policy that names a whole account leaves it to that account's identities.
+all. A resource's policy that names a whole account leaves it to that account's identities. A role's boundary, and the policies
+that a session was narrowed with, bound what both say of the role; only a resource's policy that names the very session goes
+beyond them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,6 +26,16 @@ from ondol.model.principals import Kind, Principal
 LATEST: Final = "$LATEST"
 #: Those who act in a role.
 IN_ROLES: Final = frozenset({Kind.FUNCTION, Kind.SESSION})
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is said of one request."""
+
+    identity: Decision  #: by the caller's own policies, within what bounds them
+    named: bool  #: whether the resource's policies let the caller in by name, or as anybody
+    account: Decision  #: by the resource's policies, of the caller as one of its account too
+    denied: bool  #: by any of them, or by what bounds the caller
 
 
 class Grants:
@@ -61,37 +74,48 @@ class Grants:
         context: Context | None = None,
     ) -> bool:
         """Whether `who` may do `action` to `resource`, which belongs to `account` and has policies of its `own`."""
-        item = self._role(who)
-        told = {**self._context(who, item), **(context or {})}
-        identity = self._identity(who, item, Asked(action=action, resource=resource, context=told))
-        own = list(own)
-        by_name, by_account = (
-            decide(own, Asked(action=action, resource=resource, caller=self.caller(who, item, whole=whole), context=told))
-            for whole in (False, True)
-        )
-        if Decision.DENIED in (identity, by_account):
+        said = self._said(who, action, resource, list(own), context or {})
+        if said.denied:
             return False
-        if who.account == account and who.kind is not Kind.ANONYMOUS:
-            return Decision.ALLOWED in (identity, by_name)
         if who.kind is Kind.ANONYMOUS:
-            return by_name is Decision.ALLOWED
-        return identity is Decision.ALLOWED and by_account is Decision.ALLOWED
+            return said.named
+        if who.account == account:
+            return said.named or said.identity is Decision.ALLOWED
+        return said.identity is Decision.ALLOWED and said.account is Decision.ALLOWED
 
     def may_assume(self, who: Principal, wanted: Item, context: Context) -> bool:
         """Whether `who` may take a role on: its trust must say so, and where that names an account, the identity's policies."""
-        item = self._role(who)
-        told = {**self._context(who, item), **context}
-        arn, trust = wanted.value["Arn"], [roles.trust(wanted)]
-        identity = self._identity(who, item, Asked(action="sts:AssumeRole", resource=arn, context=told))
-        by_name, by_account = (
-            decide(trust, Asked(action="sts:AssumeRole", resource=arn, caller=self.caller(who, item, whole=w), context=told))
-            for w in (False, True)
-        )
-        if Decision.DENIED in (identity, by_account):
+        said = self._said(who, "sts:AssumeRole", wanted.value["Arn"], [roles.trust(wanted)], context)
+        if said.denied:
             return False
-        if by_name is Decision.ALLOWED and who.account == wanted.account:
+        if said.named and who.account == wanted.account:
             return True
-        return by_account is Decision.ALLOWED and identity is Decision.ALLOWED
+        return said.account is Decision.ALLOWED and said.identity is Decision.ALLOWED
+
+    def lacking(self, who: Principal, action: str, resource: str, account: str, *, context: Context | None = None) -> str:
+        """Whose policy would have had to allow what was refused, as refusals call it."""
+        narrowed = who.scope and self.may(replace(who, scope=()), action, resource, account, context=context)
+        return "session" if narrowed else "identity-based"
+
+    def _said(self, who: Principal, action: str, resource: str, own: Sequence[Policy], context: Context) -> _Said:
+        item = self._role(who)
+        asked = Asked(action=action, resource=resource, context={**self._context(who, item), **context})
+        bounds = self._bounds(who, item, asked)
+        identity = self._identity(who, item, asked)
+        by_name, by_account = (
+            decide(own, replace(asked, caller=self.caller(who, item, whole=whole))) for whole in (False, True)
+        )
+        named = by_name is Decision.ALLOWED and (bounds is Decision.ALLOWED or self._by_session(who, item, own, asked))
+        denied = Decision.DENIED in (identity, bounds, by_account)
+        within = bounds if identity is Decision.ALLOWED else identity
+        return _Said(within, named, by_account, denied)
+
+    def _by_session(self, who: Principal, item: Item | None, own: Sequence[Policy], asked: Asked) -> bool:
+        """Whether the resource's policies name the very session, not its role."""
+        if item is None:
+            return False
+        session = Caller(names=frozenset({self.arn(who)}), anybody=False)
+        return decide(own, replace(asked, caller=session)) is Decision.ALLOWED
 
     def trusts_service(self, wanted: Item, service: str) -> bool:
         """Whether a service may take the role on."""
@@ -127,16 +151,21 @@ class Grants:
         return item if who.kind is Kind.SESSION or self.trusts_service(item, roles.LAMBDA) else None
 
     def _identity(self, who: Principal, item: Item | None, asked: Asked) -> Decision:
-        """What the caller's own side says."""
+        """What the caller's own policies say."""
         if who.kind is Kind.OWNER:
             return Decision.ALLOWED
-        if item is None:
-            return Decision.SILENT
-        decision = decide(roles.policies(self._index, item), asked)
-        bound = item.value.get("Boundary")
-        if bound and decision is Decision.ALLOWED:
-            return decide(roles.attached(self._index, bound), asked)
-        return decision
+        return Decision.SILENT if item is None else decide(roles.policies(self._index, item), asked)
+
+    def _bounds(self, who: Principal, item: Item | None, asked: Asked) -> Decision:
+        """What the role's boundary and the session's own policies leave: each that is there must allow."""
+        boundary = item.value.get("Boundary") if item is not None else None
+        bounds = [roles.attached(self._index, boundary)] if boundary else []
+        if who.scope:
+            bounds.append(roles.narrowing(self._index, who.scope))
+        found = [decide(each, asked) for each in bounds]
+        if Decision.DENIED in found:
+            return Decision.DENIED
+        return Decision.SILENT if Decision.SILENT in found else Decision.ALLOWED
 
     def _context(self, who: Principal, item: Item | None) -> Context:
         """The condition keys that every request has."""

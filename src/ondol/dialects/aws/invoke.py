@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -28,9 +29,10 @@ from ondol.dialects.aws import errors, jackson, lineage, names, streaming
 from ondol.dialects.aws.configuration import TERMINATE, recursion
 from ondol.dialects.aws.grants import IN_ROLES, Grants
 from ondol.dialects.aws.ids import digits
+from ondol.dialects.aws.refusals import not_built
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
-from ondol.model.errors import Denied, OndolError
+from ondol.model.errors import Denied, InvalidSetting, OndolError
 from ondol.model.functions import Function
 from ondol.model.invocations import Invocation, Outcome, Status
 from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
@@ -39,13 +41,18 @@ from ondol.model.principals import Kind, Principal
 #: The dialect's key in the handle table, in annotations and in routes.
 DIALECT = "aws"
 CLIENT_CONTEXT_BYTES_MAX = 3583
+TENANT_CHARS_MAX = 256
+#: The service's own, as its validation texts print it.
+TENANT_PATTERN = r"[a-zA-Z0-9\._:\/=+\-@ ]+"
 LATEST = "$LATEST"
 
 _ACTION = "lambda:InvokeFunction"
 _PREFIX = "/2015-03-31/functions/"
 _PREFIX_ASYNC = "/2014-11-13/functions/"
 _PREFIX_STREAM = "/2021-11-15/functions/"
+_DURABLE = "x-amz-durable-execution-name"
 _SYNC, _EVENT, _DRY = "RequestResponse", "Event", "DryRun"
+_TENANT = re.compile(rf"(?=.{{1,{TENANT_CHARS_MAX}}}$){TENANT_PATTERN}", re.ASCII)
 _KINDS, _LOGS = frozenset({_SYNC, _EVENT, _DRY}), frozenset({"None", "Tail"})
 
 
@@ -73,7 +80,8 @@ class _Asked(Struct, frozen=True):
     payload: bytes
     context: Mapping[str, Any]
     tail: bool
-    streamed: bool = False
+    streamed: bool
+    tenant: str | None
 
 
 class Invoke:
@@ -99,6 +107,7 @@ class Invoke:
             trace=_trace(request, principal, function),
             tail=asked.tail,
             streamed=asked.streamed,
+            tenant=asked.tenant,
         )
         try:
             if asked.streamed and asked.kind == _SYNC:
@@ -112,6 +121,8 @@ class Invoke:
             return Response(204, _headers(invocation), b"")
         except Denied as error:
             raise self._not_authorized(asked.named, principal) from error
+        except InvalidSetting as error:
+            raise _whose(error, arn_of(asked.named), asked.tenant) from error
         except OndolError as error:
             raise errors.translate(error, arn_of(asked.named)) from error
 
@@ -130,8 +141,10 @@ class Invoke:
         )
 
     def _not_authorized(self, named: names.Named, principal: Principal) -> ServiceError:
-        kind = "identity" if named.account == principal.account else "resource"
-        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn_of(named, latest=False), kind)
+        arn, kind = arn_of(named, latest=False), "resource-based"
+        if named.account == principal.account:
+            kind = self._grants.lacking(principal, _ACTION, arn, named.account)
+        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn, kind)
 
 
 # Parsing --------------------------------------------------------------------------------------------------------------
@@ -151,14 +164,19 @@ def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     text = unquote(text) if "%" in text else text
     qualifier = _qualifier(request.query) if request.query else None
     log = request.header("x-amz-log-type", "None")
+    tenant = request.header("x-amz-tenant-id") or None
     if kind not in _KINDS or log not in _LOGS or (in_events and kind == _EVENT):
-        _refuse(text, qualifier, kind, log)
+        _refuse(text, qualifier, kind, log, tenant)
+    if tenant is not None and not _TENANT.fullmatch(tenant):
+        _refuse(text, qualifier, kind, log, tenant)
     named, arn = _named(text, qualifier, principal.account, principal.region)
+    if request.header(_DURABLE):
+        raise not_built("durable executions", "Call without DurableExecutionName, and keep state elsewhere.")
     context: dict[str, Any] = {"invoked_arn": arn}
     given = request.header("x-amz-client-context")
     if given:
         context["client_context"] = _client_context(given)
-    return _Asked(kind, named, _payload(body, kind), context, log == "Tail" and kind == _SYNC, in_events)
+    return _Asked(kind, named, _payload(body, kind), context, log == "Tail" and kind == _SYNC, in_events, tenant)
 
 
 @lru_cache(maxsize=4096)
@@ -169,20 +187,45 @@ def _named(text: str, qualifier: str | None, account: str, region: str) -> tuple
     return named, arn_of(named, latest=False)
 
 
-def _refuse(text: str, qualifier: str | None, kind: str, log: str) -> NoReturn:
-    """As the codec validates: all findings, the members in the model's order."""
+def _refuse(text: str, qualifier: str | None, kind: str, log: str, tenant: str | None) -> NoReturn:
+    """As the codec validates: all findings."""
     found = []
     if kind not in _KINDS or kind == _EVENT:
         listed = "[RequestResponse, DryRun]" if kind == _EVENT else "[Event, RequestResponse, DryRun]"
         found.append(_enum_text(kind, "invocationType", listed))
     if log not in _LOGS:
         found.append(_enum_text(log, "logType", "[Tail, None]"))
+    if tenant is not None and not _TENANT.fullmatch(tenant):
+        found += _tenant_texts(tenant)
     names.check(text, qualifier, found)
     raise AssertionError("something was found")
 
 
 def _enum_text(value: str, where: str, listed: str) -> str:
     return f"Value '{value}' at '{where}' failed to satisfy constraint: Member must satisfy enum value set: {listed}"
+
+
+def _tenant_texts(tenant: str) -> list[str]:
+    where = f"Value '{tenant}' at 'tenantId' failed to satisfy constraint: Member must "
+    found = []
+    if not re.fullmatch(TENANT_PATTERN, tenant, re.ASCII):
+        found.append(f"{where}satisfy regular expression pattern: {TENANT_PATTERN}")
+    if len(tenant) > TENANT_CHARS_MAX:
+        found.append(f"{where}have length less than or equal to {TENANT_CHARS_MAX}")
+    return found
+
+
+def _whose(error: InvalidSetting, resource: str, tenant: str | None) -> ServiceError:
+    """A tenant that is missing, as recorded; or one too many, of which only the code is known."""
+    if error.field != "tenant":
+        return errors.translate(error, resource)
+    message = (
+        "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request and try again."
+        if tenant is None
+        else "The invoked function is not enabled with tenancy configuration. "
+        "Remove the tenant ID from your request and try again."
+    )
+    return ServiceError("InvalidParameterValueException", message, status=400, extra=errors.USER)
 
 
 def _qualifier(query: str) -> str | None:

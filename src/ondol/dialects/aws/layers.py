@@ -87,6 +87,7 @@ class Layers:
             "Unpacked": code.unpacked_bytes,
             "Asks": list(code.asks),
             "Minds": code.minds,
+            "Extensions": list(code.extensions),
             **{member: params[member] for member in _KEPT if params.get(member)},
         }
         item = self._item(replace(named, version=number))
@@ -237,7 +238,7 @@ class Layers:
         _permit(context, operation)
         named = self._named(context, params)
         if named.account != context.account:
-            raise errors.not_authorized(self.grants.arn(context.asker), f"lambda:{operation}", named.arn, "resource")
+            raise errors.not_authorized(self.grants.arn(context.asker), f"lambda:{operation}", named.arn, "resource-based")
         return named
 
     def _let_in(self, context: Context, named: Named) -> None:
@@ -249,7 +250,7 @@ class Layers:
         own = [policy.of_document(document, Kind.RESOURCE)] if document else []
         action = "lambda:GetLayerVersion"
         if not self.grants.may(context.asker, action, named.arn, named.account, own=own):
-            raise errors.not_authorized(self.grants.arn(context.asker), action, named.arn, "resource")
+            raise errors.not_authorized(self.grants.arn(context.asker), action, named.arn, "resource-based")
 
     def _item(self, named: Named) -> Item:
         name = f"{named.name}:{named.version or 0:010d}"
@@ -305,6 +306,7 @@ def _code(item: Item) -> Code:
         unpacked_bytes=value["Unpacked"],
         asks=tuple(value.get("Asks", ())),
         minds=value.get("Minds", True),
+        extensions=tuple(value.get("Extensions", ())),
     )
 
 

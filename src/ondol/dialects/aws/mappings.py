@@ -138,6 +138,8 @@ class Mappings:
         )
         if function is None or not there:
             raise refusals.invalid("Function does not exist")
+        if function.per_tenant:
+            raise refusals.without_tenants("An event source mapping")
         return function, named.qualifier
 
     def _key(self, context: Context, name: str) -> Item:

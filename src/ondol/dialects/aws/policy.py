@@ -49,6 +49,8 @@ class Caller:
     names: frozenset[str] = frozenset()
     #: A service's host name ("lambda.amazonaws.com"), or "".
     service: str = ""
+    #: Whether those who name everybody (`*`) mean the caller.
+    anybody: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,9 @@ class Statement:
         if self.principals is None:
             return True
         for kind, values in self.principals.items():
-            if kind == "*" or (kind == "AWS" and ("*" in values or not caller.names.isdisjoint(values))):
+            if caller.anybody and (kind == "*" or (kind == "AWS" and "*" in values)):
+                return True
+            if kind == "AWS" and not caller.names.isdisjoint(values):
                 return True
             if kind == "Service" and caller.service and caller.service in values:
                 return True

@@ -114,6 +114,8 @@ class Provisioned:
         own = index.pin(function.id, named.qualifier)
         free = unreserved(index, function.account, function.region, but=function.id) - others + (own.environments if own else 0)
         match error.field:
+            case "tenants":
+                return refusals.without_tenants("Provisioned concurrency")
             case "reserved":
                 text = (
                     "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function"

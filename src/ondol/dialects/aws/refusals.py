@@ -73,6 +73,11 @@ def storage_exceeded() -> ServiceError:
     return ServiceError("CodeStorageExceededException", "Code storage limit exceeded.", status=400, extra=_USER)
 
 
+def without_tenants(what: str) -> ServiceError:
+    """The code is documented; no text was found."""
+    return invalid(f"{what} is not supported for functions with tenant isolation mode enabled.")
+
+
 def not_built(what: str, instead: str) -> ServiceError:
     """A documented thing that this release does not do: said in the only words that clients show to people."""
     return invalid(f"Ondol does not do {what} yet. {instead}")

@@ -57,6 +57,8 @@ def configuration(deployed: Deployed, *, qualifier: str | None = None) -> dict[s
         "RuntimeVersionConfig": {"RuntimeVersionArn": _runtime_version_arn(revision)},
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{revision.name}", **own.get("LoggingConfig", {})},
     }
+    if deployed.function.per_tenant:
+        shown["TenancyConfig"] = {"TenantIsolationMode": "PER_TENANT"}
     if own.get("Layers"):
         shown["Layers"] = [dict(layer) for layer in own["Layers"]]
     if own.get("KMSKeyArn"):

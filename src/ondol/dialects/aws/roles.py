@@ -5,7 +5,7 @@ A role the node does not know (deployers write any ARN there) is no error; it gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -94,6 +94,15 @@ def attached(index: Index, arn: str) -> Iterator[Policy]:
     item = managed(index, arn)
     if item is not None:
         yield policy.parse(default_document(item), Kind.IDENTITY)
+
+
+def narrowing(index: Index, scope: Iterable[str]) -> Iterator[Policy]:
+    """The policies that narrow a session: texts, and ARNs of managed ones. One that is gone by now allows nothing."""
+    for each in scope:
+        if each.startswith("arn:"):
+            yield from attached(index, each)
+        else:
+            yield policy.parse(each, Kind.IDENTITY)
 
 
 def document_of_aws(arn: str) -> str | None:

@@ -44,6 +44,8 @@ class UrlConfigs:
 
     async def create(self, context: Context, params: Params) -> Params:
         found = self._found(context, "CreateFunctionUrlConfig", params, _NO_FUNCTION)
+        if found.function.per_tenant:
+            raise refusals.without_tenants("A function URL")
         now = _now(self._deployments)
         made: Params = {
             "Id": "".join(secrets.choice(_LETTERS) for _ in range(32)),
