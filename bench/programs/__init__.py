@@ -219,7 +219,7 @@ def programs() -> list[Program]:
         *pythons,
         *nodes,
         Program(name="Go", runtime=custom, handler="bootstrap", files=go),
-        Program(name="Rust", runtime=custom, handler="bootstrap", files=rust, stream_handler="streamed"),
+        Program(name="Rust", runtime=custom, handler="bootstrap", files=rust, streams=False),
         Program(
             name="Java", runtime=custom, handler="example.Handler::handleRequest", files=java, memory_mib=512, streams=False,
             weight=0.4,

@@ -101,7 +101,7 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(
+def runtimes_over(  # noqa: PLR0917
     sandboxes: Sandboxes,
     choice: Choice,
     nodejs: NodejsVersions,
