@@ -60,6 +60,7 @@ class Box:
     began_s: float = 0.0
     frozen: bool = False
     pinned: bool = False
+    spent: bool = False
 
 
 @dataclass
@@ -168,10 +169,11 @@ class World:
                         self.crash(slot)
                     else:
                         box.running.remove(number)
+                        box.spent = box.spent or (box.kind.concurrency > 1 and self.rng.random() < 0.05)
                         box.used = next(self.turn)
                         box.idle_since_s = self.now_s
                         self.answer(number, "done")
-                        self.tell(Done(slot, number))
+                        self.tell(Done(slot, number, box.spent))
             case ("idle crash", slot):
                 if slot in self.boxes and self.boxes[slot].state == "up":
                     self.crash(slot)
@@ -279,6 +281,7 @@ class World:
         assert box.kind.tenant == ask.kind.tenant, "another tenant's"
         assert box.kind is ask.kind, "another revision"
         assert not box.frozen, "given to a slot that does not run"
+        assert not box.spent, "given to a slot that is to end"
         assert len(box.running) < box.kind.concurrency, "more than its concurrency"
         assert ask.state == "waiting", "given a slot twice"
         line = self.waiting[ask.kind.key]

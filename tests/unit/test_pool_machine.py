@@ -310,3 +310,14 @@ def test_what_a_revision_may_grow_by_is_its_tenants_together():
     table.want(1, tenant="blue")
     table.want(2, tenant="green")
     assert table.want(3, tenant="red") == [Refuse(3, "rate")]
+
+
+def test_a_slot_that_is_spent_takes_nothing_more_and_stops_after_what_it_runs():
+    table = Table()
+    assert table.want(1, concurrency=2) == [Start(1, "r")]
+    assert table.want(2, concurrency=2) == []
+    assert table.tell(Ready(1)) == [Run(1, 1), Run(1, 2)]
+    assert table.tell(Done(1, 1, spent=True)) == []
+    assert table.want(3, concurrency=2) == [Start(2, "r")]
+    assert table.tell(Done(1, 2, spent=True)) == [Stop(1)]
+    assert table.tell(Ready(2)) == [Run(2, 3)]

@@ -43,7 +43,7 @@ class Slot:
     cold: bool = False
     #: One of those that the crew keeps up; it has loaded when it is up.
     pinned: bool = False
-    #: Given up for others: takes nothing more and stops after what it runs.
+    #: Given up for others, or spent: takes nothing more and stops after what it runs.
     leaving: bool = False
     #: It can be frozen; it is.
     freezes: bool = False

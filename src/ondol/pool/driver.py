@@ -45,6 +45,7 @@ from ondol.pool.events import (
 from ondol.pool.machine import Machine
 from ondol.pool.policy import PoolLimits
 from ondol.pool.run import Ran
+from ondol.pool.several import Several
 from ondol.runtime import Call, Runtime
 from ondol.sandbox import NETWORK_NONE, Sandboxes
 from ondol.telemetry import Telemetry
@@ -198,7 +199,8 @@ class Pool:
         if not self._machine.is_warm(revision.id, whose):
             self._check(revision)
         invocation = self._invocations = self._invocations + 1
-        want = Wanted(invocation, revision.id, configuration.memory_mib, contract.concurrency, whose)
+        side_by_side = configuration.concurrency or contract.concurrency
+        want = Wanted(invocation, revision.id, configuration.memory_mib, side_by_side, whose)
         actions = self._machine.handle(want, self._now_s())
         if len(actions) == 1:
             action = actions[0]
@@ -228,7 +230,7 @@ class Pool:
     def _keep(self, revision: Revision, slots: int) -> None:
         configuration = revision.configuration
         self._revisions[revision.id] = revision
-        concurrency = self.makings.contracts[configuration.contract].concurrency
+        concurrency = configuration.concurrency or self.makings.contracts[configuration.contract].concurrency
         self._tell(Pinned(revision.id, configuration.memory_mib, concurrency, slots))
 
     def kept(self) -> dict[str, Kept]:
@@ -364,7 +366,7 @@ class Pool:
             self._lose(slot)
             return
         now_s = self._now_s()
-        actions = self._machine.handle(Done(slot, invocation), now_s)
+        actions = self._machine.handle(Done(slot, invocation, environment.spent), now_s)
         if actions:
             self._do(actions)
         elif self._timer is None or self._timer_at_s > now_s + self.limits.freeze_s_min:
@@ -411,9 +413,8 @@ class Pool:
         environment: Environment | None = None
         loading = False
         try:
-            environment = Environment(
-                revision, self.makings, lambda: self._died(slot), pinned=pinned, tenant=asked.tenant or None
-            )
+            made = Several if revision.configuration.concurrency else Environment
+            environment = made(revision, self.makings, lambda: self._died(slot), pinned=pinned, tenant=asked.tenant or None)
             async with asyncio.timeout(self.limits.start_s_max):
                 await environment.start()
             if pinned:

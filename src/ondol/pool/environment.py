@@ -54,7 +54,7 @@ LAST_WORDS_POLL_S: Final = 0.005
 #: How long a killed worker may take to be gone, with its last words.
 DEATH_S_MAX: Final = 2.0
 
-_LOST: Final = Answer(ending=Ending.DEAD, started=False)
+LOST: Final = Answer(ending=Ending.DEAD, started=False)
 _STATUS: Final[Mapping[Ending, Status]] = {
     Ending.OK: Status.OK,
     Ending.ERROR: Status.FAILED,
@@ -141,6 +141,8 @@ class Environment:
         self.calls = 0
         #: It cannot run anything any more: close it.
         self.broken = False
+        #: It is to be given nothing more: close it once what it runs has ended.
+        self.spent = False
         self._log_place = LogPlace(revision.account, revision.region, *self.contract.log_place(revision, self.place))
         #: The time of the last event.
         self._written_ms = 0
@@ -212,8 +214,10 @@ class Environment:
 
     async def loaded(self) -> None:
         """Return when the function has been loaded. Raises StartFailed when that fails."""
-        worker = self._worker
-        assert worker is not None
+        assert self._worker is not None
+        await self._await_loaded(self._worker)
+
+    async def _await_loaded(self, worker: Worker) -> None:
         while worker.init_ms is None and worker.alive:  # noqa: ASYNC110  (the port has no event for it)
             await asyncio.sleep(LOADING_POLL_S)
         if not worker.alive or self.broken:
@@ -252,6 +256,12 @@ class Environment:
             self._worker = None
 
     async def _place_worker(self) -> Worker:
+        worker = self._worker = await self._launch()
+        self._spawn(self._watch(worker))
+        return worker
+
+    async def _launch(self) -> Worker:
+        """A process in the shell, to which the function is handed."""
         assert self._shell is not None
         revision = self.revision
         configuration = revision.configuration
@@ -269,8 +279,6 @@ class Environment:
         if self._closed:  # while it was on its way
             worker.close()
             raise StartFailed("the environment was ended while a worker was placed in it")
-        self._worker = worker
-        self._spawn(self._watch(worker))
         return worker
 
     async def _watch(self, worker: Worker) -> None:
@@ -360,15 +368,19 @@ class Environment:
                 return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
             return await _whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
         except asyncio.CancelledError:
-            self.broken = True  # something still runs in it
+            self._abandon(run)
             self._alarm.clear(run)
             run.stop_clock()
             raise
         finally:
             if run.stream is None:
-                self._leave()
+                self._leave(run)
 
-    def _leave(self) -> None:
+    def _abandon(self, _: Run) -> None:
+        """Nobody waits for a call that goes on."""
+        self.broken = True
+
+    def _leave(self, _: Run) -> None:
         self._running -= 1
         self.calls += 1
         self._let_go()
@@ -377,7 +389,7 @@ class Environment:
         """The call itself, until its answer (or the answer's head) is there. None when it ran out of time."""
         worker = self._worker or await self._revive()
         if worker is None:
-            return _LOST
+            return LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
         answering = worker.call(call, self.contract.sifted(run.log))
@@ -472,7 +484,7 @@ class Environment:
                     await self._bury(run.worker)
                 return await self._settle(run, None if run.timed_out else end)
             finally:
-                self._leave()
+                self._leave(run)
 
         run.stream = stream = Stream(body, settle, bytes_max)
         report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))

@@ -32,10 +32,12 @@ class Ready(Struct, frozen=True, gc=False):
 
 
 class Done(Struct, frozen=True, gc=False):
-    """A slot's invocation ended, one way or another, and the slot can take more."""
+    """A slot's invocation ended, one way or another, and the slot can take more unless it is spent."""
 
     slot: SlotId
     invocation: Invocation
+    #: It is to be given nothing more.
+    spent: bool = False
 
 
 class Gone(Struct, frozen=True, gc=False):

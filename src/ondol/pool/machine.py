@@ -186,6 +186,8 @@ class Machine:
         self._learn(slot, now_s)
         slot.used_s = now_s
         slot.calls += 1
+        if done.spent and not slot.leaving:
+            self._give_up(slot, now_s)
         actions = self._hand_on(slot, now_s)
         if slot.leaving:
             self._queue_up(slot.crew, now_s)  # its line got nothing
@@ -553,9 +555,13 @@ class Machine:
             if self.fits(crew, self.idle_mib + self.leaving_mib, len(self.idle) + self.leaving):
                 return
             if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving and not slot.pinned:
-                slot.leaving = True
-                slot.crew.free.pop(slot.id, None)
-                slot.crew.prompt.pop(slot.id, None)
-                self._queue_up(slot.crew, now_s)
-                self.leaving += 1
-                self.leaving_mib += slot.crew.memory_mib
+                self._give_up(slot, now_s)
+
+    def _give_up(self, slot: Slot, now_s: float) -> None:
+        """It takes nothing more, and stops after what it runs."""
+        slot.leaving = True
+        slot.crew.roomy(slot).pop(slot.id, None)
+        slot.crew.prompt.pop(slot.id, None)
+        self._queue_up(slot.crew, now_s)
+        self.leaving += 1
+        self.leaving_mib += slot.crew.memory_mib
