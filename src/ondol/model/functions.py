@@ -102,6 +102,8 @@ class Function:
     concurrency_reserved: int | None = None
     #: Each of its calls names a tenant, and no environment serves two. From its making to its end: nothing changes this.
     per_tenant: bool = False
+    #: Only its versions run: a call that names none means the newest. Nothing changes this either.
+    versions_only: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -143,6 +145,10 @@ class Pin:
     environments: int
     #: Wall time of the last change.
     updated_s: float = 0.0
+    #: There are never more of them; None: as many as calls need.
+    environments_max: int | None = None
+    #: They count as concurrency that is set aside from what the account's other functions share.
+    aside: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
