@@ -174,7 +174,7 @@ def front(kept: str) -> tuple[Server, Pool, EchoRuntime]:
         made = put(noun)
         index.apply(Change(number, made.key, made.value))
     contracts = {"aws": AwsContract()}
-    admission = Admission()
+    admission = Admission(concurrency_max=100_000)  # one caller asks for more than ten times 1,000 a second
     telemetry = telemetry_of(kept, admission, index, clock)
     runtime = EchoRuntime()
     pool = Pool(

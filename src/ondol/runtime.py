@@ -16,7 +16,7 @@ on: docs/explain/streaming.md.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from ondol.model.functions import Revision
+from ondol.model.invocations import Report
 from ondol.sandbox import Shell
 
 
@@ -42,7 +43,7 @@ class Ending(Enum):
 
     OK = "ok"
     ERROR = "error"  #: the function's own failure; `body` is the contract's error payload
-    INIT_ERROR = "init_error"  #: loading the handler failed; the worker is gone
+    INIT_ERROR = "init_error"  #: loading the handler failed, or what runs beside it; the worker is gone
     DEAD = "dead"  #: the process left without answering; `started` says whether the handler may have run
     TOO_LARGE = "too_large"
 
@@ -59,6 +60,8 @@ class Launch:
     timeout_s: int
     #: The name under which its requests come to the node, by the socket of its shell; "": by none.
     caller: str = ""
+    #: Names of the programs that run beside it, from its /opt.
+    extensions: tuple[str, ...] = ()
     #: Of `variables`, those that the function's owner set.
     own: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -86,8 +89,59 @@ class Answer(Struct, frozen=True, kw_only=True):
 LogSink = Callable[[str, int | None], None]
 
 
+class Company(Protocol):
+    """What runs beside a worker in its shell, and is told of its calls."""
+
+    @property
+    def there(self) -> bool:
+        """Whether anything does: otherwise nothing else here need be asked."""
+        ...
+
+    async def call(self, worker: Worker, call: Call, sink: LogSink) -> Answer:
+        """As `worker.call`, once all are ready; what fails one of them fails the call."""
+        ...
+
+    def expecting(self, call: Call, sink: LogSink) -> LogSink:
+        """Nobody is there yet, and the worker, which is loading, was sent a call: whoever joins meanwhile is told of it.
+
+        The sink for what the call writes.
+        """
+        ...
+
+    def settled(self, report: Report, produced_bytes: int) -> None:
+        """The worker is done with a call."""
+        ...
+
+    @property
+    def busy(self) -> Sequence[str]:
+        """Who is not yet done with the last call."""
+        ...
+
+    async def rest(self, seconds: float) -> Sequence[str]:
+        """Wait, at most so long, until all are done with the last call; who is not."""
+        ...
+
+    def pause(self, *, on: bool) -> None:
+        """None of them is allowed to run, or they are again."""
+        ...
+
+    async def leave(self, reason: str) -> None:
+        """Let the worker and the others end by themselves, within the time there is for it. Idempotent.
+
+        `reason`: "timeout", "failure", or "" when nobody needs the environment any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Answer none of them any more; their worker does this when it is closed."""
+        ...
+
+
 class Worker(Protocol):
     """A process placed in a shell with one revision loaded, or loading."""
+
+    #: Who else is in its shell, or may come to be; None: nobody will.
+    company: Company | None
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """Send one call, and wait for its answer. Always await what this gives. At most the contract's concurrency at a time.
@@ -105,6 +159,10 @@ class Worker(Protocol):
     @property
     def init_ms(self) -> float | None:
         """How long loading took; None while it goes on. A call's time counts from here."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Have the signal sent to its process; it is sent soon, or the process is gone, or cannot be reached alone."""
         ...
 
     def close(self) -> None:

@@ -56,6 +56,8 @@ class Shell:
     network: str = NETWORK_NONE
     #: Its processes can be kept from running.
     freezes: bool = False
+    #: What its control groups bound, of "memory", "pids" and "cpu". What they do not is bounded process by process.
+    bounds: frozenset[str] = frozenset()
 
 
 class Zygote(Protocol):
@@ -66,6 +68,10 @@ class Zygote(Protocol):
 
     async def fork(self, shell: Shell) -> Child:
         """A process inside `shell` waiting for its INIT frame. Raises StartFailed."""
+        ...
+
+    async def fork_beside(self, shell: Shell) -> Child:
+        """One more in a shell that has, or is to have, another. Raises StartFailed, also where a shell holds one only."""
         ...
 
 
@@ -80,6 +86,10 @@ class Child(Protocol):
 
     async def wait(self) -> int:
         """How it ended: exit status >= 0, or minus the number of the signal."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Have a signal sent to it alone, where there is somebody who can; soon, and never to another process."""
         ...
 
 

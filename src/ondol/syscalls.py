@@ -66,6 +66,11 @@ def _check(result: int, what: str) -> int:
     return result
 
 
+def current_cpu() -> int:
+    """The number of the CPU that the caller runs on; by now it may be another. -1 where that cannot be told."""
+    return int(_libc.sched_getcpu())
+
+
 def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 

@@ -51,12 +51,28 @@ def serve(wire, settings):
     if not guest.load(settings["handler"]):
         sys.exit(1)
     wire.ready()
+    recv = wire.recv
+    flags = 0
     while True:
-        kind, _, invocation, payload = wire.recv()
+        near = flags >> frames.CPU_SHIFT
+        kind, flags, invocation, payload = recv() if not near else recv_near(recv, near - 1)
         if kind == frames.CALL:
             guest.call(invocation, payload)
         elif kind == frames.STOP:
             return
+
+
+def recv_near(recv, cpu):
+    """The next frame, waited for on the CPU where its sender is. Whoever takes it up may run wherever it might before."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, (cpu,))
+    except OSError:  # the function gave that one up, or the machine did
+        return recv()
+    try:
+        return recv()
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 class Guest:

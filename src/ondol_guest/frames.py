@@ -47,6 +47,9 @@ INIT_FAILED = 20  #: meta + body: loading the handler failed; the guest exits af
 MORE = 1
 LAST = 2
 ERROR = 4
+#: In a CALL's flags, above the others: the CPU, plus one, on which the guest is to wait for the next call; 0 is anywhere.
+CPU_SHIFT = 4
+CPU_MAX = 0xFFF - 1
 
 #: A frame longer than this is a broken peer. One 6 MiB synchronous response and its meta must fit.
 FRAME_BYTES_MAX = 8 * 1024 * 1024

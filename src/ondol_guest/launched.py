@@ -10,7 +10,7 @@
     --walls JSON      what `zygote.Walls` is told: a filter of system calls, and Landlock's rules
     --tmp PATH        what TMPDIR says
     --appear UID:GID  be this user to whoever asks, whatever user started us, and have no right over anything
-    --counted         a control group bounds memory and processes; otherwise limits of each process do
+    --bounds WORDS    what a control group bounds (memory,pids); limits of each process bound the rest
 
 One byte on the wire says that the guest waits for INIT. Whoever started this has chosen what the process can see and do; this
 only gives up the rest: new privileges, and what user code must not inherit.
@@ -32,8 +32,6 @@ from ondol_guest import guest, zygote
 
 READY = b"+"
 TASK, BROUGHT, OPT = "/var/task", "/var/runtime", "/opt"
-#: Above what was asked for, where memory is bounded process by process: the interpreter, threads' stacks.
-DATA_BYTES_EXTRA = 128 * 1024 * 1024
 #: Variables that hold paths of the function's surroundings; others are the function's own business.
 PATHS = ("LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 
@@ -49,12 +47,14 @@ class Options:
         self.init = False
         self.parent = 0
         self.task = self.brought = self.opt = self.tmp = self.walls = ""
-        self.counted = False
+        self.bounds = []
         self.appear = ""
         words = iter(argv)
         for word in words:
-            if word in ("--init", "--counted"):
-                setattr(self, word[2:], True)
+            if word == "--init":
+                self.init = True
+            elif word == "--bounds":
+                self.bounds = next(words).split(",")
             elif word == "--parent":
                 self.parent = int(next(words))
             elif word in ("--task", "--brought", "--opt", "--tmp", "--appear", "--walls"):
@@ -77,7 +77,7 @@ def main(argv):
         stay_above(wire, options.parent)
     elif options.parent:
         die_with(options.parent, signal.SIGKILL)
-    zygote.set_limits(counted=options.counted)
+    zygote.set_limits(counted="pids" in options.bounds)
     zygote.warm()
     gc.enable()
     if options.walls:
@@ -133,11 +133,8 @@ def adapt(settings, options):
             variables[name] = ":".join(moved(path, places) for path in variables[name].split(":"))
     if options.tmp:
         variables.setdefault("TMPDIR", options.tmp)
-    if not options.counted:
-        limit = told["memory_mib"] * 1024 * 1024 + DATA_BYTES_EXTRA
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if "memory" not in options.bounds:
+        zygote.bound_memory(settings)
     sys.dont_write_bytecode = True
 
 

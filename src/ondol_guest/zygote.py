@@ -4,8 +4,11 @@ The keeper starts it as `INTERPRETER -I -S /var/runtime/ondol_guest/zygote.py FD
 
     -> {"walls": {"seccomp": 317, "filter": "…", "landlock": {…}}, "ahead": "sdk"}, once: see Walls, AHEAD
     <- {"ready": true, "version": "3.11.7"}, once
-    -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …], "ahead": false} + [their descriptors, cgroup.procs…]
+    -> {"n": 1, "op": "fork", "namespaces": ["pid", "mnt", …], "bounds": ["memory", "pids"], "ahead": false}
+       + [their descriptors, cgroup.procs…]
     <- {"n": 1, "pid": 12} + [wire, log pipe]
+    -> {"n": 2, "op": "signal", "pid": 12, "signal": 15}: only to children that have not been waited for
+    <- {"n": 2, "pid": 12}
     <- {"exit": 12, "status": 0}, or minus the signal's number
 
 A fork enters the pid namespace by being born there (`setns` before `fork`), everything else by itself, and then gives up every
@@ -81,12 +84,16 @@ FILES_MAX = 1024
 LOCKED_BYTES_MAX = 65536
 #: Only where no control group counts processes: it counts all of the account's together.
 PROCESSES_MAX = 4096
+#: Above what was asked for, where memory is bounded process by process: the interpreter, threads' stacks.
+DATA_BYTES_EXTRA = 128 * 1024 * 1024
 EXIT_NOT_STARTED = 70
 
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 4, 24, 38, 47, 4
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = map(ctypes.c_long, (444, 445, 446))
 _ZERO, _MODE_FILTER, _LANDLOCK_BELOW = map(ctypes.c_long, (0, 1, 1))
 _libc = ctypes.CDLL(None, use_errno=True)
+#: Children that have not been waited for: no other process can have such a pid.
+_children = set()
 
 
 def main(fd):
@@ -141,23 +148,30 @@ def serve_one(line, walls):
     answer, ours = {"n": message.get("n"), "error": "unknown"}, []
     try:
         if message.get("op") == "fork":
-            pid, ours = fork(message["namespaces"], fds, walls, message.get("ahead", False))
+            pid, ours = fork(message["namespaces"], fds, walls, message.get("bounds", []), message.get("ahead", False))
+            _children.add(pid)
             answer = {"n": message["n"], "pid": pid}
+        elif message.get("op") == "signal":
+            if message["pid"] in _children:
+                os.kill(message["pid"], message["signal"])
+            answer = {"n": message["n"], "pid": message["pid"]}
     except OSError as error:
         answer = {"n": message.get("n"), "error": "failed", "message": str(error)}
     finally:
         for fd in fds:
             os.close(fd)
-    send(line, answer, ours)
+    unsent = send(line, answer, ours)
+    if unsent is not None and ours:  # the kernel counts descriptors under way for the user, functions' among them
+        send(line, {"n": message.get("n"), "error": "failed", "message": "a new process cannot be handed over: %s" % unsent})
     for fd in ours:
-        os.close(fd)
+        os.close(fd)  # whoever was forked and not handed over sees the end of its wire, and leaves
     return True
 
 
-def fork(names, fds, walls, ahead):  # noqa: PLR0917
+def fork(names, fds, walls, bounds, ahead):  # noqa: PLR0917
     """(pid, [wire, log pipe]) of a new environment in the shell whose namespaces (by `names`) and cgroup files `fds` are.
 
-    `ahead`: nobody waits for it yet.
+    `bounds`: what its control groups bound; `ahead`: nobody waits for it yet.
     """
     namespaces = dict(zip(names, fds))  # noqa: B905  (as long as the names go)
     wire, wire_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -176,11 +190,11 @@ def fork(names, fds, walls, ahead):  # noqa: PLR0917
             for fd in inside:
                 os.close(fd)
     if pid == 0:
-        become_environment(inside[0], log_inside, namespaces, fds[len(names) :], walls, ahead)
+        become_environment(inside[0], log_inside, namespaces, fds[len(names) :], walls, bounds, ahead)
     return pid, [wire.detach(), log]
 
 
-def become_environment(wire, log, namespaces, cgroups, walls, ahead):  # noqa: PLR0917
+def become_environment(wire, log, namespaces, cgroups, walls, bounds, ahead):  # noqa: PLR0917
     """Never returns. Enter the shell, give up everything, run the guest."""
     status = EXIT_NOT_STARTED
     try:
@@ -200,13 +214,13 @@ def become_environment(wire, log, namespaces, cgroups, walls, ahead):  # noqa: P
         os.dup2(null, 0)
         os.close(null)
         os.setsid()
-        set_limits(counted=bool(cgroups))
+        set_limits(counted="pids" in bounds)
         drop_rights()
         walls.confine()
         walls.filter()
         guest = importlib.import_module("ondol_guest.guest")
         gc.enable()
-        status = guest.run(wire, ahead=ahead)
+        status = guest.run(wire, None if "memory" in bounds else bound_memory, ahead=ahead)
     except BaseException as error:
         os.write(2, ("ondol: the environment could not start: %s: %s\n" % (type(error).__name__, error)).encode())
     finally:
@@ -227,6 +241,18 @@ def set_limits(counted):
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)  # noqa: PLW2901
         resource.setrlimit(which, (value, value))
+
+
+def bound_memory(settings):
+    """What this process, and each that it starts, may hold of memory of its own, where no control group bounds them together.
+
+    Only accidents end there: what processes share (shared maps, memfd) does not count, and each process has as much again.
+    """
+    told = settings.get("exec", settings)
+    limit = told["memory_mib"] * 1024 * 1024 + DATA_BYTES_EXTRA
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def drop_rights():
@@ -290,17 +316,19 @@ def report_ended(line):
             return
         if pid == 0:
             return
+        _children.discard(pid)
         send(line, {"exit": pid, "status": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)})
 
 
 def send(line, message, fds=()):
-    """One message; a front that is gone ends us at the next read."""
+    """One message; the error, if it could not be sent. A front that is gone ends us at the next read."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
         line.setblocking(True)
         line.sendmsg([json.dumps(message).encode()], ancillary)
-    except OSError:
-        return
+    except OSError as error:
+        return error
+    return None
 
 
 def receive(line):

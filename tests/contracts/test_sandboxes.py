@@ -90,6 +90,22 @@ async def test_a_launcher_that_is_killed_leaves_no_process(level, half):
         await put_away(launched)
 
 
+@pytest.mark.parametrize("level", ["process", "bwrap", "crun", "gvisor"])
+async def test_who_closes_its_wire_by_and_by_is_told_by_how_it_ended(level):
+    """gVisor shuts a socket down for sending first. A front that sees it has the shell scoured, and wants the exit status."""
+    as_root = None if os.geteuid() == 0 else USER
+    may_not(level, as_root)
+    async with running_launcher(level, as_root) as launched:
+        inside = await launched.inside()
+        await inside.tell(
+            "import os, socket, time; socket.socket(fileno=os.dup(wire)).shutdown(socket.SHUT_WR); time.sleep(0.5); os._exit(3)"
+        )
+        with pytest.raises(EOFError):
+            await inside.run("result = 1")
+        await launched.sandboxes.scour(inside.shell)
+        assert await inside.ended() == 3
+
+
 async def test_a_stock_of_started_guests_is_kept_ahead_and_filled_again():
     as_root = None if os.geteuid() == 0 else USER
     async with running_launcher("process", as_root, stock_shells=1) as launched:

@@ -218,24 +218,6 @@ def test_a_megabyte_comes_back_and_too_much_does_not(custom, call):
     assert call(function, 3).answer == "xxx"
 
 
-def test_apis_beside_it_say_that_they_are_not_built(custom, call):
-    function = custom(
-        bootstrap(
-            """
-API = API[:API.index("/2018")]
-told = [ask(path, b"{}") for path in ("/2022-07-01/telemetry", "/2020-08-15/logs", "/2020-01-01/extension/register")]
-API += "/2018-06-01/runtime/"
-answer([[status, json.loads(body)["errorType"]] for status, _, body in told])
-"""
-        )
-    )
-    assert call(function).answer == [
-        [202, "Telemetry.NotSupported"],
-        [202, "Logs.NotSupported"],
-        [404, "Extension.NotSupported"],
-    ]
-
-
 def test_a_python_functions_shell_has_no_runtime_api(deploy, call):
     function = deploy(
         """

@@ -1,6 +1,7 @@
 """What a warm call may cost, in what noise cannot move: system calls, disk, processes."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -68,3 +69,24 @@ def test_warm_calls_start_no_process_and_open_nothing(node, warm):
         warm()
     assert set(node.processes()) <= processes  # those of other functions may end meanwhile
     assert descriptors(front) <= open_before + 2
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_a_handler_may_use_all_cpus_wherever_its_guest_waits_for_the_next_call(node, aws, deploy):
+    """Where calls come one at a time the guest waits on the front's CPU: that is nothing a handler may see."""
+    code = """
+import os
+def handler(event, context):
+    if event:
+        os.sched_setaffinity(0, event)
+    return sorted(os.sched_getaffinity(0))
+"""
+    called = deploy(code)
+    invoke = lambda payload: json.loads(aws.invoke(FunctionName=called, Payload=json.dumps(payload))["Payload"].read())  # noqa: E731
+    for _ in range(100):
+        assert invoke([]) == sorted(os.sched_getaffinity(0))
+    assert sum(len(os.sched_getaffinity(pid)) == 1 for pid in node.processes()) == 2  # the front, and the guest that it called
+    own = [min(os.sched_getaffinity(0))]
+    assert invoke(own) == own
+    for _ in range(100):  # what it chose itself stays
+        assert invoke([]) == own

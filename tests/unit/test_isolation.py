@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ondol.keeper.cgroup_places import Hierarchy
+from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.trying import Finding
 from ondol.launcher import __main__ as launcher
 from ondol.launcher import probe as launchers
@@ -78,6 +80,35 @@ def test_a_named_level_that_cannot_be_had_refuses_to_start_and_says_how_to_mend_
         plan(level)
 
 
+@pytest.fixture
+def runsc(monkeypatch):
+    """A machine on which gVisor starts a guest, and whose control groups bound the given things."""
+
+    def make(*controllers):
+        hierarchies = [Hierarchy(2, controllers, "/none")] if controllers else []
+        groups = Cgroups(hierarchies, "" if "memory" in controllers else "no writable control group for memory")
+        monkeypatch.setattr(launchers.shutil, "which", lambda program, path: "/usr/bin/true")
+        monkeypatch.setattr(launchers, "_try", lambda tool: "")
+        monkeypatch.setattr(launchers.probe_limits, "groups", lambda: groups)
+
+    return make
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_gvisor_is_refused_where_nothing_bounds_its_memory(runsc, tmp_path, cached):
+    cache = tmp_path / "isolation.json" if cached else None
+    runsc("memory", "pids")
+    assert launchers.find(["gvisor", "crun"], cache)["gvisor"].ok
+    runsc("pids")
+    found = launchers.find(["gvisor", "crun"], cache)
+    assert found["crun"].ok
+    assert not found["gvisor"].ok
+    assert "nothing would bound the memory" in found["gvisor"].detail
+    assert found["gvisor"].mend
+    with pytest.raises(Unavailable, match="isolation 'gvisor' cannot be had here: .*nothing would bound the memory"):
+        isolating.plan("gvisor", tmp_path / "none", lambda _: None)
+
+
 def test_a_tools_node_needs_no_keeper_and_offers_more(machine):
     machine("bwrap", "gvisor", sandbox=False)
     made, _ = plan("bwrap")
@@ -128,6 +159,7 @@ def test_what_was_found_is_kept_while_program_and_kernel_are_the_same(tmp_path, 
         return Found(level, ok=True, detail="works", program=program or "")
 
     monkeypatch.setattr(launchers, "_look", look)
+    monkeypatch.setattr(launchers.shutil, "which", lambda program, path: "/usr/bin/true")
     cache = tmp_path / "isolation.json"
     first = launchers.find(["process", "bwrap"], cache)
     assert launchers.find(["process", "bwrap"], cache) == first

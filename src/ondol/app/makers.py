@@ -11,6 +11,8 @@ from ondol.model.functions import Revision
 from ondol.model.isolation import MAKERS, Isolation
 from ondol.runtime import Runtime
 from ondol.runtimes import executed
+from ondol.runtimes.accompanied import Accompanied
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
@@ -46,8 +48,10 @@ class Makers:
             for name, line in lines.items()
         }
         levels = {level: self._level(level) for level in isolation.offered}
+        affinity = Affinity()
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers)) for level, sandboxes in levels.items()
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers, affinity))
+            for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
         self.usual = levels[isolation.level]
@@ -93,10 +97,12 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers) -> Runtime:
+def runtimes_over(
+    sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers, affinity: Affinity
+) -> Runtime:
     """All that can be launched in the shells of one level."""
-    python = ForkedPython(sandboxes, choice)
-    return Dispatch(
+    python = ForkedPython(sandboxes, choice, affinity)
+    runtimes = Dispatch(
         choice,
         {
             Family.PYTHON: python,
@@ -105,3 +111,4 @@ def runtimes_over(sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, 
             Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
         },
     )
+    return Accompanied(runtimes, sandboxes, choice, callers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ondol.dialects.aws import coverage
+from ondol.dialects.aws import coverage, coverage_errors
 from ondol.dialects.aws.actions import ACTIONS
 
 
@@ -21,4 +21,27 @@ def aws_lambda_page(generated: str) -> str:
         "| operation | | what to know |",
         "| --- | --- | --- |",
     ]
-    return "\n".join([*out, *(f"| {operation} | {state} | {note} |" for operation, state, note in rows), ""])
+    out += [f"| {operation} | {state} | {note} |" for operation, state, note in rows]
+    return "\n".join([*out, *_errors(), ""])
+
+
+def _errors() -> list[str]:
+    """Which documented errors are answered, and why the others are not."""
+    out = [
+        "",
+        "## Errors",
+        "",
+        f"Of the errors that the model documents, each operation answers these and `{coverage_errors.EVERYWHERE}` (the node's",
+        "own failure); besides them `ValidationException` and `AccessDeniedException`, as AWS does. Names stand without",
+        "`Exception`.",
+        "",
+        "| operation | answers |",
+        "| --- | --- |",
+        *(f"| {operation} | {each.replace(' ', ', ')} |" for operation, each in coverage_errors.ANSWERED.items()),
+        "",
+        "Never answered, by those that document them and do not stand above:",
+        "",
+        "| error | by | why |",
+        "| --- | --- | --- |",
+    ]
+    return [*out, *(f"| {error} | {operation} | {why} |" for error, operation, why in coverage_errors.rows())]

@@ -31,6 +31,7 @@ def merged(sha256: str, codes: Sequence[Code]) -> Code:
         unpacked_bytes=sum(code.unpacked_bytes for code in codes),
         asks=tuple(sorted({name for code in codes for name in code.asks})),
         minds=any(code.minds for code in codes),
+        extensions=tuple(sorted({name for code in codes for name in code.extensions})),
     )
 
 
@@ -46,7 +47,7 @@ class FolderBlobs:
     async def take(self, archive: Path) -> Code:
         places = {"archive": str(archive), "shelf": str(self._shelf), "scratch": str(self._scratch)}
         found = await self._call("blobs.take", **places)
-        return Code(**{**found, "asks": tuple(found["asks"])})
+        return Code(**{**found, "asks": tuple(found["asks"]), "extensions": tuple(found["extensions"])})
 
     async def merge(self, codes: Sequence[Code]) -> Code:
         places = {"shelf": str(self._shelf), "scratch": str(self._scratch)}

@@ -33,7 +33,8 @@ SOURCES_BYTES_MAX: Final = 4 << 20
 
 
 def looked_at(data: bytes, entries: Iterable[Planned]) -> dict[str, Any]:
-    """`asks` and `minds` of a `Code`, for the archive `data` with these entries."""
+    """`asks`, `minds` and `extensions` of a `Code`, for the archive `data` with these entries."""
+    entries = list(entries)
     asks: set[str] = set()
     minds = False
     for source in _sources(data, entries):
@@ -41,7 +42,15 @@ def looked_at(data: bytes, entries: Iterable[Planned]) -> dict[str, Any]:
             minds = True
         if source is not None:
             asks |= {name for name, asking in _ASKING.items() if asking.search(source)}
-    return {"asks": sorted(asks), "minds": minds}
+    return {"asks": sorted(asks), "minds": minds, "extensions": sorted(_extensions(entries))}
+
+
+def _extensions(entries: Iterable[Planned]) -> Iterator[str]:
+    """What stands in extensions/ itself and is no directory."""
+    for entry in entries:
+        folder, _, name = entry.path.partition("/")
+        if folder == "extensions" and name and "/" not in name and entry.what in (What.FILE, What.LINK):
+            yield name
 
 
 def _sources(data: bytes, entries: Iterable[Planned]) -> Iterator[bytes | None]:

@@ -30,13 +30,11 @@ if __name__ == "__main__":
 
 import gc
 import resource
-import select
-import signal
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ondol import syscalls
-from ondol.keeper import cleaning, gateways, networks
+from ondol.keeper import cleaning, gateways, halves, networks
 from ondol.keeper.accounts import UID_BASE, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
@@ -46,8 +44,7 @@ from ondol.keeper.reserve import MIB_DEFAULT, Reserve
 from ondol.keeper.server import Keeper, Places, log
 from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import View
-from ondol.walls import findings
-from ondol.walls.built import NoWalls, Walls, build
+from ondol.walls.built import NoWalls, Walls
 
 EXIT_USAGE, EXIT_CANNOT = 64, 69
 _GUEST = "ondol_guest"
@@ -127,7 +124,7 @@ def main(argv: list[str]) -> int:
         os.setsid()  # an interrupt at the terminal is the supervisor's business
     rootless = not syscalls.may_mount()
     try:
-        walls = _walls()
+        walls = halves.walls(log)
         if rootless:
             _enter_user_namespace()
         shells = cleaning.open_shells(f"{options.data}/shells")
@@ -136,12 +133,13 @@ def main(argv: list[str]) -> int:
         theirs = os.pidfd_open(supervisor)
         last = Sweeper(options.data, cgroups, shells, theirs)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        pid, alive = _start_inner(options, cgroups, walls, shells, rootless=rootless)
+        become = lambda: _inner(options, cgroups, walls, shells, rootless=rootless)  # noqa: E731
+        pid, alive = halves.start_inner(become, log, namespace=True)
     except (OSError, NoWalls) as error:
         log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
         return EXIT_CANNOT
     os.close(options.supervisor_fd)
-    status = _watch(pid, supervisor, theirs, last)
+    status = halves.watch(pid, supervisor, theirs, last)
     os.close(alive)
     if os.getppid() != supervisor:
         cleaning.remove_litter(options.data)
@@ -152,89 +150,10 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _walls() -> Walls:
-    """What is put up around zygotes, environments and inits. Raises NoWalls: no environment runs without a filter."""
-    walls = build()
-    filtered, files = findings.seccomp(walls), findings.landlocked(walls)
-    if not filtered.ok:
-        raise NoWalls(f"no filter of system calls (seccomp) can be put up: {filtered.detail}")
-    if not files.ok:
-        log(f"functions are without Landlock, the second wall around files: {files.detail}")
-        walls = replace(walls, environment=None, init=None)
-    return walls
-
-
-def _start_inner(options: Options, cgroups: Cgroups, walls: Walls, shells: int, *, rootless: bool) -> tuple[int, int]:
-    """(pid, a descriptor that tells the inner half that we live). A process in between enters the pid namespace and leaves:
-    who entered it could itself fork no more once the namespace is dead.
-    """
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    alive_inside, alive = os.pipe2(os.O_CLOEXEC)
-    between = os.fork()
-    if between == 0:
-        os.close(alive)
-        try:
-            syscalls.unshare(syscalls.CLONE_NEWPID)
-            pid = os.fork()
-            if pid:
-                os.write(tell, str(pid).encode())
-            else:
-                _inner(options, cgroups, walls, (shells, alive_inside), rootless=rootless)
-        except BaseException as error:
-            log(f"{type(error).__name__}: {error}")
-            os._exit(1)
-        os._exit(0)
-    os.close(tell)
-    os.close(alive_inside)
-    _, status = os.waitpid(between, 0)
-    text = os.read(told, 16)
-    os.close(told)
-    if status != 0 or not text:
-        raise OSError("no pid namespace could be made")
-    os.write(alive, b"+")
-    return int(text), alive
-
-
-def _watch(inner: int, supervisor: int, theirs: int, last: Sweeper) -> int:
-    """Wait for the inner half's end, and bring it about when the supervisor is gone. `theirs`: the supervisor's pidfd."""
-    ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
-    poll = select.poll()
-    ours = os.pidfd_open(inner)
-    poll.register(ours, select.POLLIN)
-    if os.getppid() != supervisor:
-        os.kill(inner, signal.SIGKILL)
-    else:
-        poll.register(theirs, select.POLLIN)
-        poll.register(last.pidfd, select.POLLIN)
-    while ours not in (ready := [fd for fd, _ in poll.poll()]):
-        for fd in ready:
-            poll.unregister(fd)
-        if ready == [last.pidfd]:
-            last.start()
-            if last.pidfd >= 0:
-                poll.register(last.pidfd, select.POLLIN)
-        else:
-            os.kill(inner, signal.SIGKILL)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # cleaning is under way
-    _, status = os.waitpid(inner, 0)
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
-
-
-def _inner(options: Options, cgroups: Cgroups, walls: Walls, fds: tuple[int, int], *, rootless: bool) -> None:
+def _inner(options: Options, cgroups: Cgroups, walls: Walls, shells: int, *, rootless: bool) -> None:
     """PID 1 of the keeper's pid namespace."""
-    shells, alive = fds
     if options.lock_fd >= 0:
         os.close(options.lock_fd)  # the outer half's alone
-    if os.read(alive, 1) != b"+":
-        return  # the outer half died early
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    poll = select.poll()
-    poll.register(alive, select.POLLIN)
-    if poll.poll(0):
-        return  # it died before we could ask to die with it
     syscalls.set_name("ondol-keeper")
     syscalls.leave_session_keyring()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -16,7 +16,13 @@ from ondol.keeper.trying import Finding, enter, read, tried
 
 #: By controller: what it is called here, and what it means that it is missing.
 _CONTROLLERS = {
-    "memory": ("memory limit", "functions' memory is not limited and not measured"),
+    "memory": (
+        "memory limit",
+        (
+            "a function's memory is not limited as a whole, and not measured. Each of its processes is limited (RLIMIT_DATA: "
+            "its size and 128 MiB; what processes share does not count), which stops accidents only; no gvisor"
+        ),
+    ),
     "pids": ("number of processes", "a function's processes are bounded by RLIMIT_NPROC only, all of an account's together"),
     "cpu": ("CPU weight", "all functions share the processors evenly, whatever their memory"),
 }
@@ -29,7 +35,7 @@ _SCOPE = "systemd-run --user --scope -p Delegate=yes ondol up"
 def control_groups(around: Surroundings | None = None, look: Callable[[str], Cgroups] = Cgroups.look) -> list[Finding]:
     """One finding for each controller, and one for freezing."""
     around = around or Surroundings()
-    found = look(f"probe{os.getpid()}")
+    found = groups(look)
     findings = []
     for controller, (name, means) in _CONTROLLERS.items():
         what = f"control groups: {name} ({controller})"
@@ -37,16 +43,24 @@ def control_groups(around: Surroundings | None = None, look: Callable[[str], Cgr
         if at:
             findings.append(Finding(what, ok=True, needed=False, detail=at[0]))
         else:
-            mend = _mend(around, controller, found)
-            findings.append(Finding(what, ok=False, needed=False, detail=found.missing, mend=mend, means=means))
+            to_mend = how_to_mend(controller, found, around)
+            findings.append(Finding(what, ok=False, needed=False, detail=found.missing, mend=to_mend, means=means))
     what, means = f"control groups: {_FREEZES[0]}", _FREEZES[1]
     if found.freezes:
         return [*findings, Finding(what, ok=True, needed=False, detail="groups of version 2 can be made")]
-    mend = _mend(around, "", found)
-    return [*findings, Finding(what, ok=False, needed=False, detail="no writable group of version 2", mend=mend, means=means)]
+    to_mend = how_to_mend("", found, around)
+    missing = Finding(what, ok=False, needed=False, detail="no writable group of version 2", mend=to_mend, means=means)
+    return [*findings, missing]
 
 
-def _mend(around: Surroundings, controller: str, found: Cgroups) -> str:
+def groups(look: Callable[[str], Cgroups] = Cgroups.look) -> Cgroups:
+    """What a node of this process's would have; nothing of it stays."""
+    return look(f"probe{os.getpid()}")
+
+
+def how_to_mend(controller: str, found: Cgroups, around: Surroundings | None = None) -> str:
+    """What gives a node the control groups that it lacks; `controller`: which of them, or "" for any of version 2."""
+    around = around or Surroundings()
     root, managed = os.geteuid() == 0, os.path.isdir(f"{around.root}run/systemd/system")
     options = around.options("control groups")
     reasons = (

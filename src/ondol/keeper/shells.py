@@ -62,7 +62,7 @@ class Shell:
     pid_namespace: int = -1
     gone: bool = False
     attached: bool = False
-    discarding: bool = False
+    ending: bool = False
     #: What it may use; 0 before it is attached.
     memory_bytes: int = 0
     #: None of its processes runs.

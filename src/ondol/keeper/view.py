@@ -21,7 +21,8 @@ UID, GID = 993, 990
 _PASSWD = "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n"  # noqa: S105
 _GROUP = "root:x:0:\nsbx_user:x:990:\n"
 _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
-_HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
+#: By the second and third name extensions know the environment that they are in.
+_HOSTS = "127.0.0.1 localhost sandbox.localdomain sandbox\n::1 localhost\n"
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 #: Copied: small, and replaced on the host by rename, which a bind would not follow.

@@ -30,28 +30,25 @@ if __name__ == "__main__":
 import gc
 import json
 import resource
-import select
-import signal
 import socket
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ondol import syscalls, ways
-from ondol.keeper import cleaning, gateways, networks
+from ondol.keeper import cleaning, gateways, halves, networks
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.disks import Disks
 from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop
 from ondol.keeper.reserve import MIB_DEFAULT, Reserve
+from ondol.keeper.serving import END_S_MAX
 from ondol.keeper.sweeper import Sweeper
 from ondol.keeper.view import GID, UID, View, prefix_of
 from ondol.launcher import processes
-from ondol.launcher.server import END_S_MAX, Launcher, Makings, log, with_programs
+from ondol.launcher.server import Launcher, Makings, log, with_programs
 from ondol.launcher.shells import Ground, OpenGround, StagedGround
 from ondol.launcher.tools import TOOLS, Tool
-from ondol.walls import findings
-from ondol.walls.built import NoWalls, build
 
 EXIT_USAGE, EXIT_NOT_STARTED = 64, 69
 #: First host user ids of accounts when run as root; the keeper's accounts begin at 2000000 and are at most 60000.
@@ -150,12 +147,13 @@ def main(argv: list[str]) -> int:
         theirs = os.pidfd_open(supervisor)
         last = Sweeper(options.data, cgroups, shells, theirs)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        inner = _start_inner(options, cgroups, shells, root=root)
+        become = lambda: _inner(options, cgroups, shells, root=root)  # noqa: E731
+        inner, _alive = halves.start_inner(become, log, namespace=options.kind == "tools")  # it stays open: its end is ours
     except OSError as error:
         log(f"cannot start: {error}; `ondol doctor` says what this machine allows")
         return EXIT_NOT_STARTED
     os.close(options.supervisor_fd)
-    status = _watch(inner, supervisor, theirs, last)
+    status = halves.watch(inner, supervisor, theirs, last)
     _end_the_rest()
     if not root and os.listdir(shells):
         os.waitpid(processes.loosen(f"{options.data}/shells-{options.kind}"), 0)
@@ -164,74 +162,6 @@ def main(argv: list[str]) -> int:
     else:
         log("some control groups or directories could not be removed; the next start tries again")
     return status
-
-
-def _start_inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> int:
-    """Its pid. A process in between enters the pid namespace and leaves: who entered it can start nothing once it is dead."""
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    alive_inside, alive = os.pipe2(os.O_CLOEXEC)
-    between = os.fork()
-    if between == 0:
-        os.close(alive)
-        try:
-            if options.kind == "tools":
-                syscalls.unshare(syscalls.CLONE_NEWPID)
-            pid = os.fork()
-            if pid:
-                os.write(tell, str(pid).encode())
-            elif _outer_lives(alive_inside):
-                _inner(options, cgroups, shells, root=root)
-        except BaseException as error:
-            log(f"{type(error).__name__}: {error}")
-            os._exit(1)
-        os._exit(0)
-    os.close(tell)
-    os.close(alive_inside)
-    _, status = os.waitpid(between, 0)
-    text = os.read(told, 16)
-    os.close(told)
-    if status != 0 or not text:
-        raise OSError("no process could be started, or no pid namespace be made")
-    os.write(alive, b"+")
-    return int(text)  # `alive` stays open: its end is ours
-
-
-def _outer_lives(alive: int) -> bool:
-    """Wait until the process in between has left, then ask the kernel to end us with the outer half."""
-    if os.read(alive, 1) != b"+":
-        return False
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    poll = select.poll()
-    poll.register(alive, select.POLLIN)
-    return not poll.poll(0)
-
-
-def _watch(inner: int, supervisor: int, theirs: int, last: Sweeper) -> int:
-    """Wait for the inner half's end, and bring it about when the supervisor is gone. Its exit status. `theirs`: a pidfd."""
-    ask = lambda *_: os.kill(inner, signal.SIGKILL)  # noqa: E731
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
-    poll = select.poll()
-    ours = os.pidfd_open(inner)
-    poll.register(ours, select.POLLIN)
-    if os.getppid() != supervisor:
-        os.kill(inner, signal.SIGKILL)
-    else:
-        poll.register(theirs, select.POLLIN)
-        poll.register(last.pidfd, select.POLLIN)
-    while ours not in (ready := [fd for fd, _ in poll.poll()]):
-        for fd in ready:
-            poll.unregister(fd)
-        if ready == [last.pidfd]:
-            last.start()
-            if last.pidfd >= 0:
-                poll.register(last.pidfd, select.POLLIN)
-        else:
-            os.kill(inner, signal.SIGKILL)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # cleaning is under way
-    _, status = os.waitpid(inner, 0)
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
 
 
 def _end_the_rest() -> None:
@@ -283,13 +213,7 @@ def _inner(options: Options, cgroups: Cgroups, shells: int, *, root: bool) -> No
 
 def _walls() -> str:
     """As guests want it. Raises NoWalls: no walled guest runs without a filter."""
-    walls = build()
-    filtered, files = findings.seccomp(walls), findings.landlocked(walls)
-    if not filtered.ok:
-        raise NoWalls(f"no filter of system calls (seccomp) can be put up: {filtered.detail}")
-    if not files.ok:
-        log(f"functions are without Landlock, the second wall around files: {files.detail}")
-        walls = replace(walls, environment=None, init=None)
+    walls = halves.walls(log)
     return json.dumps({**walls.message(), "filter": walls.filters.function.hex()})
 
 

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from ondol.disk import write_whole
+from ondol.keeper import probe_limits
+from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.trying import Finding
 from ondol.launcher.tools import TOOLS, Tool
 
@@ -72,6 +74,7 @@ def find(levels: Sequence[str] = tuple(TOOLS), cache: Path | None = None) -> dic
         stamp = _stamp(program)
         return stamp, _believed(level, program, stamp, known.get(level)) or _look(level, program)
 
+    groups = probe_limits.groups() if any(TOOLS[level].needs_memory_group for level in levels) else None
     with ThreadPoolExecutor(len(TOOLS)) as threads:  # they wait for processes, all of them
         looked = dict(zip(levels, threads.map(look, levels), strict=True))
     facts = {
@@ -82,7 +85,15 @@ def find(levels: Sequence[str] = tuple(TOOLS), cache: Path | None = None) -> dic
     if cache is not None and facts != known:
         with suppress(OSError):  # then it is tried again the next time
             write_whole(cache, json.dumps(facts).encode())
-    return {level: found for level, (_, found) in looked.items()}
+    return {level: _bounded(found, groups) for level, (_, found) in looked.items()}
+
+
+def _bounded(found: Found, groups: Cgroups | None) -> Found:
+    """Not to be had where nothing would bound its functions' memory. Never believed: who starts a node chooses its group."""
+    if not found.ok or not TOOLS[found.level].needs_memory_group or groups is None or "memory" in groups.controllers:
+        return found
+    detail = f"{found.detail}; but nothing would bound the memory of its functions: {groups.missing}"
+    return replace(found, ok=False, detail=detail, mend=probe_limits.how_to_mend("memory", groups))
 
 
 def _believed(level: str, program: str | None, stamp: list[Any], kept: Any) -> Found | None:

@@ -56,6 +56,14 @@ class Shell:
     def id(self) -> str:
         return self.place.name
 
+    @property
+    def directory(self) -> str:
+        return self.place.directory
+
+    @property
+    def tmp(self) -> str:
+        return self.place.tmp
+
 
 class Ground(Protocol):
     """Where shells stand."""
@@ -240,11 +248,11 @@ def _numbered(known: list[str], account: str, base: int) -> int:
     return base + known.index(account)
 
 
-def guest_of(shell: Shell, walls: str) -> Sequence[str]:
-    """The interpreter, and what the guest's start is told."""
+def guest_of(shell: Shell, walls: str, bounds: frozenset[str]) -> Sequence[str]:
+    """The interpreter, and what the guest's start is told. `bounds`: what control groups bound."""
     return [
         shell.interpreter,
         *(["--init"] if shell.tool.needs_init else []),
-        *(["--counted"] if shell.cgroups else []),
+        *(["--bounds", ",".join(sorted(bounds))] if bounds else []),
         *(["--walls", walls] if shell.tool.walled else []),
     ]

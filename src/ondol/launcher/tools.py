@@ -82,6 +82,8 @@ class Tool:
     walled: bool = False
     #: The control group hierarchy is hidden from it.
     hides_cgroups: bool = False
+    #: Nothing but a control group bounds a function's memory: it is held by the tool, not by the function's processes.
+    needs_memory_group: bool = False
 
 
 def _process(tool: Tool, place: Place, guest: Sequence[str], name: str) -> list[str]:
@@ -202,5 +204,6 @@ GVISOR = Tool(
     command=_gvisor,
     overhead_bytes=32 << 20,
     holds_tmp=True,
+    needs_memory_group=True,
 )
 TOOLS = {tool.level: tool for tool in (PROCESS, BWRAP, CRUN, GVISOR)}

@@ -36,6 +36,8 @@ class Code:
     #: It may notice that they were imported before it: it brings some of them, or changes where modules come from. True also of
     #: code that nobody has looked at.
     minds: bool = True
+    #: Names of programs in its extensions/, which run beside whatever has it at /opt.
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,7 +115,15 @@ class Lease:
             return
         self._released = True
         if self._streaming is not None and not self._streaming.done():
-            self._streaming.add_done_callback(lambda _: self._pool._give_back(self._slot, self._invocation, self.environment))  # noqa: SLF001
+            self._streaming.add_done_callback(self._over)
+        else:
+            self._over()
+
+    def _over(self, _: object = None) -> None:
+        """The call is; what else was told of it may not be done yet."""
+        resting = self.environment.resting
+        if resting is not None and not resting.done():
+            resting.add_done_callback(self._over)
         else:
             self._pool._give_back(self._slot, self._invocation, self.environment)  # noqa: SLF001  (its other half)
 
@@ -433,7 +441,7 @@ class Pool:
         environment: Environment | None = None
         loading = False
         try:
-            made = Several if revision.configuration.concurrency else Environment
+            made = Several if revision.configuration.concurrency > 1 else Environment
             environment = made(revision, self.makings, lambda: self._died(slot), pinned=pinned, tenant=asked.tenant or None)
             async with asyncio.timeout(self.limits.start_s_max):
                 await environment.start()

@@ -7,6 +7,9 @@ It must not know of the pool's other environments, nor why it was started. What 
 * **Deaths.** When a call ends the worker (crash, memory, timeout, failure to load), every process in the shell is killed and
   the shell is kept with its /tmp; the next call starts a fresh worker in it, so that globals are new. That load counts into the
   call's duration and is not reported as a cold start.
+* **Company.** What runs beside a worker is told of calls, and may take longer than it: the answer goes to the caller, and the
+  environment rests until all are done, at most for the rest of the call's `timeout_s`. Then they are asked to leave before
+  anything is killed, as whenever it ends.
 * **Log order.** "Started" lines are written when the worker has loaded: at once on a warm one, else in front of the call's
   first log event or its answer. A call that never started writes none, and no report: another environment will.
 * **Memory.** The peak is what the worker inherited and the peak of its cgroup. Asking costs a round trip to the keeper, so it
@@ -37,7 +40,7 @@ from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX
 from ondol.pool.alarm import Alarm
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
-from ondol.runtime import Answer, BrokeOff, Call, Ending, Launch, Runtime, Worker
+from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, Runtime, Worker
 from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
 from ondol.telemetry import LogPlace, Telemetry
 
@@ -51,8 +54,8 @@ MEMORY_BYTES_MIN: Final = 32 * MIB
 #: How often a call that is over its time looks whether loading has ended.
 LOADING_POLL_S: Final = 0.02
 LAST_WORDS_POLL_S: Final = 0.005
-#: How long a killed worker may take to be gone, with its last words.
-DEATH_S_MAX: Final = 2.0
+#: How long a killed worker may take to be gone, with its last words; one that ends by itself is given some of that to do so.
+DEATH_S_MAX: Final = 8.0
 
 LOST: Final = Answer(ending=Ending.DEAD, started=False)
 _STATUS: Final[Mapping[Ending, Status]] = {
@@ -153,6 +156,8 @@ class Environment:
         self._burial: asyncio.Task[int | None] | None = None
         self._reviving = asyncio.Lock()
         self._running = 0
+        #: Set while others in it are not yet done with the last call: it is not free.
+        self.resting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sandboxes = makings.sandboxes(revision)
         self._memory = Memory(self._sandboxes, makings.clock)
@@ -200,7 +205,13 @@ class Environment:
     def freeze(self, *, on: bool) -> None:
         """Let it use no processor, or let it go on: asked at once, done soon. A call need not wait: its message does."""
         if not self.broken:
+            self._pause(on=on)
             self._spawn(self._freeze(on=on))
+
+    def _pause(self, *, on: bool) -> None:
+        company = self._worker.company if self._worker is not None else None
+        if company is not None and company.there:
+            company.pause(on=on)
 
     async def _freeze(self, *, on: bool) -> None:
         assert self._shell is not None
@@ -240,14 +251,28 @@ class Environment:
         if self._closed:
             return
         self._closed = self.broken = True
+        worker = self._worker
         # The alarm goes on: a call whose worker says nothing any more still ends when its time is up.
         for task in tuple(self._tasks):
             task.cancel()
+        if worker is not None and worker.company is not None and worker.company.there:
+            await self._farewell(worker.company)
         self._let_go()
         if self.makings.answering is not None:
             self.makings.answering.take_down(self._caller)
         if self._shell is not None:
             await self._sandboxes.discard(self._shell)
+
+    async def _farewell(self, company: Company) -> None:
+        """Nobody needs it any more: what is frozen is thawed for that."""
+        assert self._shell is not None
+        try:
+            if self._shell.freezes:
+                await self._sandboxes.freeze(self._shell, on=False)
+            company.pause(on=False)
+            await company.leave("")
+        except OndolError as error:
+            _log.warning("environment %s could not be asked to leave: %s", self.place.environment, error)
 
     def _let_go(self) -> None:
         """Once closed: the last call that it runs sees the worker die and buries it; one that nobody buried is let go here."""
@@ -273,6 +298,7 @@ class Environment:
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
             own=configuration.variables,
+            extensions=configuration.opt.extensions if configuration.opt is not None else (),
             caller=self._caller if self.place.endpoint == NODE_URL else "",
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))
@@ -303,18 +329,20 @@ class Environment:
                 self.broken = True
                 return None
 
-    def _bury(self, worker: Worker) -> Awaitable[int | None]:
-        """Kill all that is in the shell, once per worker; gives the worker's exit status, None when it cannot be had."""
+    def _bury(self, worker: Worker, reason: str = "failure") -> Awaitable[int | None]:
+        """End all that is in the shell, once per worker; gives the worker's exit status, None when it cannot be had."""
         if worker is self._worker:
             self._worker = None
             # Held apart from `_tasks`: it is bounded, and callers wait for it even while the environment is closed.
-            self._burial = self._loop.create_task(self._end(worker))
+            self._burial = self._loop.create_task(self._end(worker, reason))
         assert self._burial is not None
         return asyncio.shield(self._burial)
 
-    async def _end(self, worker: Worker) -> int | None:
+    async def _end(self, worker: Worker, reason: str) -> int | None:
         assert self._shell is not None
         try:
+            if worker.company is not None and worker.company.there:
+                await worker.company.leave(reason)
             async with asyncio.timeout(DEATH_S_MAX):
                 await self._sandboxes.scour(self._shell)
                 status = await worker.ended()
@@ -380,10 +408,30 @@ class Environment:
         """Nobody waits for a call that goes on."""
         self.broken = True
 
-    def _leave(self, _: Run) -> None:
-        self._running -= 1
+    def _leave(self, run: Run) -> None:
         self.calls += 1
-        self._let_go()
+        worker = run.worker
+        company = worker.company if worker is not None else None
+        if company is None or not company.there or worker is not self._worker or self.broken:
+            self._running -= 1
+            self._let_go()
+        else:
+            self.resting = self._spawn(self._rest(run, company))
+
+    async def _rest(self, run: Run, company: Company) -> None:
+        """The call has been answered; it is over when all who were told of it are done."""
+        assert run.worker is not None
+        try:
+            late = await company.rest(run.begun_s + run.timeout_s - self.makings.clock.now_s())
+            if not run.worker.alive:
+                self.broken = True
+            elif late:
+                what = f"RequestId: {run.invocation.id} Error: these did not ask for their next event: {', '.join(late)}"
+                self.log(f"{what}; the function's {run.timeout_s:g} s are over, and all in its environment is ended\n")
+                await self._bury(run.worker, "timeout")
+        finally:
+            self._running -= 1
+            self._let_go()
 
     async def _run(self, run: Run, call: Call) -> Answer | None:
         """The call itself, until its answer (or the answer's head) is there. None when it ran out of time."""
@@ -392,7 +440,14 @@ class Environment:
             return LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
-        answering = worker.call(call, self.contract.sifted(run.log))
+        company, sink = worker.company, self.contract.sifted(run.log)
+        answering: Awaitable[Answer]
+        if company is not None and company.there:
+            answering = company.call(worker, call, sink)
+        else:
+            if company is not None and run.fresh:
+                sink = company.expecting(call, sink)
+            answering = worker.call(call, sink)
         if not run.fresh:
             run.open()
         self._alarm.set(run, run.timeout_s)
@@ -422,7 +477,7 @@ class Environment:
         assert run.worker is not None
         if run.stream is not None:
             run.stream.cut = True
-        await self._bury(run.worker)
+        await self._bury(run.worker, "timeout")
         if run.stream is not None:
             await run.stream.finish()
 
@@ -448,6 +503,9 @@ class Environment:
         report = run.report(self.revision, status, memory_peak_mib=peak_mib, exit_status=exit_status)
         run.write(self.contract.settled(report), int(self.makings.clock.wall_s() * 1000))
         self.makings.telemetry.settled(run.target, report)
+        company = run.worker.company if run.worker is not None else None
+        if company is not None and company.there:
+            company.settled(report, len(answer.body) if answer is not None and isinstance(answer.body, bytes) else 0)
         return Ran(answer, report, bytes(run.tail or b""))
 
     async def _lost(self, run: Run, answer: Answer) -> Ran:

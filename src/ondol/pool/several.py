@@ -8,6 +8,8 @@ What differs from one that has a single process:
   more, and ends, with all that still runs in it, once its other calls have.
 * **Deaths.** A process that dies takes along the call it had and no other. The next call that needs one gets a new one.
 
+What would run beside a worker (extensions) does not go with several: such functions are not deployed.
+
 Invariants: a process runs one call at a time, and none after one that ran out of time in it; nothing outlives `close`.
 """
 
@@ -17,10 +19,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ondol.model.errors import OndolError
-from ondol.pool.environment import DEATH_S_MAX, LOST, Environment, Makings
+from ondol.pool.environment import LOST, Environment, Makings
 from ondol.pool.run import Run
 from ondol.runtime import Answer, Call, Worker
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from ondol.model.invocations import Status
 
 _log = logging.getLogger(__name__)
+
+#: How long a process whose line is closed may take to be gone.
+GOODBYE_S_MAX: Final = 2.0
 
 
 class Several(Environment):
@@ -135,7 +140,7 @@ class Several(Environment):
     async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:
         return (status, None) if run.timed_out else await super()._autopsy(run, status)
 
-    def _bury(self, worker: Worker) -> Awaitable[int | None]:
+    def _bury(self, worker: Worker, reason: str = "failure") -> Awaitable[int | None]:  # noqa: ARG002  (nobody else is told)
         """It is dead, or to end by losing its line; what does not ends with the environment, which takes nothing more then."""
         self._workers.discard(worker)
         return self._see_off(worker)
@@ -143,7 +148,7 @@ class Several(Environment):
     async def _see_off(self, worker: Worker) -> int | None:
         worker.close()
         try:
-            async with asyncio.timeout(DEATH_S_MAX):
+            async with asyncio.timeout(GOODBYE_S_MAX):
                 return await worker.ended()
         except TimeoutError:
             self.spent = True

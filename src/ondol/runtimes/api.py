@@ -7,7 +7,6 @@ the socket that it came by. Must not know: contracts' texts, the pool.
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,11 +14,12 @@ from ondol.http.messages import Request, Response
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
-from ondol.runtimes import api_http
-from ondol.runtimes.api_worker import ApiWorker, reason
+from ondol.runtimes import api_http, company_http
+from ondol.runtimes.api_worker import ApiWorker
 from ondol.runtimes.choice import Choice
+from ondol.runtimes.company import Company
+from ondol.runtimes.program import reason
 from ondol.sandbox import NODE_URL, Sandboxes, Shell
-from ondol_guest import frames
 
 TASK: Final = "/var/task"
 BOOTSTRAPS: Final = ("/var/task/bootstrap", "/opt/bootstrap")
@@ -28,8 +28,8 @@ LOG_FD: Final = "62"
 ADDRESS: Final = NODE_URL.removeprefix("http://")
 
 
-#: What is not built, and how AWS's emulator of a sandbox says so: libraries that ask know the answer, and go on without.
-_UNBUILT: Final = {
+#: How AWS's emulator of a sandbox says that there is none of an API, here to web functions: libraries know the answer.
+_ABSENT: Final = {
     "/2022-07-01/telemetry": (202, "Telemetry.NotSupported", "Telemetry API is not supported"),
     "/2020-08-15/logs": (202, "Logs.NotSupported", "Logs API is not supported"),
 }
@@ -37,10 +37,20 @@ _EXTENSIONS: Final = (404, "Extension.NotSupported", "Extensions API is not supp
 
 
 class Callers:
-    """The workers that speak the API, by the name under which their shell's requests come."""
+    """The workers that speak the API, and extensions, by the name under which their shell's requests come."""
 
     def __init__(self) -> None:
         self._workers: dict[str, ApiWorker] = {}
+        self._companies: dict[str, Company] = {}
+
+    def join(self, name: str, company: Company) -> None:
+        """The newest counts: an environment whose runtime is started afresh has its extensions afresh."""
+        self._companies[name] = company
+
+    def part(self, name: str, company: Company) -> None:
+        """Unless another has taken its place."""
+        if self._companies.get(name) is company:
+            del self._companies[name]
 
     def add(self, name: str, worker: ApiWorker) -> None:
         self._workers[name] = worker
@@ -52,9 +62,11 @@ class Callers:
 
     async def serve(self, request: Request) -> Response | None:
         """The answer to a shell's request; None when it is no question of this API or its kin."""
-        unbuilt = _UNBUILT.get(request.path) or (_EXTENSIONS if request.path.startswith("/2020-01-01/extension/") else None)
-        if unbuilt is not None:
-            return api_http.refused(*unbuilt)
+        if company_http.ours(request.path):
+            company = self._companies.get(request.peer)
+            if company is None:
+                return api_http.refused(*_ABSENT.get(request.path.rstrip("/"), _EXTENSIONS))
+            return await company_http.serve(company, request)
         if not request.path.startswith(api_http.PREFIX):
             return None
         worker = self._workers.get(request.peer)
@@ -103,7 +115,7 @@ class RuntimeApi:
         worker = ApiWorker(child, sink, complaint, lambda worker: self._callers.remove(launch.caller, worker))
         self._callers.add(launch.caller, worker)
         try:
-            worker.send(frames.pack(frames.INIT, 0, json.dumps({"exec": told}).encode()))
+            worker.become(told)
         except OSError as error:
             worker.close()
             raise StartFailed(f"a forked {carrier.name} could not be talked to: {error}") from error

@@ -14,28 +14,22 @@ Must not know: shells, the pool, HTTP.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
-import os
-import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from ondol.model.errors import Unavailable
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtime import Answer, Call, Company, Ending, LogSink
 from ondol.runtimes.api_states import Runtime, State
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import meta_of
+from ondol.runtimes.program import Becoming, exit_of
 from ondol.sandbox import Child
-from ondol_guest import frames
 
 #: How long after the process's end its last words may still be on their way to us.
 LAST_WORDS_S: Final = 0.02
-#: What a process may say on the wire before it is executed.
-WIRE_BYTES_MAX: Final = 8192
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +60,8 @@ class ApiWorker:
 
     def __init__(self, child: Child, sink: LogSink, complaint: Complaint, left: Callable[[ApiWorker], None]) -> None:
         """Takes over `child`'s descriptors. `left` is called once, by `close`."""
+        self.company: Company | None = None
+        self._child = child
         self.runtime = Runtime()
         self._loop = asyncio.get_running_loop()
         self._sink = sink
@@ -83,12 +79,9 @@ class ApiWorker:
         #: Why it could not be executed: (type, message without its request id).
         self._unexecuted = ""
         self._failed: Answer | None = None
-        self._said = bytearray()
-        self._wire = socket.socket(fileno=child.wire)
-        self._wire.setblocking(False)
+        self._becoming = Becoming(child.wire, self._not_executed)
         self._log = LogPipe(child.log, self._line, lambda: None)
-        self._loop.add_reader(self._wire.fileno(), self._heard)
-        self._exit = self._loop.create_task(_exit_of(child), name=f"runtime {child.pid}")
+        self._exit = self._loop.create_task(exit_of(child), name=f"runtime {child.pid}")
         self._grace: asyncio.TimerHandle | None = None
         self._exit.add_done_callback(self._exited)
 
@@ -130,16 +123,20 @@ class ApiWorker:
             return
         self._closed = True
         self._lost()
-        self._hang_up()
+        self._becoming.close()
         self._log.close()
         if self._grace is not None:
             self._grace.cancel()
         self._left(self)
+        if self.company is not None:
+            self.company.close()
 
-    def send(self, data: bytes) -> None:
-        """Tell the child what it is to become. Raises OSError: it is small, and nothing was sent before."""
-        if self._wire.send(data) != len(data):
-            raise OSError(errno.EMSGSIZE, "more than a socket takes at once")
+    def signal(self, number: int) -> None:
+        self._child.signal(number)
+
+    def become(self, told: Mapping[str, Any]) -> None:
+        """Tell the child what it is to become. Raises OSError."""
+        self._becoming.tell(told)
 
     # What the process does ---------------------------------------------------------------------------------------------
     async def next(self) -> Given | None:
@@ -207,32 +204,9 @@ class ApiWorker:
         asking.set_result(given)
 
     # Its beginning and its end -----------------------------------------------------------------------------------------
-    def _heard(self) -> None:
-        """The wire closes when the program is there; before that comes why it is not."""
-        try:
-            data = self._wire.recv(WIRE_BYTES_MAX)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self._said += data
-        if data and len(self._said) <= WIRE_BYTES_MAX:
-            return
-        self._hang_up()
-        try:
-            for kind, _, _, payload in frames.FrameReader().feed(bytes(self._said)):
-                if kind == frames.INIT_FAILED:
-                    meta = meta_of(frames.split_meta(payload)[0])
-                    self._unexecuted = self._complaint(str(meta.get("exec", "")), int(meta.get("errno", 0)))
-        except (frames.BrokenFrame, ValueError, TypeError) as error:
-            log.warning("a child that was to be executed broke the protocol: %s", error)
-        if self._unexecuted:
-            self._lost()
-
-    def _hang_up(self) -> None:
-        if self._wire.fileno() >= 0:
-            self._loop.remove_reader(self._wire.fileno())
-            self._wire.close()
+    def _not_executed(self, program: str, number: int) -> None:
+        self._unexecuted = self._complaint(program, number)
+        self._lost()
 
     def _refuse(self, given: Given) -> None:
         """In the place of a program that there is none of."""
@@ -311,21 +285,6 @@ class Streamed(AsyncIterator[bytes]):
             self.over.set_result(None)
 
 
-async def _exit_of(child: Child) -> int:
-    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
-    try:
-        return await child.wait()
-    except Exception as error:
-        log.warning("how runtime %d ended is not known: %s", child.pid, error)
-        return -signal.SIGKILL
-
-
 def too_large() -> Answer:
     """In the place of an answer of more than RESULT_BYTES_MAX bytes."""
     return Answer(ending=Ending.TOO_LARGE, meta={"too_large": RESULT_BYTES_MAX})
-
-
-def reason(errno: int) -> str:
-    """What the system calls its error, as the documented one writes it."""
-    text = os.strerror(errno)
-    return text[:1].lower() + text[1:]

@@ -13,6 +13,7 @@ from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
 from ondol.runtimes import executed
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.interpreters import Interpreter
@@ -28,9 +29,10 @@ BROUGHT: Final = "/var/runtime"
 class ForkedPython:
     """`ondol.runtime.Runtime` for "python3.N", and for commands, which a guest starts."""
 
-    def __init__(self, sandboxes: Sandboxes, choice: Choice) -> None:
+    def __init__(self, sandboxes: Sandboxes, choice: Choice, affinity: Affinity | None = None) -> None:
         self._sandboxes = sandboxes
         self._choice = choice
+        self._affinity = affinity
 
     def find(self, runtime: str) -> str | None:
         """Why `runtime` cannot run here, with how to mend it; None when it can."""
@@ -48,7 +50,7 @@ class ForkedPython:
             init = _settings(launch, interpreter)
             if launch.guest == "aws" and executed.why(launch.own):
                 init = {"exec": executed.told(init, interpreter.path)}
-            return await Link.open(child, frames.pack(frames.INIT, 0, json.dumps(init).encode()), sink)
+            return await Link.open(child, frames.pack(frames.INIT, 0, json.dumps(init).encode()), sink, self._affinity)
         except OSError as error:
             raise StartFailed(f"a forked {interpreter.name} could not be talked to: {error}") from error
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
@@ -27,9 +26,11 @@ from typing import Any, Final, cast
 
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Answer, Call, Ending, LogSink
+from ondol.runtime import Answer, Call, Company, Ending, LogSink
+from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
+from ondol.runtimes.program import exit_of
 from ondol.runtimes.streams import Incoming, Outgoing
 from ondol.sandbox import Child
 from ondol_guest import frames
@@ -60,13 +61,16 @@ class _Pending:
 class Link(asyncio.Protocol):
     """`ondol.runtime.Worker` over the wire of one guest."""
 
-    def __init__(self, child: Child, sink: LogSink) -> None:
+    def __init__(self, child: Child, sink: LogSink, affinity: Affinity | None = None) -> None:
+        self.company: Company | None = None
+        self._child = child
         self._loop = asyncio.get_running_loop()
         self._reader = frames.FrameReader()
         self._calls: dict[int, _Pending] = {}
         self._next = 1
         self._transport: asyncio.Transport | None = None
         self._sink = sink
+        self._affinity = affinity
         self._loaded = False
         self._log = LogPipe(child.log, self._line, self._mark_loaded)
         self._began_s = self._loop.time()
@@ -78,13 +82,13 @@ class Link(asyncio.Protocol):
         self._failed: Answer | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._writable: asyncio.Event | None = None
-        self._exit = self._loop.create_task(_exit_of(child), name=f"guest {child.pid}")
+        self._exit = self._loop.create_task(exit_of(child), name=f"guest {child.pid}")
         self._exit.add_done_callback(self._exited)
 
     @classmethod
-    async def open(cls, child: Child, init: bytes, sink: LogSink) -> Link:
+    async def open(cls, child: Child, init: bytes, sink: LogSink, affinity: Affinity | None = None) -> Link:
         """Take over `child`'s descriptors and send it `init`. Raises OSError; then they are closed."""
-        link = cls(child, sink)
+        link = cls(child, sink, affinity)
         wire = socket.socket(fileno=child.wire)
         try:
             wire.setblocking(False)
@@ -121,8 +125,9 @@ class Link(asyncio.Protocol):
         else:
             self._calls[number] = pending
             self._strays = 0
+            flags = 0 if self._affinity is None else self._affinity.begins()
             if call.body is None and len(call.meta) + len(call.payload) <= frames.FRAME_BYTES_MAX - 4:
-                self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload))
+                self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload, flags))
             else:
                 pending.outgoing = Outgoing(self, number, call)
         return self._answered(number, pending)
@@ -134,6 +139,9 @@ class Link(asyncio.Protocol):
             if pending.incoming is None:
                 self._settle(number, pending)
 
+    def signal(self, number: int) -> None:
+        self._child.signal(number)
+
     def close(self) -> None:
         self._alive = False
         if self._transport is not None:
@@ -142,6 +150,8 @@ class Link(asyncio.Protocol):
         if self._grace is not None:
             self._grace.cancel()
         self._end_calls()
+        if self.company is not None:
+            self.company.close()
 
     # What streams need -------------------------------------------------------------------------------------------------
     def send(self, frame: bytes) -> None:
@@ -275,7 +285,8 @@ class Link(asyncio.Protocol):
 
     def _settle(self, number: int, pending: _Pending) -> None:
         """A call is over, both ways."""
-        self._calls.pop(number, None)
+        if self._calls.pop(number, None) is not None and self._affinity is not None:
+            self._affinity.ended()
         if pending.outgoing is not None:
             pending.outgoing.stop()
 
@@ -316,12 +327,3 @@ class Link(asyncio.Protocol):
             pending.sink(text, at_ms)
         else:
             self._sink(text, at_ms)
-
-
-async def _exit_of(child: Child) -> int:
-    """How it ended. When nobody can tell, its zygote is gone, and then it was killed."""
-    try:
-        return await child.wait()
-    except Exception as error:
-        log.warning("how guest %d ended is not known: %s", child.pid, error)
-        return -signal.SIGKILL

@@ -33,6 +33,7 @@ DISCARD_S_MAX = 30.0
 USAGE_S_MAX = 5.0
 ZYGOTE_S_MAX = 45.0
 FORK_S_MAX = 5.0
+SIGNAL_S_MAX = 2.0
 #: How long after something was taken from the stock it is filled again.
 REFILL_AFTER_S = 0.03
 #: How often one who waits for the first shell looks.
@@ -58,10 +59,11 @@ _Kind = tuple[str, str, str, bytes]
 
 
 class KeptChild:
-    """A process that a zygote forked."""
+    """A process that a zygote forked. `send` has a signal sent to it, where somebody can do that."""
 
-    def __init__(self, pid: int, wire: int, log: int) -> None:
+    def __init__(self, pid: int, wire: int, log: int, send: Callable[[int, int], None] | None = None) -> None:
         self.pid = pid
+        self._send = send
         self.wire = wire
         self.log = log
         self.told = b""
@@ -79,6 +81,11 @@ class KeptChild:
         """How it ended; -9 also when its zygote died, who alone could say."""
         return await asyncio.shield(self._status)
 
+    def signal(self, number: int) -> None:
+        """Nothing happens to one that has ended."""
+        if self._send is not None and self.alive:
+            self._send(self.pid, number)
+
     def ended(self, status: int) -> None:
         if not self._status.done():
             self._status.set_result(status)
@@ -87,14 +94,19 @@ class KeptChild:
 class KeptZygote:
     """The line to one zygote."""
 
-    def __init__(self, sock: socket.socket, rss_bytes: int, version: str) -> None:
+    def __init__(
+        self, sock: socket.socket, elsewhere: Callable[[Shell], KeptZygote | None], *, rss_bytes: int, version: str
+    ) -> None:
+        """`elsewhere`: whose child waits in a shell, of all zygotes."""
         self.rss_bytes = rss_bytes
         self.version = version
+        self._elsewhere = elsewhere
         self._children: dict[int, KeptChild] = {}
         #: Forked ahead of need: they have entered their shell, and wait there to be told what they are. By shell.
         self._waiting: dict[str, KeptChild] = {}
         #: Asked for and not yet answered.
         self._forks = 0
+        self._signals: set[asyncio.Task[None]] = set()
         self._line = Line(sock, "the zygote", self._news, self._gone)
 
     @property
@@ -107,6 +119,12 @@ class KeptZygote:
             if waiting.alive:
                 return waiting
             waiting.close()
+        elif (other := self._elsewhere(shell)) is not None:
+            return await other.fork(shell)  # it stood in for this one when the shell was taken
+        return await self._fork(shell)
+
+    async def fork_beside(self, shell: Shell) -> KeptChild:
+        """Whoever waits there goes on waiting."""
         return await self._fork(shell)
 
     async def fork_ahead(self, shell: Shell, told: bytes = b"") -> None:
@@ -116,6 +134,11 @@ class KeptZygote:
             child.told = told
             if os.write(child.wire, told) != len(told):
                 raise StartFailed(f"what the child in shell {shell.id} is to be told ahead is more than its wire takes")
+
+    @property
+    def idle(self) -> bool:
+        """It has no child, and none is on its way."""
+        return not self._children and not self._forks
 
     def is_waiting(self, shell: Shell) -> bool:
         """Whether a child forked ahead waits in `shell`."""
@@ -136,17 +159,29 @@ class KeptZygote:
         try:
             # One after the other: each in front has its time, too.
             bound_s = FORK_S_MAX * self._forks
-            message, fds = await self._line.request(bound_s, fds, op="fork", namespaces=list(shell.namespaces), ahead=ahead)
+            asked: dict[str, Any] = {"namespaces": list(shell.namespaces), "bounds": sorted(shell.bounds), "ahead": ahead}
+            message, fds = await self._line.request(bound_s, fds, op="fork", **asked)
         finally:
             self._forks -= 1
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
-        child = KeptChild(message["pid"], wire, log)
+        child = KeptChild(message["pid"], wire, log, self._signal)
         if not self.alive:
             child.ended(-signal.SIGKILL)
         self._children[child.pid] = child
         return child
+
+    def _signal(self, pid: int, number: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._ask_signal(pid, number))
+        self._signals.add(task)
+        task.add_done_callback(self._signals.discard)
+
+    async def _ask_signal(self, pid: int, number: int) -> None:
+        try:
+            await self._line.request(SIGNAL_S_MAX, op="signal", pid=pid, signal=number)
+        except Unavailable as error:
+            _log.info("signal %d could not be sent to %d: %s", number, pid, error)
 
     def _news(self, message: Message) -> None:
         child = self._children.pop(message.get("exit", 0), None)
@@ -177,6 +212,8 @@ class KeptSandboxes:
         self._filling: dict[_Kind, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
+        #: Zygotes that were ended because nobody needed them; the bare ones stand in for them until they are up again.
+        self._ended: set[tuple[str, str]] = set()
         #: Shells that the present keeper knows, and those whose descriptors are open.
         self._held: set[str] = set()
         self._open: dict[str, Shell] = {}
@@ -194,6 +231,10 @@ class KeptSandboxes:
     async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
         kind = account, interpreter, network, told
         self._wish(kind).taken(asyncio.get_running_loop().time())
+        if not self._stock[kind] and (account, interpreter) in self._ended:
+            self._keep(self._zygote_again(account, interpreter))
+            self._refill(kind)
+            return await self.prepare(account, without_modules(interpreter)[0], network, told)
         stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
@@ -206,10 +247,14 @@ class KeptSandboxes:
 
     async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE, told: bytes = b"") -> None:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
-        await self.zygote(account, interpreter)
         kind = account, interpreter, network, told
-        if told and kind not in self._demand:  # asked for anew it is for another kind's sake
-            self._wish(kind).taken(asyncio.get_running_loop().time())
+        if _is_dear(kind):
+            now_s = asyncio.get_running_loop().time()
+            if kind not in self._demand:  # asked for anew it is for another kind's sake
+                self._wish(kind).taken(now_s)
+            elif self._wish(kind).is_over(now_s):
+                return
+        await self._zygote_of(account, interpreter)
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
             await asyncio.sleep(GLANCE_S)
@@ -248,6 +293,11 @@ class KeptSandboxes:
         return Usage(**message["ok"])
 
     async def zygote(self, account: str, interpreter: str) -> KeptZygote:
+        if (account, interpreter) in self._ended:
+            interpreter, _ = without_modules(interpreter)
+        return await self._zygote_of(account, interpreter)
+
+    async def _zygote_of(self, account: str, interpreter: str) -> KeptZygote:
         key = (account, interpreter)
         task = self._zygotes.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().alive)):
@@ -293,7 +343,16 @@ class KeptSandboxes:
     async def _start_zygote(self, account: str, interpreter: str) -> KeptZygote:
         path, ahead = without_modules(interpreter)
         message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=path, ahead=ahead)
-        return KeptZygote(socket.socket(fileno=fds[0]), **message["ok"])
+        self._ended.discard((account, interpreter))
+        if ahead:
+            self._trim_later()  # which ends it once it is not needed
+        return KeptZygote(socket.socket(fileno=fds[0]), self._waited_in_by, **message["ok"])
+
+    async def _zygote_again(self, account: str, interpreter: str) -> None:
+        try:
+            await self._zygote_of(account, interpreter)
+        except Unavailable as error:
+            _log.warning("%s could not be started again: %s", interpreter, error)
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, _Result], spare: Callable[[_Result], None]) -> _Result:
         """Wait for `work`; when the waiter leaves, it still finishes, and `spare` takes the result."""
@@ -308,8 +367,11 @@ class KeptSandboxes:
         done = [task for task in self._zygotes.values() if task.done() and not task.cancelled()]
         return [task.result() for task in done if task.exception() is None and task.result().alive]
 
+    def _waited_in_by(self, shell: Shell) -> KeptZygote | None:
+        return next((zygote for zygote in self._living() if zygote.is_waiting(shell)), None)
+
     def _is_waited_in(self, shell: Shell) -> bool:
-        return any(zygote.is_waiting(shell) for zygote in self._living())
+        return self._waited_in_by(shell) is not None
 
     async def _discard_quietly(self, shell: Shell) -> None:
         try:
@@ -336,7 +398,7 @@ class KeptSandboxes:
         if kind not in self._demand:
             told = kind[-1]
             least = min(self._stock_shells, STOCK_TOLD_LEAST) if told else self._stock_shells
-            self._demand[kind] = Demand(least, STOCK_TOLD_MAX if told else STOCK_SHELLS_MAX, dear=bool(told))
+            self._demand[kind] = Demand(least, STOCK_TOLD_MAX if told else STOCK_SHELLS_MAX, dear=_is_dear(kind))
         return self._demand[kind]
 
     def _trim_later(self) -> None:
@@ -348,10 +410,24 @@ class KeptSandboxes:
         self._trimming = None
         now_s = asyncio.get_running_loop().time()
         for kind, stock in self._stock.items():
-            if len(stock) > (0 if kind[-1] else self._stock_shells):
+            if len(stock) > (0 if _is_dear(kind) else self._stock_shells):
                 self._trim_later()
                 if len(stock) > self._wish(kind).wanted(now_s):
                     self._keep(self._discard_quietly(stock.pop()))
+        self._end_unused(now_s)
+
+    def _end_unused(self, now_s: float) -> None:
+        """End zygotes that imported ahead what nobody needs any more: each keeps tens of megabytes."""
+        for key, task in list(self._zygotes.items()):
+            if not without_modules(key[1])[1] or not task.done() or task.cancelled() or task.exception() is not None:
+                continue
+            kinds = [kind for kind in self._demand if kind[:2] == key]
+            if not task.result().idle or not all(self._wish(kind).is_over(now_s) for kind in kinds):
+                self._trim_later()
+                continue
+            del self._zygotes[key]
+            self._ended.add(key)
+            task.result().close()
 
     async def _fill(self, kind: _Kind, after_s: float) -> None:
         account, _interpreter, network, _told = kind
@@ -371,14 +447,14 @@ class KeptSandboxes:
         account, interpreter, _network, told = kind
         try:
             if interpreter:
-                await (await self.zygote(account, interpreter)).fork_ahead(shell, told)
+                await (await self._zygote_of(account, interpreter)).fork_ahead(shell, told)
             if shell.id not in self._held or (interpreter and not self._is_waited_in(shell)):
                 raise StartFailed(f"shell {shell.id} ended while it was being prepared")
         except (Unavailable, asyncio.CancelledError):
             self._keep(self._discard_quietly(shell))
             raise
         self._stock[kind].append(shell)
-        if told or len(self._stock[kind]) > self._stock_shells:
+        if _is_dear(kind) or len(self._stock[kind]) > self._stock_shells:
             self._trim_later()
 
     def _let_go(self, shell: Shell) -> None:
@@ -414,6 +490,7 @@ class KeptSandboxes:
         """Their keeper ends the shells; our descriptors must not keep what is left of them (mounts, disks) alive."""
         self._held.clear()
         self._stock.clear()
+        self._ended.clear()
         for shell in list(self._open.values()):
             self._let_go(shell)
 
@@ -422,6 +499,11 @@ class KeptSandboxes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_dear(kind: _Kind) -> bool:
+    """Whether who waits in its shells takes so much that it is kept only while it is in use."""
+    return bool(kind[-1] or without_modules(kind[1])[1])
 
 
 def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[int]) -> Shell:
@@ -435,4 +517,5 @@ def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[i
         cgroups=tuple(next(rest) for _ in range(said["cgroups"])),
         files={name: next(rest) for name in said["files"]},
         freezes=said["freezes"],
+        bounds=frozenset(said["bounds"]),
     )

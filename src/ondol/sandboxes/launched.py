@@ -312,6 +312,9 @@ class LaunchedZygote:
     async def fork(self, shell: Shell) -> KeptChild:
         return await self._launcher.fork(shell, self._interpreter)
 
+    async def fork_beside(self, shell: Shell) -> KeptChild:
+        raise StartFailed(f"shell {shell.id} holds one process: extensions need the isolation sandbox")
+
 
 class LaunchedSandboxes:
     """`ondol.sandbox.Sandboxes` of one level."""

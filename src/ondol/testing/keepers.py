@@ -74,8 +74,8 @@ def run(wire, adapt=None, ahead=False):
 #: A keeper whose bounds are as long as a test's.
 _PATIENT: Final = f"""
 import sys; sys.path.insert(0, {str(_SOURCE.parent)!r})
-from ondol.keeper import __main__, server, shells
-for module in (server, shells):
+from ondol.keeper import __main__, server, serving, shells
+for module in (server, serving, shells):
     for name in [name for name in vars(module) if name.endswith("_S_MAX")]:
         setattr(module, name, getattr(module, name) * {PATIENCE})
 sys.exit(__main__.main(sys.argv[1:]))

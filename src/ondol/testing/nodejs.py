@@ -53,6 +53,9 @@ class _Child:
     async def wait(self) -> int:
         return await self._process.wait()
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
 
 def variables(**more: str) -> dict[str, str]:
     """The environment of a function called hello."""

@@ -20,7 +20,7 @@ from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Code, Configuration, Function, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Outcome, Report
 from ondol.model.principals import Kind, Principal
-from ondol.runtime import Answer, Call, Ending, Launch, LogSink
+from ondol.runtime import Answer, Call, Company, Ending, Launch, LogSink
 from ondol.sandbox import NETWORK_NONE, Shell, Usage, Zygote
 from ondol.telemetry import LogPlace
 
@@ -103,6 +103,8 @@ class ScriptedWorker:
         loop = asyncio.get_running_loop()
         self.script = script
         self.sink = sink
+        self.company: Company | None = None
+        self.signals: list[int] = []
         self.calls = 0
         self.closed = False
         self._loop = loop
@@ -152,6 +154,9 @@ class ScriptedWorker:
 
     async def ended(self) -> int:
         return await asyncio.shield(self._death)
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
 
     def close(self) -> None:
         self.closed = True

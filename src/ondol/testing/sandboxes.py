@@ -66,6 +66,9 @@ class LocalChild:
             os.close(pidfd)
         return self._process.wait()
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
 
 @dataclass(slots=True)
 class LocalZygote:
@@ -103,6 +106,9 @@ class LocalZygote:
         ours.setblocking(False)
         os.set_blocking(log, False)
         return LocalChild(process, ours.detach(), log)
+
+    async def fork_beside(self, shell: Shell) -> Child:
+        return await self.fork(shell)
 
 
 @dataclass(slots=True)

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from ondol.keeper.reserve import MIB_DEFAULT
+from ondol.launcher import probe
 from ondol.model.errors import OutOfSpace
 from ondol.testing.keepers import ACCOUNT, USER, CodeFailed, running_keeper, why_not
+from ondol.testing.launchers import running_launcher
+from ondol.testing.packages import need
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(240)]
 
@@ -64,12 +67,23 @@ async def filled(inside):
         return type(error).__name__
 
 
+def making(level, user):
+    """The maker of this level's sandboxes, running as `user`. Skips where it cannot be had."""
+    if level == "sandbox":
+        if reason := why_not(user):
+            pytest.skip(reason)
+        return running_keeper(user)
+    if level == "bwrap":
+        need("bubblewrap", program="bwrap")
+    if not (found := probe.find([level])[level]).ok:
+        pytest.skip(found.detail)
+    return running_launcher(level, user)
+
+
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
-async def test_functions_that_fill_the_disk_together_leave_the_nodes_part_of_it(small_disk, user):
-    reason = why_not(user)
-    if reason:
-        pytest.skip(reason)
-    async with running_keeper(user) as kept:
+@pytest.mark.parametrize("level", ["sandbox", "process", "bwrap"])
+async def test_functions_that_fill_the_disk_together_leave_the_nodes_part_of_it(small_disk, level, user):
+    async with making(level, user) as kept:
         attackers = [await kept.inside() for _ in range(2)]
         neighbour = await kept.inside()
         ends = asyncio.gather(*map(filled, attackers))
@@ -91,11 +105,9 @@ async def test_functions_that_fill_the_disk_together_leave_the_nodes_part_of_it(
         assert await (await kept.inside()).run("result = 1") == 1
 
 
-async def test_under_the_reserve_no_shell_is_made_and_that_is_said(small_disk):
-    reason = why_not(None)
-    if reason:
-        pytest.skip(reason)
-    async with running_keeper(None) as kept:
+@pytest.mark.parametrize("level", ["sandbox", "process"])
+async def test_under_the_reserve_no_shell_is_made_and_that_is_said(small_disk, level):
+    async with making(level, None) as kept:
         early = await kept.inside()
         (small_disk / "somebody-elses").write_bytes(bytes(left_mib(small_disk) - 100 << 20))
         with pytest.raises(OutOfSpace, match=f"{MIB_DEFAULT} MiB are kept for the node .--disk-reserve-mib"):

@@ -5,4 +5,4 @@ Each has `one(data)`, which takes any bytes and raises AssertionError, or anythi
 is installed; `test_targets.py` for seconds, with every test run.
 """
 
-TARGETS = ("http1", "sigv4", "codec", "archives", "wire", "keeper", "hot")
+TARGETS = ("http1", "sigv4", "codec", "archives", "wire", "keeper", "hot", "extensions")

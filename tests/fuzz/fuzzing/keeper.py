@@ -57,6 +57,8 @@ class Refusing:
 class Groups:
     """Control groups that there are none of."""
 
+    controllers = frozenset()
+
     def make(self, shell):
         return []
 

@@ -6,7 +6,7 @@ from ondol.core.pins import bounds, pinned, wanted
 from ondol.dialects.aws import capacity, managed
 from ondol.dialects.aws.service import ServiceError
 from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
-from ondol.testing.control import ROLE
+from ondol.testing.control import ROLE, archive
 from ondol.testing.control import control as control_over
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:"
@@ -277,6 +277,19 @@ async def test_a_provider_has_so_many_versions_and_no_more(control, monkeypatch)
     await control.desk.settled()
     code, _ = await refused(control("PublishVersion", FunctionName="hello"))
     assert code == "FunctionVersionsPerCapacityProviderLimitExceededException"
+
+
+async def test_extensions_do_not_run_beside_several_calls(control):
+    layer = await control(
+        "PublishLayerVersion", LayerName="beside", Content={"ZipFile": archive("#!/bin/sh\n", name="extensions/watch")}
+    )
+    layers = {"Layers": [layer["LayerVersionArn"]]}
+    code, message = await refused(attached(control, **layers))
+    assert (code, "watch" in message) == ("InvalidParameterValueException", True), message
+    await attached(control, config=on(PerExecutionEnvironmentMaxConcurrency=1), **layers)
+    asked = {"FunctionName": "hello", "CapacityProviderConfig": on(PerExecutionEnvironmentMaxConcurrency=2)}
+    code, _ = await refused(control("UpdateFunctionConfiguration", **asked))
+    assert code == "InvalidParameterValueException"
 
 
 # Scaling -------------------------------------------------------------------------------------------------------------------

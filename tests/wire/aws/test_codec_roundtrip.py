@@ -3,25 +3,16 @@
 import io
 import random
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 import botocore.parsers
-import botocore.serialize
 import pytest
-from botocore.awsrequest import prepare_request_dict, AWSRequest
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
 
 from ondol.dialects.aws import codec
 from ondol.dialects.aws.actions import ACTIONS
 from ondol.dialects.aws.service import ServiceError
+from ondol.testing.wire import service_model, wire_request
 
-LOADER = Loader()
-FOLDERS = {"monitoring": "cloudwatch"}
-MODELS = {
-    name: ServiceModel(LOADER.load_service_model(FOLDERS.get(name, name), "service-2"), name)
-    for name in ("lambda", "logs", "sts", "sqs", "sns", "monitoring", "iam")
-}
+MODELS = {name: service_model(name) for name in ("lambda", "logs", "sts", "sqs", "sns", "monitoring", "iam")}
 #: What a service speaks besides its model's first protocol.
 MORE_PROTOCOLS = {"monitoring": ("json", "query")}
 #: Bodies that are event streams or raw streams are no business of the codec.
@@ -80,22 +71,6 @@ def without_empty(value):
     if isinstance(value, list):
         return [each for each in map(without_empty, value) if each != {}]
     return value
-
-
-def wire_request(protocol, operation, params):
-    """(method, target, headers, body) as botocore sends them."""
-    serializer = botocore.serialize.create_serializer(protocol, include_validation=False)
-    request = serializer.serialize_to_request(params, operation)
-    prepare_request_dict(request, endpoint_url="http://127.0.0.1:7979")
-    prepared = AWSRequest(
-        method=request["method"], url=request["url"], data=request["body"], headers=request["headers"]
-    ).prepare()
-    parts = urlsplit(prepared.url)
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    body = prepared.body or b""
-    body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
-    headers = [(k.lower(), v.decode("latin-1") if isinstance(v, bytes) else v) for k, v in prepared.headers.items()]
-    return prepared.method, target, headers, body
 
 
 @pytest.mark.parametrize(("service", "protocol", "name"), list(cases()))

@@ -208,6 +208,13 @@ def test_malformed_parameters_are_found_as_the_codec_finds_them(lambda_, invoker
     assert invoker.seen == []
 
 
+def test_a_durable_execution_is_refused_rather_than_run_as_a_call(lambda_, invoker):
+    error = refused(lambda_.invoke, FunctionName="hello", DurableExecutionName="order-1")["Error"]
+    assert error["Code"] == "InvalidParameterValueException"
+    assert "durable executions" in error["Message"]
+    assert invoker.seen == []
+
+
 def test_a_body_that_is_no_json_gets_the_recorded_text(lambda_):
     answer = refused(lambda_.invoke, FunctionName="hello", Payload=b'"\x87')
     assert answer["Error"] == {

@@ -57,6 +57,8 @@ class Aliases:
 
     async def get(self, context: Context, params: Params) -> Params:
         named = self._lookup.named(context, "GetAlias", params)
+        if named.qualifier not in (None, LATEST):
+            raise refusals.functions_only()
         index = self._deployments.index
         function = index.handle(DIALECT, named.account, named.region, named.name)
         alias = index.alias(function.id, params["Name"]) if function else None

@@ -53,7 +53,6 @@ NOTES: Final[Mapping[str, str]] = {
     "CreateCapacityProvider": "a name to attach functions to; instances, networks and vCPU counts are kept and not acted on",
     "CreateCodeSigningConfig": "Enforce lets no code in, as nothing here is signed",
     "CreateFunction": "zip archives, sent along or in the upstream's S3; images are refused",
-    "CreateFunctionUrlConfig": "answers are buffered, also with RESPONSE_STREAM",
     "GetFunction": "Code.Location is a link of this node's that works for ten minutes",
     "GetLayerVersion": "Content.Location is a link of this node's that works for ten minutes",
     "Invoke": "TenantId for functions that keep tenants apart",

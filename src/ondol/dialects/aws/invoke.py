@@ -29,6 +29,7 @@ from ondol.dialects.aws import errors, jackson, lineage, names, streaming
 from ondol.dialects.aws.configuration import TERMINATE, recursion
 from ondol.dialects.aws.grants import IN_ROLES, Grants
 from ondol.dialects.aws.ids import digits
+from ondol.dialects.aws.refusals import not_built
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
 from ondol.model.errors import Denied, InvalidSetting, OndolError
@@ -49,6 +50,7 @@ _ACTION = "lambda:InvokeFunction"
 _PREFIX = "/2015-03-31/functions/"
 _PREFIX_ASYNC = "/2014-11-13/functions/"
 _PREFIX_STREAM = "/2021-11-15/functions/"
+_DURABLE = "x-amz-durable-execution-name"
 _SYNC, _EVENT, _DRY = "RequestResponse", "Event", "DryRun"
 _TENANT = re.compile(rf"(?=.{{1,{TENANT_CHARS_MAX}}}$){TENANT_PATTERN}", re.ASCII)
 _KINDS, _LOGS = frozenset({_SYNC, _EVENT, _DRY}), frozenset({"None", "Tail"})
@@ -168,6 +170,8 @@ def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     if tenant is not None and not _TENANT.fullmatch(tenant):
         _refuse(text, qualifier, kind, log, tenant)
     named, arn = _named(text, qualifier, principal.account, principal.region)
+    if request.header(_DURABLE):
+        raise not_built("durable executions", "Call without DurableExecutionName, and keep state elsewhere.")
     context: dict[str, Any] = {"invoked_arn": arn}
     given = request.header("x-amz-client-context")
     if given:

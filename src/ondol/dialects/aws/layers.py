@@ -87,6 +87,7 @@ class Layers:
             "Unpacked": code.unpacked_bytes,
             "Asks": list(code.asks),
             "Minds": code.minds,
+            "Extensions": list(code.extensions),
             **{member: params[member] for member in _KEPT if params.get(member)},
         }
         item = self._item(replace(named, version=number))
@@ -305,6 +306,7 @@ def _code(item: Item) -> Code:
         unpacked_bytes=value["Unpacked"],
         asks=tuple(value.get("Asks", ())),
         minds=value.get("Minds", True),
+        extensions=tuple(value.get("Extensions", ())),
     )
 
 

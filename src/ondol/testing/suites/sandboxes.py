@@ -178,6 +178,9 @@ class SandboxSuite:
             assert failure.errno == errno.ENOSPC  # noqa: PT017
         except EOFError:
             assert await inside.ended() == -signal.SIGKILL
+            await house.sandboxes.scour(inside.shell)  # whoever comes next is not ended for what was written before
+            after = await house.fork_into(inside.shell)
+            assert await after.run("import os; result = os.listdir(tmp)") == []
 
     async def test_the_machines_files_are_out_of_sight_where_that_is_claimed(self, house: House) -> None:
         inside = await house.inside()
