@@ -5,8 +5,9 @@ import pytest
 from ondol.core.pins import bounds, pinned, wanted
 from ondol.dialects.aws import capacity, managed
 from ondol.dialects.aws.service import ServiceError
+from ondol.model.functions import Code, Configuration
 from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
-from ondol.testing.control import ROLE, archive
+from ondol.testing.control import ROLE
 from ondol.testing.control import control as control_over
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:"
@@ -279,17 +280,15 @@ async def test_a_provider_has_so_many_versions_and_no_more(control, monkeypatch)
     assert code == "FunctionVersionsPerCapacityProviderLimitExceededException"
 
 
-async def test_extensions_do_not_run_beside_several_calls(control):
-    layer = await control(
-        "PublishLayerVersion", LayerName="beside", Content={"ZipFile": archive("#!/bin/sh\n", name="extensions/watch")}
-    )
-    layers = {"Layers": [layer["LayerVersionArn"]]}
-    code, message = await refused(attached(control, **layers))
-    assert (code, "watch" in message) == ("InvalidParameterValueException", True), message
-    await attached(control, config=on(PerExecutionEnvironmentMaxConcurrency=1), **layers)
-    asked = {"FunctionName": "hello", "CapacityProviderConfig": on(PerExecutionEnvironmentMaxConcurrency=2)}
-    code, _ = await refused(control("UpdateFunctionConfiguration", **asked))
-    assert code == "InvalidParameterValueException"
+@pytest.mark.parametrize(("calls", "extensions", "goes"), [(2, ("watch",), False), (1, ("watch",), True), (2, (), True)])
+def test_extensions_do_not_run_beside_several_calls(calls, extensions, goes):
+    opt = Code(sha256="0" * 64, zipped_bytes=1, unpacked_bytes=1, extensions=extensions)
+    configuration = Configuration(contract="aws", runtime="python3.13", handler="app.handler", concurrency=calls, opt=opt)
+    if goes:
+        assert managed.check_company(configuration) is configuration
+        return
+    with pytest.raises(ServiceError, match="watch"):
+        managed.check_company(configuration)
 
 
 # Scaling -------------------------------------------------------------------------------------------------------------------
