@@ -16,7 +16,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold, cost, deferred, journal, load, memory, port_queue, servers, startup, upload, walls, warm
+from bench import (
+    api,
+    cold,
+    cost,
+    deferred,
+    journal,
+    load,
+    memory,
+    mixed,
+    port_queue,
+    servers,
+    starts,
+    startup,
+    upload,
+    walls,
+    warm,
+)
 from bench.figures import Figure, Section, page, recorded, regressions
 from bench.servers import FLOOR_FORK, FLOORS, FRONTS, ONDOL, PEERS
 
@@ -142,7 +158,23 @@ def main() -> int:
     parser.add_argument(
         "--only",
         metavar="NAME",
-        choices=["warm", "cold", "burst", "memory", "start", "upload", "queue", "journal", "deferred", "cost", "walls"],
+        choices=[
+            "warm",
+            "cold",
+            "poisson",
+            "starts",
+            "burst",
+            "mixed",
+            "memory",
+            "start",
+            "upload",
+            "queue",
+            "journal",
+            "deferred",
+            "cost",
+            "walls",
+            "api",
+        ],
         help="one of %(choices)s; writes nothing",
     )
     parser.add_argument("--quick", action="store_true", help="one short round of each; writes nothing")
@@ -185,7 +217,10 @@ def measure(only: str | None, *, quick: bool, fronts: int) -> int:
     rows: dict[str, Callable[[], list[Section]]] = {
         "warm": warm_rows,
         "cold": lambda: [cold.cold(rounds=1 if quick else 3, count=20 if quick else 100)],
-        "burst": lambda: [cold.bursts(rounds=rounds)],
+        "poisson": lambda: [starts.poisson(rounds=1 if quick else 2, seconds=4 if quick else 30)],
+        "starts": lambda: [starts.kinds(rounds=1 if quick else 3, count=20 if quick else 60)],
+        "burst": lambda: [cold.bursts(rounds=rounds, count=count) for count in cold.BURSTS],
+        "mixed": lambda: [mixed.mixed(rounds=1 if quick else 3, seconds=5 if quick else 15)],
         "memory": lambda: [memory.memory(rounds=1 if quick else 3)],
         "start": lambda: [startup.startup(rounds=rounds, functions=100 if quick else 1000)],
         "queue": lambda: [port_queue.queue(rounds=rounds, count=2_000 if quick else 40_000)],
@@ -193,6 +228,7 @@ def measure(only: str | None, *, quick: bool, fronts: int) -> int:
         "journal": lambda: [journal.journal(rounds=1 if quick else 3, lines=1_000_000)],
         "cost": lambda: [cost.cost(rounds=1 if quick else 5, seconds=2)],
         "walls": lambda: [walls.walls(rounds=1 if quick else 9)],
+        "api": lambda: api.api(rounds=1 if quick else 5, refused=200 if quick else 2_000, functions=500 if quick else 10_000),
         "deferred": lambda: [deferred.deferred(rounds=1 if quick else 3, seconds=1 if quick else 4)],
     }
     sections, failed = [], []

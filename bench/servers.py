@@ -99,12 +99,12 @@ def _floor(name: str, script: str) -> Start:
 
 # Ondol -----------------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def ondol_node(cpus: set[int] | None = None, *flags: str) -> Iterator[nodes.Node]:
-    """A node of our own; afterwards nothing of it is left."""
+def ondol_node(cpus: set[int] | None = None, *flags: str, user: int | None = None) -> Iterator[nodes.Node]:
+    """A node of our own, or an ordinary user's; afterwards nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="ondol-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with processes.on_cpus(cpus):
-            node = nodes.start(Path(folder) / "data", "--log-level", "warning", *flags)
+            node = nodes.start(Path(folder) / "data", "--log-level", "warning", *flags, user=user)
         try:
             yield node
         finally:

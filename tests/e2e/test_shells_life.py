@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from ondol.model.errors import StartFailed
+from ondol.sandbox import with_modules
+from ondol.sandboxes import demand
 from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, CodeFailed, all_gone, leftovers, running_keeper, why_not
 
 pytestmark = [pytest.mark.sandbox]
@@ -258,6 +260,9 @@ async def test_where_there_are_no_disks_who_fills_tmp_is_ended():
         inside = await kept.inside(tmp_mib=4)
         await inside.tell(FILL)
         assert await inside.ended() == -signal.SIGKILL
+        await kept.sandboxes.scour(inside.shell)
+        after = await kept.fork_into(inside.shell)
+        assert await after.run("import os; result = os.listdir(tmp)") == []
 
 
 async def test_an_unknown_interpreter_is_refused(kept):
@@ -289,6 +294,34 @@ async def test_a_stock_is_kept_ahead_of_need():
         assert first.id != second.id
         while len(list((kept.data / "shells").glob("[0-9a-f]*"))) < 4:  # two in hand, two in stock
             await asyncio.sleep(0.01)
+
+
+async def test_a_zygote_that_imported_ahead_ends_once_nobody_needs_it_and_is_there_again_when_somebody_does(monkeypatch):
+    may_not(None if os.geteuid() == 0 else USER)
+    ahead = with_modules(INTERPRETER, "sdk")
+    async with running_keeper(None if os.geteuid() == 0 else USER, stock_shells=1) as kept:
+        zygotes = lambda: sum(b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in kept.processes())  # noqa: E731
+        bare = await kept.sandboxes.zygote(ACCOUNT, INTERPRETER)
+        alone = zygotes()
+        await kept.sandboxes.stock(ACCOUNT, ahead)
+        assert await kept.sandboxes.zygote(ACCOUNT, ahead) is not bare
+        monkeypatch.setattr(demand, "QUIET_S", 0.1)
+        monkeypatch.setattr(demand, "IDLE_S", 0.2)
+        while zygotes() > alone:
+            await asyncio.sleep(0.05)
+        await kept.sandboxes.stock(ACCOUNT, ahead)  # for another kind's sake
+        assert zygotes() == alone
+        monkeypatch.undo()
+        shell = await kept.sandboxes.prepare(ACCOUNT, ahead)
+        child = await (await kept.sandboxes.zygote(ACCOUNT, ahead)).fork(shell)
+        assert child in bare._children.values(), "it waited for what takes long to start"
+        while await kept.sandboxes.zygote(ACCOUNT, ahead) is bare:
+            await asyncio.sleep(0.05)
+        again = await kept.sandboxes.prepare(ACCOUNT, ahead)
+        other = await (await kept.sandboxes.zygote(ACCOUNT, ahead)).fork(again)
+        assert other not in bare._children.values()
+        child.close()
+        other.close()
 
 
 async def test_the_memory_limit_ends_the_process_and_is_counted(limited):

@@ -44,7 +44,11 @@ class Demand:
         quiet_s = now_s - self._at_s
         if not self._dear or quiet_s <= QUIET_S:
             return self._least
-        return min(self._least, 1 if quiet_s <= IDLE_S else 0)
+        return min(self._least, 0 if self.is_over(now_s) else 1)
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether none was asked for in so long that nothing need be kept for the next one."""
+        return now_s - self._at_s > IDLE_S
 
     def wanted(self, now_s: float) -> int:
         """How many should be ready now."""

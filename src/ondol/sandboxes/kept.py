@@ -40,8 +40,10 @@ REFILL_AFTER_S = 0.03
 GLANCE_S = 0.005
 #: Of all kinds together, however many are wanted: each costs an idle process, its shell and their memory.
 STOCK_SHELLS_MAX = 64
-#: Of those whose child was told something: it is a started program, which takes tens of megabytes, not a fork's few.
-STOCK_TOLD_MAX = 16
+#: Of those whose child was told something: it is a started program, which takes tens of megabytes, not a fork's few. So many at
+#: most, and one for so much of the memory that functions may have.
+STOCK_TOLD_MAX = STOCK_SHELLS_MAX
+STOCK_TOLD_MEMORY_MIB = 128
 #: … and of each kind of them, so many are ready while it is in use.
 STOCK_TOLD_LEAST = 2
 #: How often shells that are not wanted any more are let go, one of each kind.
@@ -94,9 +96,13 @@ class KeptChild:
 class KeptZygote:
     """The line to one zygote."""
 
-    def __init__(self, sock: socket.socket, rss_bytes: int, version: str) -> None:
+    def __init__(
+        self, sock: socket.socket, elsewhere: Callable[[Shell], KeptZygote | None], *, rss_bytes: int, version: str
+    ) -> None:
+        """`elsewhere`: whose child waits in a shell, of all zygotes."""
         self.rss_bytes = rss_bytes
         self.version = version
+        self._elsewhere = elsewhere
         self._children: dict[int, KeptChild] = {}
         #: Forked ahead of need: they have entered their shell, and wait there to be told what they are. By shell.
         self._waiting: dict[str, KeptChild] = {}
@@ -115,6 +121,8 @@ class KeptZygote:
             if waiting.alive:
                 return waiting
             waiting.close()
+        elif (other := self._elsewhere(shell)) is not None:
+            return await other.fork(shell)  # it stood in for this one when the shell was taken
         return await self._fork(shell)
 
     async def fork_beside(self, shell: Shell) -> KeptChild:
@@ -128,6 +136,11 @@ class KeptZygote:
             child.told = told
             if os.write(child.wire, told) != len(told):
                 raise StartFailed(f"what the child in shell {shell.id} is to be told ahead is more than its wire takes")
+
+    @property
+    def idle(self) -> bool:
+        """It has no child, and none is on its way."""
+        return not self._children and not self._forks
 
     def is_waiting(self, shell: Shell) -> bool:
         """Whether a child forked ahead waits in `shell`."""
@@ -192,8 +205,10 @@ class KeptZygote:
 class KeptSandboxes:
     """`ondol.sandbox.Sandboxes` over a keeper's line. Make it where an event loop runs."""
 
-    def __init__(self, line: socket.socket, *, stock_shells: int = 2) -> None:
+    def __init__(self, line: socket.socket, *, stock_shells: int = 2, memory_mib_max: int = 2048) -> None:
+        """`memory_mib_max`: what functions may have in all, a part of which may be kept busy by programs that wait."""
         self._stock_shells = stock_shells
+        self._told_max = min(STOCK_TOLD_MAX, max(memory_mib_max // STOCK_TOLD_MEMORY_MIB, STOCK_TOLD_LEAST))
         #: How many of each kind are to be ready, and the timer that lets go of those that are not wanted any more.
         self._demand: dict[_Kind, Demand] = {}
         self._trimming: asyncio.TimerHandle | None = None
@@ -201,6 +216,8 @@ class KeptSandboxes:
         self._filling: dict[_Kind, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
+        #: Zygotes that were ended because nobody needed them; the bare ones stand in for them until they are up again.
+        self._ended: set[tuple[str, str]] = set()
         #: Shells that the present keeper knows, and those whose descriptors are open.
         self._held: set[str] = set()
         self._open: dict[str, Shell] = {}
@@ -218,6 +235,10 @@ class KeptSandboxes:
     async def prepare(self, account: str, interpreter: str = "", network: str = NETWORK_NONE, told: bytes = b"") -> Shell:
         kind = account, interpreter, network, told
         self._wish(kind).taken(asyncio.get_running_loop().time())
+        if not self._stock[kind] and (account, interpreter) in self._ended:
+            self._keep(self._zygote_again(account, interpreter))
+            self._refill(kind)
+            return await self.prepare(account, without_modules(interpreter)[0], network, told)
         stock = self._stock[kind]
         while stock:
             shell = stock.popleft()
@@ -230,10 +251,14 @@ class KeptSandboxes:
 
     async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE, told: bytes = b"") -> None:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
-        await self.zygote(account, interpreter)
         kind = account, interpreter, network, told
-        if told and kind not in self._demand:  # asked for anew it is for another kind's sake
-            self._wish(kind).taken(asyncio.get_running_loop().time())
+        if _is_dear(kind):
+            now_s = asyncio.get_running_loop().time()
+            if kind not in self._demand:  # asked for anew it is for another kind's sake
+                self._wish(kind).taken(now_s)
+            elif self._wish(kind).is_over(now_s):
+                return
+        await self._zygote_of(account, interpreter)
         self._refill(kind, after_s=0.0)
         while not self._stock[kind] and kind in self._filling:  # noqa: ASYNC110  # once, at the start
             await asyncio.sleep(GLANCE_S)
@@ -272,6 +297,11 @@ class KeptSandboxes:
         return Usage(**message["ok"])
 
     async def zygote(self, account: str, interpreter: str) -> KeptZygote:
+        if (account, interpreter) in self._ended:
+            interpreter, _ = without_modules(interpreter)
+        return await self._zygote_of(account, interpreter)
+
+    async def _zygote_of(self, account: str, interpreter: str) -> KeptZygote:
         key = (account, interpreter)
         task = self._zygotes.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().alive)):
@@ -317,7 +347,16 @@ class KeptSandboxes:
     async def _start_zygote(self, account: str, interpreter: str) -> KeptZygote:
         path, ahead = without_modules(interpreter)
         message, fds = await self._line.request(ZYGOTE_S_MAX, op="zygote", account=account, interpreter=path, ahead=ahead)
-        return KeptZygote(socket.socket(fileno=fds[0]), **message["ok"])
+        self._ended.discard((account, interpreter))
+        if ahead:
+            self._trim_later()  # which ends it once it is not needed
+        return KeptZygote(socket.socket(fileno=fds[0]), self._waited_in_by, **message["ok"])
+
+    async def _zygote_again(self, account: str, interpreter: str) -> None:
+        try:
+            await self._zygote_of(account, interpreter)
+        except Unavailable as error:
+            _log.warning("%s could not be started again: %s", interpreter, error)
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, _Result], spare: Callable[[_Result], None]) -> _Result:
         """Wait for `work`; when the waiter leaves, it still finishes, and `spare` takes the result."""
@@ -332,8 +371,11 @@ class KeptSandboxes:
         done = [task for task in self._zygotes.values() if task.done() and not task.cancelled()]
         return [task.result() for task in done if task.exception() is None and task.result().alive]
 
+    def _waited_in_by(self, shell: Shell) -> KeptZygote | None:
+        return next((zygote for zygote in self._living() if zygote.is_waiting(shell)), None)
+
     def _is_waited_in(self, shell: Shell) -> bool:
-        return any(zygote.is_waiting(shell) for zygote in self._living())
+        return self._waited_in_by(shell) is not None
 
     async def _discard_quietly(self, shell: Shell) -> None:
         try:
@@ -349,7 +391,7 @@ class KeptSandboxes:
     def _lacks(self, kind: _Kind) -> bool:
         """Whether one more is to be made ready. Beyond the least, all kinds share what may be kept in all."""
         have, now_s, told = len(self._stock[kind]), asyncio.get_running_loop().time(), kind[-1]
-        if told and sum(len(stock) for each, stock in self._stock.items() if each[-1]) >= STOCK_TOLD_MAX:
+        if told and sum(len(stock) for each, stock in self._stock.items() if each[-1]) >= self._told_max:
             return False
         if have < self._wish(kind).least(now_s):
             return True
@@ -360,7 +402,7 @@ class KeptSandboxes:
         if kind not in self._demand:
             told = kind[-1]
             least = min(self._stock_shells, STOCK_TOLD_LEAST) if told else self._stock_shells
-            self._demand[kind] = Demand(least, STOCK_TOLD_MAX if told else STOCK_SHELLS_MAX, dear=bool(told))
+            self._demand[kind] = Demand(least, self._told_max if told else STOCK_SHELLS_MAX, dear=_is_dear(kind))
         return self._demand[kind]
 
     def _trim_later(self) -> None:
@@ -372,10 +414,24 @@ class KeptSandboxes:
         self._trimming = None
         now_s = asyncio.get_running_loop().time()
         for kind, stock in self._stock.items():
-            if len(stock) > (0 if kind[-1] else self._stock_shells):
+            if len(stock) > (0 if _is_dear(kind) else self._stock_shells):
                 self._trim_later()
                 if len(stock) > self._wish(kind).wanted(now_s):
                     self._keep(self._discard_quietly(stock.pop()))
+        self._end_unused(now_s)
+
+    def _end_unused(self, now_s: float) -> None:
+        """End zygotes that imported ahead what nobody needs any more: each keeps tens of megabytes."""
+        for key, task in list(self._zygotes.items()):
+            if not without_modules(key[1])[1] or not task.done() or task.cancelled() or task.exception() is not None:
+                continue
+            kinds = [kind for kind in self._demand if kind[:2] == key]
+            if not task.result().idle or not all(self._wish(kind).is_over(now_s) for kind in kinds):
+                self._trim_later()
+                continue
+            del self._zygotes[key]
+            self._ended.add(key)
+            task.result().close()
 
     async def _fill(self, kind: _Kind, after_s: float) -> None:
         account, _interpreter, network, _told = kind
@@ -395,14 +451,14 @@ class KeptSandboxes:
         account, interpreter, _network, told = kind
         try:
             if interpreter:
-                await (await self.zygote(account, interpreter)).fork_ahead(shell, told)
+                await (await self._zygote_of(account, interpreter)).fork_ahead(shell, told)
             if shell.id not in self._held or (interpreter and not self._is_waited_in(shell)):
                 raise StartFailed(f"shell {shell.id} ended while it was being prepared")
         except (Unavailable, asyncio.CancelledError):
             self._keep(self._discard_quietly(shell))
             raise
         self._stock[kind].append(shell)
-        if told or len(self._stock[kind]) > self._stock_shells:
+        if _is_dear(kind) or len(self._stock[kind]) > self._stock_shells:
             self._trim_later()
 
     def _let_go(self, shell: Shell) -> None:
@@ -438,6 +494,7 @@ class KeptSandboxes:
         """Their keeper ends the shells; our descriptors must not keep what is left of them (mounts, disks) alive."""
         self._held.clear()
         self._stock.clear()
+        self._ended.clear()
         for shell in list(self._open.values()):
             self._let_go(shell)
 
@@ -446,6 +503,11 @@ class KeptSandboxes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_dear(kind: _Kind) -> bool:
+    """Whether who waits in its shells takes so much that it is kept only while it is in use."""
+    return bool(kind[-1] or without_modules(kind[1])[1])
 
 
 def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[int]) -> Shell:
