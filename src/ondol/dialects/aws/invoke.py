@@ -96,7 +96,10 @@ class Invoke:
         """Answer. Raises ServiceError; the platform's own errors come out as such too."""
         asked = parse(request, body, principal)
         function = self._function(asked.named, principal)
-        qualifier = None if asked.named.qualifier == LATEST else asked.named.qualifier
+        qualifier = asked.named.qualifier
+        if qualifier == LATEST:
+            _check_latest(function)
+            qualifier = None
         invocation = Invocation(
             id=request_id,
             function=function.id,
@@ -213,6 +216,13 @@ def _tenant_texts(tenant: str) -> list[str]:
     if len(tenant) > TENANT_CHARS_MAX:
         found.append(f"{where}have length less than or equal to {TENANT_CHARS_MAX}")
     return found
+
+
+def _check_latest(function: Function) -> None:
+    """Raise where only versions run. The service's text for that was not found."""
+    if function.versions_only:
+        message = f"{LATEST} of a Lambda Managed Instances function can't be invoked. Publish a version, and invoke that."
+        raise ServiceError("InvalidParameterValueException", message, status=400, extra=errors.USER)
 
 
 def _whose(error: InvalidSetting, resource: str, tenant: str | None) -> ServiceError:
