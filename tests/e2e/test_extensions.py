@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import time
 import zipfile
 
@@ -337,6 +338,12 @@ def test_eleven_are_one_too_many(layered, call):
     assert call(function).answer["errorType"] == "Extension.LaunchError"
 
 
+@pytest.mark.parametrize("silent", [{"before": "time.sleep(3600)"}, {"loading": "time.sleep(3600)"}], ids=["at all", "next"])
+def test_who_never_registers_or_asks_is_ended_when_loading_has_taken_too_long(layered, call, silent):
+    function = layered("def handler(event, context): return 1", {"silent": extension(**silent)}, Timeout=1)
+    assert call(function).answer["errorType"] == "Sandbox.Timedout"
+
+
 def test_one_that_dies_while_nothing_runs_takes_its_environment_with_it(layered, call, log):
     function = layered(
         "count = 0\ndef handler(event, context):\n    global count\n    count += 1\n    return count",
@@ -359,6 +366,29 @@ def test_without_a_network_of_its_own_a_function_with_extensions_cannot_be_calle
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         with pytest.raises(ClientError, match="has extensions in its layers"):
             aws.invoke(FunctionName=name)
+
+
+def test_an_ordinary_users_node_has_extensions_too(possible, monkeypatch, name):
+    system = shutil.which("python3", path="/usr/bin")
+    if system is None:
+        pytest.skip("there is no Python below /usr, and another user's functions see no other")
+    monkeypatch.setattr(f"{__name__}.python", lambda: system)
+    with running_node(user=12345) as node:
+        aws = node.client("lambda")
+        reader = extension(loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
+        content = {"ZipFile": an_archive({"extensions/reader": reader}, mode=0o755)}
+        layer = aws.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
+        aws.create_function(
+            FunctionName=name, Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": an_archive({"app.py": TELLING})}, Layers=[layer],
+        )  # fmt: skip
+        aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        for _ in range(60):
+            event = json.dumps({"wanted": "platform.report", "tries": 10})
+            told = json.loads(aws.invoke(FunctionName=name, Payload=event)["Payload"].read())
+            if told is not None:
+                break
+        assert {"platform.initStart", "platform.start", "function", "platform.report"} <= {each["type"] for each in told}
 
 
 # Internal ones ----------------------------------------------------------------------------------------------------------
@@ -515,6 +545,19 @@ subscribe(ME, 8080, "2020-08-15/logs", schemaVersion="2021-03-18", types=["platf
     }  # fmt: skip
     assert by_kind["platform.runtimeDone"] == {"requestId": by_kind["platform.start"]["requestId"], "status": "success"}
     assert by_kind["platform.end"] == {"requestId": by_kind["platform.start"]["requestId"]}
+
+
+def test_with_json_logs_the_platforms_lines_are_events_and_records_are_objects(layered, call, telling, log):
+    reader = extension(loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
+    source = TELLING.replace('print("called", event)', 'print(json.dumps({"level": "INFO", "called": 1}))')
+    function = layered(source, {"reader": reader}, LoggingConfig={"LogFormat": "JSON"})
+    call(function, {})
+    told = telling(function, "platform.report")
+    assert {"level": "INFO", "called": 1} in [each["record"] for each in told if each["type"] == "function"]
+    lines = [json.loads(line) for line in log(function, "platform.extension").splitlines() if line.startswith("{")]
+    by_kind = {line.get("type"): line.get("record") for line in lines}
+    assert by_kind["platform.extension"] == {"name": "reader", "state": "Ready", "events": ["INVOKE", "SHUTDOWN"]}
+    assert by_kind["platform.telemetrySubscription"]["state"] == "Subscribed"
 
 
 def test_lines_go_by_tcp_as_well(layered, call, telling):
