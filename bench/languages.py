@@ -25,7 +25,7 @@ from ondol.testing.node import Node
 PAGE: Final = Path(__file__).parents[1] / "docs/reference/runtimes.md"
 #: Between first calls: the stock of prepared shells is refilled meanwhile.
 PAUSE_S: Final = 0.3
-FIRST_CALLS: Final = 12
+FIRST_CALLS: Final = 10
 WARM_CALLS: Final = 200
 LARGE_CALLS: Final = 10
 STREAMS: Final = 10
