@@ -16,7 +16,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cold, cost, deferred, journal, load, memory, mixed, port_queue, servers, starts, startup, upload, walls, warm
+from bench import (
+    api,
+    cold,
+    cost,
+    deferred,
+    journal,
+    load,
+    memory,
+    mixed,
+    port_queue,
+    servers,
+    starts,
+    startup,
+    upload,
+    walls,
+    warm,
+)
 from bench.figures import Figure, Section, page, recorded, regressions
 from bench.servers import FLOOR_FORK, FLOORS, FRONTS, ONDOL, PEERS
 
@@ -157,6 +173,7 @@ def main() -> int:
             "deferred",
             "cost",
             "walls",
+            "api",
         ],
         help="one of %(choices)s; writes nothing",
     )
@@ -211,6 +228,7 @@ def measure(only: str | None, *, quick: bool, fronts: int) -> int:
         "journal": lambda: [journal.journal(rounds=1 if quick else 3, lines=1_000_000)],
         "cost": lambda: [cost.cost(rounds=1 if quick else 5, seconds=2)],
         "walls": lambda: [walls.walls(rounds=1 if quick else 9)],
+        "api": lambda: api.api(rounds=1 if quick else 5, refused=200 if quick else 2_000, functions=500 if quick else 10_000),
         "deferred": lambda: [deferred.deferred(rounds=1 if quick else 3, seconds=1 if quick else 4)],
     }
     sections, failed = [], []

@@ -67,6 +67,20 @@ class Connection:
             body += self._more()
         return Answer(status, headers, body, sent_s, time.perf_counter())
 
+    def stream(self, request: bytes, mark: bytes) -> float:
+        """Milliseconds until `mark` was there, of an answer that is then read to its end."""
+        sent_s = time.perf_counter()
+        self._socket.sendall(request)
+        data, found_s = b"", 0.0
+        while not data.endswith(b"\r\n0\r\n\r\n"):
+            data += self._more()
+            if not found_s and mark in data:
+                found_s = time.perf_counter()
+        status, _ = parse_head(data.partition(b"\r\n\r\n")[0])
+        if status != 200 or not found_s:
+            raise RuntimeError(f"no {mark!r} in an answer of status {status}: {data[-300:]!r}")
+        return (found_s - sent_s) * 1000
+
     def _more(self) -> bytes:
         data = self._socket.recv(1 << 16)
         if not data:

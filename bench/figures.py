@@ -77,12 +77,18 @@ def page(facts: Sequence[str], sections: Sequence[Section], recorded: dict[str, 
     """The whole of RESULTS.md."""
     lines = ["# What was measured", "", *(f"- {fact}" for fact in facts), ""]
     for section in sections:
-        lines += [f"## {section.title}", "", section.text, ""]
-        if section.figures:
-            lines += ["| figure | target | median | min–max | met | note |", "| --- | --- | --- | --- | --- | --- |"]
-            lines += [row(figure) for figure in section.figures] + [""]
+        lines += section_lines(section)
     lines += [f"<!-- {MARK}: {json.dumps(recorded, sort_keys=True)} -->", ""]
     return "\n".join(lines)
+
+
+def section_lines(section: Section, level: int = 2) -> list[str]:
+    """As Markdown, under a heading of this level."""
+    lines = [f"{'#' * level} {section.title}", "", section.text, ""]
+    if section.figures:
+        lines += ["| figure | target | median | min–max | met | note |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [row(figure) for figure in section.figures] + [""]
+    return lines
 
 
 def recorded(text: str) -> dict[str, float]:

@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -26,6 +28,27 @@ class Document:
     key: str
     value: dict[str, Any]
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A document whose value is still msgpack: who passes very many on, or makes nouns of them, needs no more."""
+
+    key: str
+    data: bytes
+    revision: int
+
+    @property
+    def value(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.msgpack.decode(self.data)
+        return found
+
+
+def packed(document: Document | Packed) -> Packed:
+    """The same, packed."""
+    if isinstance(document, Packed):
+        return document
+    return Packed(document.key, msgspec.msgpack.encode(document.value), document.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +70,11 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of the catalog. `value` is None for a removal."""
+    """One step of the catalog. `value` is None for a removal, and bytes where it is still packed."""
 
     number: int
     key: str
-    value: dict[str, Any] | None
+    value: dict[str, Any] | bytes | None
 
 
 class Store(Protocol):
@@ -67,7 +90,7 @@ class Store(Protocol):
         """All or nothing; the number of the last change. On disk when it returns."""
         ...
 
-    async def snapshot(self) -> tuple[int, Sequence[Document]]:
+    async def snapshot(self) -> tuple[int, Sequence[Document | Packed]]:
         """Everything, and the number of the newest change in it."""
         ...
 

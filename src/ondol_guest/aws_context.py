@@ -29,6 +29,9 @@ SHOWN = (
 )
 
 
+#: The trace context of a call without one: shown as a copy.
+_NOTHING = {}
+
 #: What is the same for every call of this process.
 _facts = {}
 
@@ -52,13 +55,17 @@ class LambdaContext:
         self.__dict__.update(_facts or read_facts())
         self.invoked_function_arn = arn
         self.tenant_id = tenant_id
-        self._w3c = _take_w3c(client_context)
-        self.client_context = _filled(ClientContext, client_context)
-        if self.client_context is not None:
+        self.client_context = None
+        self._w3c = _NOTHING
+        if client_context is not None:
+            self._w3c = _take_w3c(client_context)
+            self.client_context = _filled(ClientContext, client_context)
             self.client_context.client = _filled(Client, self.client_context.client)
-        self.identity = CognitoIdentity()
-        self.identity.cognito_identity_id = (identity or {}).get("cognitoIdentityId")
-        self.identity.cognito_identity_pool_id = (identity or {}).get("cognitoIdentityPoolId")
+        self.identity = own = CognitoIdentity()
+        own.cognito_identity_id = own.cognito_identity_pool_id = None
+        if identity:
+            own.cognito_identity_id = identity.get("cognitoIdentityId")
+            own.cognito_identity_pool_id = identity.get("cognitoIdentityPoolId")
         self._deadline_ms = deadline_ms
 
     def get_remaining_time_in_millis(self):

@@ -7,7 +7,7 @@ a value is plain costs a set of types per container.
 
 import json
 import sys
-from json.encoder import encode_basestring, encode_basestring_ascii
+from json.encoder import c_make_encoder, encode_basestring, encode_basestring_ascii
 
 SCALARS = frozenset((str, int, float, bool, type(None)))
 CONTAINERS = frozenset((dict, list, tuple))
@@ -21,8 +21,11 @@ class Encoder:
 
     def __init__(self, execution_env):
         ascii_only = not _is_312_or_later(execution_env)
-        self._plain = json.JSONEncoder(ensure_ascii=ascii_only).encode
         self._quote = encode_basestring_ascii if ascii_only else encode_basestring
+        self._usual = json.JSONEncoder(ensure_ascii=ascii_only).encode
+        #: The containers that `_pieces_of` is in, by their ids: how it finds circles.
+        self._open = {}
+        self._pieces_of = c_make_encoder and c_make_encoder(self._open, None, self._quote, None, ": ", ", ", False, False, True)
 
     def encode(self, value):
         """JSON as bytes. Raises TypeError, ValueError, RecursionError."""
@@ -31,6 +34,16 @@ class Encoder:
         pieces = []
         self._write(value, pieces.append, set())
         return "".join(pieces).encode()
+
+    def _plain(self, value):
+        """What JSONEncoder.encode gives, with the encoder in C that it makes for each value made once."""
+        if self._pieces_of is None:
+            return self._usual(value)
+        try:
+            return "".join(self._pieces_of(value, 0))
+        except BaseException:
+            self._open.clear()
+            raise
 
     def _write(self, value, put, above):
         if isinstance(value, str):

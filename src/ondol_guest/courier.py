@@ -56,7 +56,7 @@ def send_http(meta, body):
     with socket.create_connection((LOOPBACK, meta["port"]), timeout=DELIVERY_S_MAX) as connection:
         connection.sendall(head.encode() + body)
         said = b""
-        while b"\n" not in said and len(said) < ANSWER_BYTES_MAX:
+        while b"\n" not in said and len(said) < ANSWER_BYTES_MAX and time.monotonic() < end_s:
             connection.settimeout(max(end_s - time.monotonic(), 0.001))
             data = connection.recv(ANSWER_BYTES_MAX)
             if not data:

@@ -84,8 +84,9 @@ FILES_MAX = 1024
 LOCKED_BYTES_MAX = 65536
 #: Only where no control group counts processes: it counts all of the account's together.
 PROCESSES_MAX = 4096
-#: Above what was asked for, where memory is bounded process by process: the interpreter, threads' stacks.
-DATA_BYTES_EXTRA = 128 * 1024 * 1024
+#: Above what was asked for, where memory is bounded process by process: the interpreter, and the stacks of a hundred threads,
+#: of which each counts with the 8 MiB that it may become.
+DATA_BYTES_EXTRA = 1024 * 1024 * 1024
 EXIT_NOT_STARTED = 70
 
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 4, 24, 38, 47, 4

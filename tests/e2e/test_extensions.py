@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import time
 import zipfile
 
@@ -359,6 +360,29 @@ def test_without_a_network_of_its_own_a_function_with_extensions_cannot_be_calle
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         with pytest.raises(ClientError, match="has extensions in its layers"):
             aws.invoke(FunctionName=name)
+
+
+def test_an_ordinary_users_node_has_extensions_too(possible, monkeypatch, name):
+    system = shutil.which("python3", path="/usr/bin")
+    if system is None:
+        pytest.skip("there is no Python below /usr, and another user's functions see no other")
+    monkeypatch.setattr(f"{__name__}.python", lambda: system)
+    with running_node(user=12345) as node:
+        aws = node.client("lambda")
+        reader = extension(loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
+        content = {"ZipFile": an_archive({"extensions/reader": reader}, mode=0o755)}
+        layer = aws.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
+        aws.create_function(
+            FunctionName=name, Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": an_archive({"app.py": TELLING})}, Layers=[layer],
+        )  # fmt: skip
+        aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        for _ in range(60):
+            event = json.dumps({"wanted": "platform.report", "tries": 10})
+            told = json.loads(aws.invoke(FunctionName=name, Payload=event)["Payload"].read())
+            if told is not None:
+                break
+        assert {"platform.initStart", "platform.start", "function", "platform.report"} <= {each["type"] for each in told}
 
 
 # Internal ones ----------------------------------------------------------------------------------------------------------

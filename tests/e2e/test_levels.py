@@ -171,6 +171,16 @@ def test_the_node_says_what_it_is(leveled):
     assert ("accidents only" in node.said()) == (level == "process")
 
 
+def test_gvisor_is_refused_where_no_control_group_bounds_memory():
+    """As for an ordinary user in a plain session: what it runs is hostile, perhaps, and would have the machine's memory."""
+    needed("gvisor")
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be another user")
+    refusal = "isolation 'gvisor' cannot be had here: .*nothing would bound the memory of its functions.*To mend it: "
+    with pytest.raises(AssertionError, match=refusal), running_node("--isolation", "gvisor", user=USER):
+        pass
+
+
 def test_nodes_that_try_a_level_at_the_same_time_do_not_meet():
     needed("gvisor")
     with ProcessPoolExecutor(4) as others:

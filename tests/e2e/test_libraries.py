@@ -121,18 +121,6 @@ SERVERLESS = (
 )
 
 
-def packed(site, prefix="", **more):
-    """An archive of a folder of packages, and more files beside them."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in sorted(site.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                archive.write(path, f"{prefix}{path.relative_to(site)}")
-        for name, text in more.items():
-            archive.writestr(f"{name}.py", text)
-    return made.getvalue()
-
-
 @pytest.fixture
 def put(aws, name):
     """Creates a function and waits for it; removes all of the test's afterwards."""
@@ -197,7 +185,7 @@ def until(see, seconds=20):
 def powertools(aws):
     """Powertools as a layer."""
     site = clients.vendored("aws-lambda-powertools[parser,tracer]")
-    made = aws.publish_layer_version(LayerName="powertools", Content={"ZipFile": packed(site, "python/")})
+    made = aws.publish_layer_version(LayerName="powertools", Content={"ZipFile": clients.packed(site, "python/")})
     yield made["LayerVersionArn"]
     aws.delete_layer_version(LayerName="powertools", VersionNumber=made["Version"])
 
@@ -265,7 +253,7 @@ def test_powertools_is_told_that_a_service_is_not_here(aws, tool):
     ],
 )
 def test_a_web_framework_serves_a_functions_url(opened, put, source, packages):
-    ask = opened(put(packed(clients.vendored(*packages), app=source)))
+    ask = opened(put(clients.packed(clients.vendored(*packages), app=source)))
     status, _, body = ask("GET", "/rooms/7?warm=true")
     assert (status, json.loads(body)["room"]) == (200, 7)
     assert json.loads(body)["warm"] in (True, "true")

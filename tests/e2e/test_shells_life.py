@@ -270,6 +270,9 @@ async def test_where_there_are_no_disks_who_fills_tmp_is_ended():
         inside = await kept.inside(tmp_mib=4)
         await inside.tell(FILL)
         assert await inside.ended() == -signal.SIGKILL
+        await kept.sandboxes.scour(inside.shell)
+        after = await kept.fork_into(inside.shell)
+        assert await after.run("import os; result = os.listdir(tmp)") == []
 
 
 async def test_an_unknown_interpreter_is_refused(kept):

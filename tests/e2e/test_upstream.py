@@ -12,6 +12,7 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+from ondol.testing import clients
 from ondol.testing.iam import document, make_role, statement
 from ondol.testing.load import until
 from ondol.testing.node import STOP_S_MAX, ondol, running_node, zipped
@@ -46,6 +47,16 @@ def handler(event, context):
             RequestItems={"others": [{"PutRequest": {"Item": {"id": {"S": "1"}}}}]})
     attempt("topics", "sns", "list_topics")
     return made
+"""
+
+
+ONCE = """
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, idempotent
+
+@idempotent(persistence_store=DynamoDBPersistenceLayer(table_name="things"))
+def handler(event, context):
+    print("paying", event["order"])
+    return {"paid": event["order"], "by": context.aws_request_id}
 """
 
 
@@ -137,6 +148,20 @@ def test_a_layer_is_made_of_an_archive_in_a_bucket(emulated):
     emulated.client("s3").put_object(Bucket="things", Key="layer.zip", Body=zipped({"python/x.py": "y = 1"}))
     made = emulated.client("lambda").publish_layer_version(LayerName="l", Content={"S3Bucket": "things", "S3Key": "layer.zip"})
     assert made["Version"] == 1
+
+
+def test_powertools_idempotency_keeps_its_records_in_the_upstreams_dynamodb(emulated):
+    lambda_ = create(emulated, "once", ZipFile=clients.packed(clients.vendored("aws-lambda-powertools"), app=ONCE))
+
+    def pay(order):
+        return json.loads(lambda_.invoke(FunctionName="once", Payload=json.dumps({"order": order}))["Payload"].read())
+
+    first = pay(7)
+    assert first["paid"] == 7
+    assert pay(7) == first, "the answer that is kept, request id and all"
+    assert pay(8)["by"] != first["by"]
+    kept = emulated.client("dynamodb").scan(TableName="things")["Items"]
+    assert [each["status"]["S"] for each in kept if each["id"]["S"].startswith("once.")] == ["COMPLETED"] * 2
 
 
 def _emulator(node):

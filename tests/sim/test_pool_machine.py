@@ -17,7 +17,23 @@ import pytest
 
 from ondol.pool.checks import check
 from ondol.pool.crew import key_of
-from ondol.pool.events import Done, Freeze, GaveUp, Gone, Pinned, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
+from ondol.pool.events import (
+    Bounded,
+    Done,
+    Freeze,
+    GaveUp,
+    Gone,
+    Pinned,
+    Ready,
+    Refuse,
+    Retired,
+    Run,
+    Start,
+    Stop,
+    Thaw,
+    Tick,
+    Wanted,
+)
 from ondol.pool.machine import COLDEST, LOOK_AHEAD, Machine
 from ondol.pool.policy import PoolLimits, backoff_s
 
@@ -42,6 +58,7 @@ class Kind:
     unloaded: int = 0
     unpinned_until_s: float = 0.0
     tenant: str = ""
+    slots_max: int | None = None
 
     @property
     def key(self) -> str:
@@ -60,6 +77,7 @@ class Box:
     began_s: float = 0.0
     frozen: bool = False
     pinned: bool = False
+    spent: bool = False
 
 
 @dataclass
@@ -108,7 +126,7 @@ class World:
         self.waits_s: list[tuple[float, float]] = []
         #: Called with each answer: who calls again as soon as there is one.
         self.callers: dict[int, Kind] = {}
-        self.answers = {"done": 0, "crashed": 0, "line": 0, "rate": 0, "wait": 0, "start": 0, "memory": 0}
+        self.answers = {"done": 0, "crashed": 0, "line": 0, "rate": 0, "wait": 0, "start": 0, "memory": 0, "none": 0}
         self.crashes = rng.choice([0.0, 0.02, 0.2])
         self.impatience_s = rng.choice([0.5, 5.0, 1e9])
 
@@ -168,10 +186,11 @@ class World:
                         self.crash(slot)
                     else:
                         box.running.remove(number)
+                        box.spent = box.spent or (box.kind.concurrency > 1 and self.rng.random() < 0.05)
                         box.used = next(self.turn)
                         box.idle_since_s = self.now_s
                         self.answer(number, "done")
-                        self.tell(Done(slot, number))
+                        self.tell(Done(slot, number, box.spent))
             case ("idle crash", slot):
                 if slot in self.boxes and self.boxes[slot].state == "up":
                     self.crash(slot)
@@ -265,6 +284,7 @@ class World:
         else:
             loose = [box for box in coming if not box.pinned]
             assert len(self.waiting[kind.key]) > len(loose) * kind.concurrency, "a start that nobody needs"
+        assert not self.full(kind), "more than there may be"
         if not start.pinned:
             kind.started_s.append(self.now_s)
         self.boxes[start.slot] = Box(kind, pinned=start.pinned)
@@ -279,6 +299,7 @@ class World:
         assert box.kind.tenant == ask.kind.tenant, "another tenant's"
         assert box.kind is ask.kind, "another revision"
         assert not box.frozen, "given to a slot that does not run"
+        assert not box.spent, "given to a slot that is to end"
         assert len(box.running) < box.kind.concurrency, "more than its concurrency"
         assert ask.state == "waiting", "given a slot twice"
         line = self.waiting[ask.kind.key]
@@ -312,9 +333,9 @@ class World:
         assert box.state in ("starting", "up") and not box.running, "stopped with work in hand"
         crew = self.machine.crews.get(box.kind.key)
         retired = crew is None or crew.retired
-        if not isinstance(event, Pinned):
+        if not isinstance(event, Pinned | Bounded) and not box.spent:
             assert not box.pinned or retired or len(self.kept(box.kind)) > box.kind.pins, "a pinned one makes room"
-        if box.state == "up" and not retired and not isinstance(event, Tick | Done | Retired | Pinned):
+        if box.state == "up" and not retired and not isinstance(event, Tick | Done | Retired | Pinned | Bounded):
             idle = [b.used for b in self.boxes.values() if b.state == "up" and not b.running and not b.pinned]
             assert box.used in sorted(idle)[:COLDEST], "not one of the coldest"
         box.state = "stopping"
@@ -337,6 +358,8 @@ class World:
                 assert started >= self.limits.scaling_max, "refused for growth while it may grow"
             case "start":
                 assert ask.kind.failed_in_a_row >= self.limits.start_failures_max
+            case "none":
+                assert kind.slots_max == 0
             case "memory":
                 assert ask.kind.memory_mib > self.limits.memory_mib_max
         self.answer(refusal.invocation, refusal.why)
@@ -355,6 +378,16 @@ class World:
         for slot, box in self.boxes.items():
             box.pinned = box.pinned and (not box.running or self.machine.slots[slot].pinned)  # at work, it is let be
         assert surplus <= 0 or len(self.kept(kind)) == slots
+
+    def bound(self, kind: Kind, slots_max: int | None) -> None:
+        kind.slots_max = slots_max
+        self.tell(Bounded(kind.revision, kind.memory_mib, kind.concurrency, slots_max))
+
+    def full(self, kind: Kind) -> bool:
+        return kind.slots_max is not None and self.slots(kind) >= kind.slots_max
+
+    def slots(self, kind: Kind) -> int:
+        return sum(box.kind is kind and box.state != "stopping" for box in self.boxes.values())
 
     def look(self) -> None:
         live = [box for box in self.boxes.values() if box.state != "stopping"]
@@ -383,18 +416,25 @@ class World:
             kept = self.kept(kind)
             due = self.now_s > max(kind.unpinned_until_s, kind.quiet_until_s) or not (kind.unloaded or kind.failed_in_a_row)
             alone = not any(box.state == "starting" for box in self.boxes.values() if box.kind is kind)
-            if len(kept) < kind.pins and due and alone and starting < self.limits.starts_max and fits(kind):
+            if (
+                len(kept) < kind.pins
+                and not self.full(kind)
+                and due
+                and alone
+                and starting < self.limits.starts_max
+                and fits(kind)
+            ):
                 first = next(iter(self.machine.hungry.values()), None)
                 assert first is not None and not fits(kinds[first.key]), "not kept"
 
-        short = [kinds[key] for key in lines if not fits(kinds[key])]
+        short = [kinds[key] for key in lines if not fits(kinds[key]) and not self.full(kinds[key])]
         leaving = {slot.id for slot in self.machine.slots.values() if slot.leaving}
         for key, numbers in lines.items():
             kind = kinds[key]
             own = [(slot, box) for slot, box in self.boxes.items() if box.kind is kind]
             assert not any(self.has_room(box) and slot not in leaving for slot, box in own), "waits while a slot has room"
             coming = sum(box.state == "starting" and not box.pinned for _, box in own)
-            if self.is_worth_waiting(key, numbers, own, coming):
+            if self.full(kind) or self.is_worth_waiting(key, numbers, own, coming):
                 continue
             if len(numbers) <= coming * kind.concurrency or starting >= self.limits.starts_max or not fits(kind):
                 continue
@@ -419,6 +459,7 @@ class World:
     def finish(self) -> None:
         """Everyone has been answered once; left alone, everything goes and nothing is remembered."""
         for kind in self.kinds:
+            self.bound(kind, None)
             self.pin(kind, 0)
         self.run(self.now_s + 1e6 if self.impatience_s < 1e8 else self.now_s + 1e5)
         assert not [number for number, ask in self.asks.items() if ask.state != "answered"]
@@ -479,9 +520,12 @@ def storm(world: World, events: int) -> None:
             world.tell(Retired(before[0].revision))
             if not before[0].tenant:
                 world.pin(before[0], 0)
+                world.bound(before[0], None)
             assert not any(box.kind in before and box.state == "up" and not box.running for box in world.boxes.values())
         elif happening < 0.89 and not revisions[-1][0].tenant:
             world.pin(revisions[-1][0], rng.choice([0, 1, 2, 5]))
+        elif happening < 0.925 and not revisions[-1][0].tenant:
+            world.bound(revisions[-1][0], rng.choice([None, 0, 0, 1, 3]))
         elif happening < 0.93 and world.boxes:
             world.later(rng.random(), ("idle crash", rng.choice(list(world.boxes))))
         else:

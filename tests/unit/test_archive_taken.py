@@ -185,3 +185,13 @@ def test_the_module_needs_no_file_and_no_clock():
     """It is pure: the helper may run it on bytes from anywhere."""
     code = "import sys; import ondol.blobstores.archive; print('socket' in sys.modules, 'asyncio' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
+
+
+def test_entries_whose_mode_is_minus_one_have_none(tmp_path):
+    # What Maven's tools write for directories they make up.
+    made = zip_of(
+        Lie(name=b"META-INF/maven/", method=0, mode=0xFFFF), Lie(name=b"META-INF/maven/pom.xml", content=b"<x/>", mode=0xFFFF)
+    )
+    tree = unpacked(made, tmp_path / "tree")
+    assert (tree / "META-INF/maven").is_dir()
+    assert stat.S_IMODE((tree / "META-INF/maven/pom.xml").stat().st_mode) == 0o644

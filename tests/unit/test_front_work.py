@@ -9,7 +9,7 @@ import pytest
 
 from ondol.core.catalog import Index, put
 from ondol.model.errors import StartFailed
-from ondol.model.functions import Pin
+from ondol.model.functions import Pin, Version
 from ondol.model.principals import Kind
 from ondol.node.front_work import Warmer, minting, pinning, retiring
 from ondol.store import Change
@@ -23,6 +23,9 @@ class Pool:
 
     def retire(self, revision):
         self.retired.append(revision)
+
+    def bound(self, wanted):
+        self.bounds = {revision: most for revision, (_, most) in wanted.items()}
 
     def pin(self, wanted):
         self.pinned = {revision: count for revision, (_, count) in wanted.items()}
@@ -176,3 +179,13 @@ async def test_without_any_interpreter_a_front_is_ready_all_the_same():
     warmer, task = await warmed(stock, Choice(found=False))
     assert warmer.ready.is_set() and not stock.asked
     await ended(task)
+
+
+async def test_each_front_has_its_part_of_what_there_may_be():
+    index, pool, target = Index(), Pool(), a_target()
+    index.listeners.append(pinning(pool, index, 2))
+    version = Version(function=target.function.id, number=1, revision=target.revision.id)
+    bound = Pin(function=target.function.id, qualifier="1", environments=1, environments_max=5, aside=False)
+    write(index, target.function, target.revision, version, bound)
+    await asyncio.sleep(0)
+    assert (pool.bounds, pool.pinned) == ({target.revision.id: 3}, {target.revision.id: 1})

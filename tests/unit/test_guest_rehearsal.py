@@ -22,8 +22,8 @@ if len(sys.argv) > 2:
         raise OSError("no sockets")
     rehearsal._call_once = broken
 else:
-    load = json.loads
-    json.loads = lambda text: answers.append(1) or load(text)
+    answer = ondol_guest.aws.Guest.answer
+    ondol_guest.aws.Guest.answer = lambda *told: answers.append(1) or answer(*told)
 def globals_of(module):
     return repr(sorted((n, str(v)) for n, v in list(vars(module).items()) if not n.startswith("__")))
 def look():
@@ -45,7 +45,7 @@ print(json.dumps([before, after, len(answers)]))
 @pytest.mark.parametrize("name", [interpreter.name for interpreter in FOUND.all()])
 def test_nothing_is_left_of_a_rehearsal(name):
     before, after, answers = looked(name)
-    assert answers >= 3, "it was not gone through to its end"
+    assert answers == 1, "it was not gone through to its end"
     assert after == before
 
 

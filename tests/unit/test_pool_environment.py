@@ -26,7 +26,7 @@ from ondol.testing.pool import (
 class Room:
     """One started environment. Leaves nothing, and checks that the environment does not either."""
 
-    def __init__(self, *, inherited_mib=0, concurrency=1, stream_bytes_max=None, **configuration):
+    def __init__(self, *, inherited_mib=0, concurrency=1, stream_bytes_max=None, kind=Environment, **configuration):
         self.sandboxes = ScriptedSandboxes()
         self.runtime = ScriptedRuntime(self.sandboxes)
         self.script = self.runtime.script
@@ -54,7 +54,7 @@ class Room:
             answering=None,
             network=lambda revision: "none",
         )
-        self.environment = Environment(self.target.revision, makings, self.died)
+        self.environment = kind(self.target.revision, makings, self.died)
 
     def died(self):
         self.deaths += 1

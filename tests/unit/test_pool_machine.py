@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ondol.pool.checks import check
-from ondol.pool.events import Done, Freeze, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
+from ondol.pool.events import Bounded, Done, Freeze, GaveUp, Gone, Ready, Refuse, Retired, Run, Start, Stop, Thaw, Tick, Wanted
 from ondol.pool.machine import Machine
 from ondol.pool.policy import History, PoolLimits, backoff_s, keep_s, worth
 
@@ -310,3 +310,42 @@ def test_what_a_revision_may_grow_by_is_its_tenants_together():
     table.want(1, tenant="blue")
     table.want(2, tenant="green")
     assert table.want(3, tenant="red") == [Refuse(3, "rate")]
+
+
+def test_a_slot_that_is_spent_takes_nothing_more_and_stops_after_what_it_runs():
+    table = Table()
+    assert table.want(1, concurrency=2) == [Start(1, "r")]
+    assert table.want(2, concurrency=2) == []
+    assert table.tell(Ready(1)) == [Run(1, 1), Run(1, 2)]
+    assert table.tell(Done(1, 1, spent=True)) == []
+    assert table.want(3, concurrency=2) == [Start(2, "r")]
+    assert table.tell(Done(1, 2, spent=True)) == [Stop(1)]
+    assert table.tell(Ready(2)) == [Run(2, 3)]
+
+
+def test_a_revision_has_no_more_slots_than_it_may_and_its_calls_wait_for_them():
+    table = Table()
+    assert table.tell(Bounded("r", 128, 1, 2)) == []
+    assert [table.want(n) for n in (1, 2, 3)] == [[Start(1, "r")], [Start(2, "r")], []]
+    table.tell(Ready(1))
+    table.tell(Ready(2))
+    assert table.tell(Tick(), after_s=5.0) == [], "nobody starts one for who waits"
+    assert table.tell(Done(1, 1)) == [Run(1, 3)]
+
+
+def test_a_bound_is_remembered_when_all_its_slots_are_gone_and_lifted_when_told():
+    table = Table()
+    table.tell(Bounded("r", 128, 1, 1))
+    table.want(1)
+    table.tell(Gone(1))
+    table.want(2)
+    assert len(table.machine.crews["r"].coming) <= 1
+    assert table.tell(Bounded("r", 128, 1, None), after_s=60.0) == [Start(2, "r")]
+
+
+def test_a_bound_of_none_refuses_and_idle_slots_beyond_one_go():
+    table = Table()
+    one, two = table.warm(2)
+    assert table.tell(Bounded("r", 128, 1, 1)) == [Stop(one)]
+    assert table.tell(Bounded("r", 128, 1, 0)) == [Stop(two)]
+    assert table.want(9) == [Refuse(9, "none")]

@@ -85,6 +85,8 @@ from ondol.queues.sqlite import SqliteQueue
 from ondol.recorders.sqlite import SqliteRecorder
 from ondol.runtimes.ahead import described
 from ondol.runtimes.choice import Choice
+from ondol.runtimes.interpreters import Interpreter
+from ondol.runtimes.managed import lacking
 from ondol.sinks.otel import OtelSink
 from ondol.stores.sqlite import SqliteStore
 
@@ -291,7 +293,9 @@ def node_routes(orders: Orders, index: Index, followers: Followers, queue: Calla
     supervisor = os.getppid()
     return NodeRoutes(
         stats=looking.stats(index, followers, queue, supervisor),
-        doctor=looking.doctor(orders, joining.places(orders.data).tmp, supervisor),
+        doctor=looking.doctor(
+            orders, joining.places(orders.data).tmp, supervisor, lambda each: lacking(Interpreter(**each)) or ""
+        ),
         settings=lambda: looking.settings(orders.settings),
         declared=DECLARED,
         version=__version__,

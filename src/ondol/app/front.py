@@ -6,12 +6,12 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from ondol.app.makers import Makers
-from ondol.app.shared import CONTRACTS, TABLE, choice_of, nodejs_of, verifier_of
+from ondol.app.shared import CONTRACTS, TABLE, choice_of, managed_of, nodejs_of, verifier_of
 from ondol.clock import SystemClock
 from ondol.config import Settings
 from ondol.core.catalog import Index
@@ -23,6 +23,7 @@ from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
+from ondol.dialects.aws.plain_calls import PlainCalls
 from ondol.dialects.aws.urls import Registry, Urls
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
@@ -61,7 +62,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     data = joining.places(settings.data)
     choice, nodejs = choice_of(orders), nodejs_of(orders)
     lines = await joining.first_lines(line, orders.makers, settled=settings.fronts > 1)
-    makers = Makers(lines, orders.levels, choice, nodejs, stock_shells=-(-settings.stock_shells // settings.fronts))
+    makers = makers_of(orders, lines, choice, nodejs)
     credentials = Credentials(orders.secret)
     bells = Bells(lambda sock, name: shells.take(sock, name))  # noqa: PLW0108  # made below
     sharing = sharing_of(orders, lambda name, value: following.cast(name, value))  # noqa: PLW0108  # made below
@@ -120,6 +121,20 @@ async def front(orders: Orders, line: socket.socket) -> None:
         await makers.close()
 
     await until_stopped(line, tasks, makers.use, stop)
+
+
+def makers_of(orders: Orders, lines: Mapping[str, socket.socket], choice: Choice, nodejs: NodejsVersions) -> Makers:
+    """Who makes sandboxes, for this front's share of the machine."""
+    settings = orders.settings
+    return Makers(
+        lines,
+        orders.levels,
+        choice,
+        nodejs,
+        managed_of(orders),
+        stock_shells=-(-settings.stock_shells // settings.fronts),
+        memory_mib_max=settings.memory_mib_max // settings.fronts,
+    )
 
 
 def warmer_of(orders: Orders, makers: Makers, choice: Choice, nodejs: NodejsVersions) -> front_work.Warmer:
@@ -220,6 +235,11 @@ def dialects_over(invoker: Invoker, index: Index, verifier: Verifier) -> dict[st
             invoke=Invoke(index=index, invoker=invoker, grants=grants),
             urls=urls_over(invoker, index, verifier, grants),
         ),
-        "plain": PlainDialect(index=index, gatekeeper=gate, invoke=invoker.invoke),
+        "plain": PlainDialect(
+            index=index,
+            gatekeeper=gate,
+            invoke=invoker.invoke,
+            events=PlainCalls(index=index, grants=grants, invoke=invoker.invoke, clock=verifier.clock),
+        ),
         "native": NativeDialect(gatekeeper=gate, parts=[Calls(index=index, invoker=invoker)]),
     }

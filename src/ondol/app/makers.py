@@ -16,8 +16,10 @@ from ondol.runtimes.affinity import Affinity
 from ondol.runtimes.ahead import imported_ahead
 from ondol.runtimes.api import Callers, RuntimeApi, bootstrap
 from ondol.runtimes.choice import Choice, Family
+from ondol.runtimes.clients import JAVA, RUBY
 from ondol.runtimes.dispatch import Dispatch
 from ondol.runtimes.forked import ForkedPython
+from ondol.runtimes.managed import ManagedVersions
 from ondol.runtimes.nodejs import ExecutedNodejs, NodejsVersions
 from ondol.sandbox import Sandboxes, with_modules
 from ondol.sandboxes.kept import KeptSandboxes
@@ -33,8 +35,10 @@ class Makers:
         isolation: Isolation,
         choice: Choice,
         nodejs: NodejsVersions,
+        managed: Mapping[str, ManagedVersions],
         *,
         stock_shells: int,
+        memory_mib_max: int,
     ) -> None:
         self._isolation = isolation
         self._choice = choice
@@ -42,7 +46,7 @@ class Makers:
         #: Who calls from shells by the Runtime API.
         self.callers = Callers()
         self._makers: dict[str, KeptSandboxes | Launcher] = {
-            name: KeptSandboxes(line, stock_shells=stock_shells)
+            name: KeptSandboxes(line, stock_shells=stock_shells, memory_mib_max=memory_mib_max)
             if name == MAKERS["sandbox"]
             else Launcher(line, stock_shells=stock_shells)
             for name, line in lines.items()
@@ -50,7 +54,7 @@ class Makers:
         levels = {level: self._level(level) for level in isolation.offered}
         affinity = Affinity()
         self._levels: Mapping[str, tuple[Sandboxes, Runtime]] = {
-            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, self.callers, affinity))
+            level: (sandboxes, runtimes_over(sandboxes, choice, nodejs, managed, self.callers, affinity))
             for level, sandboxes in levels.items()
         }
         #: What functions get that ask for nothing.
@@ -97,8 +101,13 @@ class Makers:
         return self._levels[self._isolation.of(asked)]
 
 
-def runtimes_over(
-    sandboxes: Sandboxes, choice: Choice, nodejs: NodejsVersions, callers: Callers, affinity: Affinity
+def runtimes_over(  # noqa: PLR0917
+    sandboxes: Sandboxes,
+    choice: Choice,
+    nodejs: NodejsVersions,
+    managed: Mapping[str, ManagedVersions],
+    callers: Callers,
+    affinity: Affinity,
 ) -> Runtime:
     """All that can be launched in the shells of one level."""
     python = ForkedPython(sandboxes, choice, affinity)
@@ -109,6 +118,8 @@ def runtimes_over(
             Family.COMMAND: python,
             Family.NODE: ExecutedNodejs(sandboxes, choice, nodejs),
             Family.PROVIDED: RuntimeApi(sandboxes, choice, callers, bootstrap),
+            Family.JAVA: RuntimeApi(sandboxes, choice, callers, managed[JAVA].program),
+            Family.RUBY: RuntimeApi(sandboxes, choice, callers, managed[RUBY].program),
         },
     )
     return Accompanied(runtimes, sandboxes, choice, callers)

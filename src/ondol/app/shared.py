@@ -21,7 +21,9 @@ from ondol.model.functions import Configuration
 from ondol.node.orders import Orders
 from ondol.runtimes import executed
 from ondol.runtimes.choice import Choice, Family, Finder, Provided
+from ondol.runtimes.clients import JAVA, RUBY
 from ondol.runtimes.interpreters import Interpreter, Interpreters
+from ondol.runtimes.managed import ManagedVersions, finders
 from ondol.runtimes.nodejs import NodejsVersions
 
 DIALECTS = (AwsFront, PlainDialect, NativeDialect, PrometheusDialect)
@@ -38,7 +40,13 @@ def _nobody(_: Request) -> str:
 def choice_of(orders: Orders) -> Choice:
     """Which of the languages found on this machine runs what."""
     interpreters = Interpreters(Interpreter(**each) for each in orders.interpreters)
-    others: Mapping[Family, Finder] = {Family.PROVIDED: Provided(), Family.NODE: nodejs_of(orders)}
+    managed = managed_of(orders)
+    others: Mapping[Family, Finder] = {
+        Family.PROVIDED: Provided(),
+        Family.NODE: nodejs_of(orders),
+        Family.JAVA: managed[JAVA],
+        Family.RUBY: managed[RUBY],
+    }
     return Choice(interpreters, orders.settings.runtime_substitute, others)
 
 
@@ -46,6 +54,12 @@ def nodejs_of(orders: Orders) -> NodejsVersions:
     """Which Node.js runs what."""
     found = Interpreters(Interpreter(**each) for each in orders.interpreters)
     return NodejsVersions(found, orders.settings.runtime_substitute)
+
+
+def managed_of(orders: Orders) -> Mapping[str, ManagedVersions]:
+    """Which Java and which Ruby run what."""
+    found = Interpreters(Interpreter(**each) for each in orders.interpreters)
+    return finders(found, orders.settings.runtime_substitute)
 
 
 def describing(choice: Choice) -> Callable[[Configuration], str]:

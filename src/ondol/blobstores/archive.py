@@ -46,6 +46,7 @@ _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _PATCHED, _STRONG, _UTF8, _MASKED = 0x1, 0x20, 0x40, 0x800, 0x2000
 _ZIP64_EXTRA, _TIME_EXTRA = 0x0001, 0x5455
 _ALL16, _ALL32 = 0xFFFF, 0xFFFFFFFF
+_NO_MODE = 0xFFFF
 
 
 class What(Enum):
@@ -197,9 +198,14 @@ def _records(directory: bytes, count: int) -> Iterator[_Record]:
         size, packed, header = _widened(extra, size, packed, header)
         if disk not in {0, _ALL16}:
             raise InvalidCode("The archive is one part of several: upload it as one file.")
-        yield _Record(name, flags, method, crc, packed, size, header, attributes >> 16, date, time, extra)
+        yield _Record(name, flags, method, crc, packed, size, header, _recorded(attributes >> 16), date, time, extra)
     if at != len(directory):
         raise InvalidCode("The archive's directory holds more than its end record says.")
+
+
+def _recorded(mode: int) -> int:
+    """Zero, which is none, for minus one: Maven's tools write that where they know no mode, in every jar."""
+    return 0 if mode == _NO_MODE else mode
 
 
 def _widened(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:

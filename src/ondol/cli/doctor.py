@@ -20,7 +20,7 @@ from ondol.node.examining import Finding, Interpreter, Probed, able, examine, nu
 
 def runtimes_here() -> list[str]:
     """Runtime ids that a node on this machine can run, oldest first."""
-    return [name for name, _ in sorted(_find_interpreters().items(), key=numbered)]
+    return [name for name, found in sorted(_find_interpreters().items(), key=numbered) if not found.lacks]
 
 
 def _listener(settings: config.Settings) -> Finding:
@@ -108,5 +108,9 @@ def _probe() -> Sequence[Probed]:
 
 def _find_interpreters() -> Mapping[str, Interpreter]:
     from ondol.runtimes.interpreters import Interpreters
+    from ondol.runtimes.managed import lacking
 
-    return {one.name: Interpreter(path=one.path, version=one.version) for one in Interpreters.discover().everything()}
+    return {
+        one.name: Interpreter(path=one.path, version=one.version, lacks=lacking(one) or "")
+        for one in Interpreters.discover().everything()
+    }

@@ -12,7 +12,7 @@ from ondol.cli.deployment import newest_runtime
 from ondol.cli.shape import Example, Exit, Failure, note
 from ondol.cli.starters import Starter, starter
 
-THERE_ARE = "python3.N, nodejsN.x, provided.al2023 (--language shell or go), web, command"
+THERE_ARE = "python3.N, nodejsN.x, javaN, provided.al2023 (--language shell, go, rust or java), web, command"
 
 
 @click.command(
@@ -22,13 +22,13 @@ THERE_ARE = "python3.N, nodejsN.x, provided.al2023 (--language shell or go), web
     examples=(
         "ondol new greet",
         "ondol new greet --runtime nodejs22.x",
-        "ondol new greet --runtime provided.al2023 --language go",
+        "ondol new greet --runtime provided.al2023 --language rust",
         "ondol new site --runtime web",
     ),
 )
 @click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
 @click.option("--runtime", metavar="RUNTIME", help=f"One of: {THERE_ARE}.  [default: the node's own Python]")
-@click.option("--language", metavar="LANGUAGE", help="Of a custom runtime: shell or go.  [default: shell]")
+@click.option("--language", metavar="LANGUAGE", help="Of a custom runtime: shell, go, rust or java.  [default: shell]")
 def new(folder: Path, runtime: str | None, language: str | None) -> None:
     """Make the folder NAME with a function that can be deployed as it is, and say how to go on."""
     runtime = runtime or newest_runtime()
@@ -51,6 +51,7 @@ def write(folder: Path, made: Starter) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in made.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
             (folder / name).chmod(0o755 if name in made.programs else 0o644)
     except OSError as error:

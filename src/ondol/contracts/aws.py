@@ -132,7 +132,7 @@ class AwsContract:
             "AWS_LAMBDA_FUNCTION_NAME": revision.name,
             "AWS_LAMBDA_FUNCTION_VERSION": version_label(place.version),
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mib),
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if place.pinned else "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": _initialization(configuration, place),
             "AWS_LAMBDA_LOG_GROUP_NAME": group,
             "AWS_LAMBDA_LOG_STREAM_NAME": stream,
             "AWS_LAMBDA_RUNTIME_API": _RUNTIME_API,
@@ -148,6 +148,9 @@ class AwsContract:
         }
         if not configuration.runtime.startswith("provided"):
             variables["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{configuration.runtime}"
+        if configuration.concurrency and configuration.runtime.startswith("python"):
+            # Not for Node.js: its libraries take it for a process that runs several calls, and here each has its own.
+            variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(configuration.concurrency)
         return variables
 
     def meta(self, invocation: Invocation, target: Target, *, deadline_ms: int) -> bytes:
@@ -243,6 +246,12 @@ def runtime_version(runtime: str) -> str:
 def runtime_version_arn(region: str, runtime: str) -> str:
     """AWS's form; the 64 digits are the hash of the runtime's id, so that they are the same wherever they are shown."""
     return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(runtime.encode()).hexdigest()}"
+
+
+def _initialization(configuration: Configuration, place: Place) -> str:
+    if "CapacityProviderConfig" in configuration.annotations.get("aws", {}):
+        return "lambda-managed-instances"
+    return "provisioned-concurrency" if place.pinned else "on-demand"
 
 
 def _logging(configuration: Configuration) -> Mapping[str, Any]:

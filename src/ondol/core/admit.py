@@ -206,7 +206,7 @@ class Admission:
             pins = self._pins.setdefault(function, {})
             pins.pop(qualifier, None)
             if isinstance(noun, Pin):
-                pins[qualifier] = noun.environments
+                pins[qualifier] = noun.environments if noun.aside else 0
             if not pins:
                 del self._pins[function]
             self._set(function)

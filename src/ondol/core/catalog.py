@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,7 +17,7 @@ from ondol.model.deferrals import Deferral
 from ondol.model.functions import Alias, Function, Handle, Pin, Revision, Version
 from ondol.model.items import Item
 from ondol.model.principals import AccessKey
-from ondol.store import Change, Delete, Document, Put
+from ondol.store import Change, Delete, Document, Packed, Put, packed
 
 Noun = TypeVar("Noun")
 #: What is written into the catalog.
@@ -92,9 +93,22 @@ def key_of(noun: Written) -> str:  # noqa: PLR0911  one line per noun
             return item_key(noun.dialect, noun.kind, noun.account, noun.region, noun.name)
 
 
-def decode(value: dict[str, Any], noun: type[Noun]) -> Noun:
-    """The noun that a document's value holds."""
+#: What a document's value comes as.
+Value = dict[str, Any] | bytes | None
+
+
+def decode(value: dict[str, Any] | bytes, noun: type[Noun]) -> Noun:
+    """The noun that a document's value holds, packed or not."""
+    if isinstance(value, bytes):
+        kind: Any = noun
+        made: Noun = _decoder(kind).decode(value)
+        return made
     return msgspec.convert(value, noun)
+
+
+@cache
+def _decoder(noun: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(noun)
 
 
 class Index:
@@ -121,10 +135,10 @@ class Index:
         #: (dialect, kind, account, region) -> name -> what is kept.
         self._items: dict[tuple[str, str, str, str], dict[str, Item]] = {}
 
-    def load(self, number: int, documents: Iterable[Document]) -> None:
+    def load(self, number: int, documents: Iterable[Document | Packed]) -> None:
         """Start from a snapshot."""
         for document in documents:
-            self.apply(Change(document.revision, document.key, document.value))
+            self.apply(Change(document.revision, document.key, packed(document).data))
         self.number = number
 
     def apply(self, change: Change) -> None:
@@ -246,10 +260,10 @@ class Index:
         return {code for items in self._items.values() for item in items.values() for code in item.codes}
 
     # What changes ----------------------------------------------------------------------------------------------------
-    def _apply_function(self, parts: list[str], value: dict[str, Any] | None) -> Function | None:
+    def _apply_function(self, parts: list[str], value: Value) -> Function | None:
         return _keep(self._functions, parts[2], value, Function)
 
-    def _apply_revision(self, parts: list[str], value: dict[str, Any] | None) -> Revision | None:
+    def _apply_revision(self, parts: list[str], value: Value) -> Revision | None:
         before = self._revisions.get(parts[0], {}).get(parts[1])
         made = _keep_under(self._revisions, parts[0], parts[1], value, Revision)
         for revision, sign in ((before, -1), (made, 1)):
@@ -258,27 +272,27 @@ class Index:
                 self._stored[at] = self._stored.get(at, 0) + sign * revision.code.zipped_bytes
         return made
 
-    def _apply_version(self, parts: list[str], value: dict[str, Any] | None) -> Version | None:
+    def _apply_version(self, parts: list[str], value: Value) -> Version | None:
         return _keep_under(self._versions, parts[0], int(parts[1]), value, Version)
 
-    def _apply_alias(self, parts: list[str], value: dict[str, Any] | None) -> Alias | None:
+    def _apply_alias(self, parts: list[str], value: Value) -> Alias | None:
         return _keep_under(self._aliases, parts[0], parts[1], value, Alias)
 
-    def _apply_pin(self, parts: list[str], value: dict[str, Any] | None) -> Pin | None:
+    def _apply_pin(self, parts: list[str], value: Value) -> Pin | None:
         return _keep_under(self._pins, parts[0], parts[1], value, Pin)
 
-    def _apply_deferral(self, parts: list[str], value: dict[str, Any] | None) -> Deferral | None:
+    def _apply_deferral(self, parts: list[str], value: Value) -> Deferral | None:
         return _keep_under(self._deferrals, parts[0], parts[1], value, Deferral)
 
-    def _apply_key(self, parts: list[str], value: dict[str, Any] | None) -> AccessKey | None:
+    def _apply_key(self, parts: list[str], value: Value) -> AccessKey | None:
         return _keep(self._keys, parts[0], value, AccessKey)
 
-    def _apply_item(self, parts: list[str], value: dict[str, Any] | None) -> Item | None:
+    def _apply_item(self, parts: list[str], value: Value) -> Item | None:
         dialect, kind, account, region = parts[:4]
         table = self._items.setdefault((dialect, kind, account, "" if region == "-" else region), {})
         return _keep(table, "/".join(parts[4:]), value, Item)
 
-    def _apply_handle(self, parts: list[str], value: dict[str, Any] | None) -> Handle | None:
+    def _apply_handle(self, parts: list[str], value: Value) -> Handle | None:
         dialect, account, region, name = parts[0], parts[1], parts[2], "/".join(parts[3:])
         at = (dialect, account, region, name)
         names = self._names.setdefault(at[:3], [])
@@ -309,7 +323,7 @@ class Index:
 _NONE: dict[str, Item] = {}
 
 
-def _keep(table: dict[Any, Noun], key: Any, value: dict[str, Any] | None, noun: type[Noun]) -> Noun | None:
+def _keep(table: dict[Any, Noun], key: Any, value: Value, noun: type[Noun]) -> Noun | None:
     if value is None:
         table.pop(key, None)
         return None
@@ -317,9 +331,7 @@ def _keep(table: dict[Any, Noun], key: Any, value: dict[str, Any] | None, noun: 
     return made
 
 
-def _keep_under(
-    tables: dict[str, dict[Any, Noun]], outer: str, key: Any, value: dict[str, Any] | None, noun: type[Noun]
-) -> Noun | None:
+def _keep_under(tables: dict[str, dict[Any, Noun]], outer: str, key: Any, value: Value, noun: type[Noun]) -> Noun | None:
     table = tables.setdefault(outer, {})
     made = _keep(table, key, value, noun)
     if not table:
@@ -327,5 +339,5 @@ def _keep_under(
     return made
 
 
-def _nothing(parts: list[str], value: dict[str, Any] | None) -> None:
+def _nothing(parts: list[str], value: Value) -> None:
     """A kind of document that another release writes."""

@@ -56,6 +56,7 @@ class NewFunction:
     publish: bool = False
     description: str | None = None
     per_tenant: bool = False
+    versions_only: bool = False
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -181,6 +182,7 @@ class Deployments:
         function = Function(
             id=function_id, account=new.account, region=new.region, name=new.name, latest=revision_id, created_s=now_s,
             stage=Stage.CREATING, tags=dict(new.tags), per_tenant=new.per_tenant, annotations=dict(new.annotations),
+            versions_only=new.versions_only,
         )  # fmt: skip
         _check_tags(function.tags)
         deployed, operations = self._published(Deployed(function=function, revision=revision), new.publish, new.description)

@@ -37,8 +37,8 @@ class Pins:
         """Replace whatever was said for this qualifier.
 
         Raises NotFound (function, version, alias), AlreadyExists when the version is pinned under another name, and
-        InvalidSetting: 'tenants' (they would be no tenant's), 'reserved' (more than the function reserves), 'unreserved' (more
-        than is left to the account) or 'minimum' (too little would be left).
+        InvalidSetting: 'tenants' (they would be no tenant's), 'scaled' (`scale` says how many), 'reserved' (more than the
+        function reserves), 'unreserved' (more than is left to the account) or 'minimum' (too little would be left).
         """
         made: list[Pin] = []
 
@@ -56,6 +56,23 @@ class Pins:
             number = await self._commits.retrying(build)
         await self._commits.everywhere(number)
         return made[0]
+
+    async def scale(self, function: str, qualifier: str, least: int, most: int | None) -> Pin:
+        """Keep `least` up, and never have more than `most`; nothing is set aside for them. Raises NotFound."""
+        made = Pin(
+            function=function, qualifier=qualifier, environments=least, environments_max=most, aside=False,
+            updated_s=self._clock.wall_s(),
+        )  # fmt: skip
+
+        def build() -> Operations:
+            target = self._target(function, qualifier)
+            return [
+                put(target, self._index.revision_of(key_of(target))),
+                put(made, self._index.revision_of(key_of(made))),
+            ]
+
+        await self._commits.everywhere(await self._commits.retrying(build))
+        return made
 
     async def delete(self, function: str, qualifier: str | None) -> bool:
         """As many environments as calls need, again; whether there was something to take back."""
@@ -83,6 +100,8 @@ class Pins:
     def _check(self, function: Function, qualifier: str | None, environments: int) -> None:
         if environments < 1:
             raise InvalidSetting("environments", f"at least one environment can be pinned, not {environments}")
+        if function.versions_only:
+            raise InvalidSetting("scaled", f"how many environments of {function.name} are up, its scaling configuration says")
         if function.per_tenant:
             raise InvalidSetting(
                 "tenants", f"{function.name} keeps its tenants apart: an environment that is up before a call is nobody's"
@@ -122,7 +141,7 @@ def versions_of(index: Index, function: str, qualifier: str | None) -> set[int |
 
 def pinned(index: Index, function: str) -> int:
     """How many environments of a function are to be up."""
-    return sum(pin.environments for pin in index.pins(function))
+    return sum(pin.environments for pin in index.pins(function) if pin.aside)
 
 
 def set_aside(index: Index, function: Function) -> int:
@@ -163,4 +182,15 @@ def wanted(index: Index) -> dict[str, tuple[Revision, int]]:
     for pin in index.pins():
         for revision, count in shares(index, pin):
             found[revision.id] = (revision, found.get(revision.id, (revision, 0))[1] + count)
+    return found
+
+
+def bounds(index: Index) -> dict[str, tuple[Revision, int]]:
+    """By revision: how many environments there may be of those that are bounded."""
+    found: dict[str, tuple[Revision, int]] = {}
+    for pin in index.pins():
+        version = index.version(pin.function, int(pin.qualifier or 0)) if pin.environments_max is not None else None
+        revision = index.revision(pin.function, version.revision) if version else None
+        if revision is not None and pin.environments_max is not None:
+            found[revision.id] = (revision, pin.environments_max)
     return found

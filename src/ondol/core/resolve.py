@@ -17,7 +17,9 @@ def resolve(index: Index, function: Function, qualifier: str | None, draw: float
 
     Raises NotFound for a version or alias that is not there.
     """
-    if qualifier is None:
+    if qualifier is None and function.versions_only:
+        revision = _newest(index, function)
+    elif qualifier is None:
         revision = index.revision(function.id, function.latest)
     elif qualifier.isascii() and qualifier.isdecimal():
         revision = _of_version(index, function, int(qualifier)) if len(qualifier) <= DIGITS_MAX else None
@@ -25,15 +27,22 @@ def resolve(index: Index, function: Function, qualifier: str | None, draw: float
         revision = _of_alias(index, function, alias, draw)
     else:
         revision = None
+    if revision is None and qualifier is None:
+        raise NotFound("published version", function.name)
     if revision is None:
         raise NotFound("version" if (qualifier or "").isdecimal() else "alias", f"{function.name}:{qualifier}")
     return Target(function=function, revision=revision, qualifier=qualifier)
 
 
+def _newest(index: Index, function: Function) -> Revision | None:
+    newest = max(index.versions(function.id), key=lambda version: version.number, default=None)
+    return index.revision(function.id, newest.revision) if newest else None
+
+
 def _of_alias(index: Index, function: Function, alias: Alias, draw: float) -> Revision | None:
     number = alias.second if alias.second is not None and draw < alias.second_weight else alias.version
     if number is None:
-        return index.revision(function.id, function.latest)
+        return _newest(index, function) if function.versions_only else index.revision(function.id, function.latest)
     return _of_version(index, function, number)
 
 

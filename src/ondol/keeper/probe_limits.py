@@ -20,7 +20,7 @@ _CONTROLLERS = {
         "memory limit",
         (
             "a function's memory is not limited as a whole, and not measured. Each of its processes is limited (RLIMIT_DATA: "
-            "its size and 128 MiB; what processes share does not count), which stops accidents only; no gvisor"
+            "its size and 1 GiB; what processes share does not count), which stops accidents only; no gvisor"
         ),
     ),
     "pids": ("number of processes", "a function's processes are bounded by RLIMIT_NPROC only, all of an account's together"),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from ondol.keeper import quota, reserve
+from ondol.keeper import cleaning, quota, reserve
 from ondol.keeper.gateways import Gateways
 from ondol.keeper.loop import Loop, Readable, Sleep
 from ondol.keeper.protocol import Closed, Line, Message, close_all
@@ -94,6 +94,7 @@ class Server(ABC, Generic[S, F]):
         self._shells: dict[str, S] = {}
         self._by_pid: dict[int, Callable[[int], object]] = {}
         self._walks: dict[str, Iterator[None]] = {}
+        self._emptying: set[str] = set()
         loop.on_children = self._reap
         loop.later(quota.INTERVAL_S, self._watch_quotas)
         kept_free.watch(self._shells, lambda shell: reserve.held(shell.directory) + shell.tmp_bytes, self._make_room)
@@ -116,6 +117,10 @@ class Server(ABC, Generic[S, F]):
 
     def _left(self, front: F) -> None:
         """The front is gone; its shells are seen to."""
+
+    def _empty_tmp(self, shell: S) -> Waits:
+        """Nobody is in the shell."""
+        yield from self._status_of(cleaning.start_emptying(shell.tmp))
 
     def _is_walked(self, shell: S) -> bool:
         """Whether its /tmp is to be looked through."""
@@ -206,7 +211,10 @@ class Server(ABC, Generic[S, F]):
 
     # Operations that all servers have --------------------------------------------------------------------------------
     def _scour(self, front: F, message: Message) -> Operation:
-        yield from self._scour_shell(self._shell(front, message))
+        shell = self._shell(front, message)
+        yield from self._scour_shell(shell)
+        while shell.id in self._emptying:
+            yield Sleep(GLANCE_S)
         return {}, []
 
     def _discard(self, front: F, message: Message) -> Operation:
@@ -256,11 +264,16 @@ class Server(ABC, Generic[S, F]):
         except Refused as error:
             self._log(str(error))
 
-    def _scour_quietly(self, shell: S) -> Waits:
+    def _begin_anew(self, shell: S) -> Waits:
+        """End what is in a shell whose /tmp holds more than it may, and empty that: else the next walk ends who comes next."""
+        self._emptying.add(shell.id)
         try:
             yield from self._scour_shell(shell)
+            yield from self._empty_tmp(shell)
         except Refused as error:
             self._not_scoured(shell, error)
+        finally:
+            self._emptying.discard(shell.id)
 
     def _status_of(self, pid: int) -> Generator[Sleep | Readable, bool, int]:
         """The wait status of a child of ours, which bounds its own time."""
@@ -303,8 +316,8 @@ class Server(ABC, Generic[S, F]):
 
     def _over(self, shell_id: str) -> None:
         shell = self._shells.get(shell_id)
-        if shell is not None:
-            self._loop.spawn(self._scour_quietly(shell))
+        if shell is not None and shell_id not in self._emptying:
+            self._loop.spawn(self._begin_anew(shell))
             self._tell_owner(shell_id, {"over_tmp": shell_id})
 
     def _make_room(self, shell: S) -> Waits | None:

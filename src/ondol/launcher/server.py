@@ -242,7 +242,7 @@ class Launcher(serving.Server[Shell, Front]):
                 raise Refused("failed", f"the control groups of shell {shell.id} could not be removed")
             yield Sleep(0.001)
         if not cleaning.remove_own(shell.directory):
-            here = f"./{shell.id}"  # what is executed has no more rights than its user, and this is the working directory
+            here = _here(shell)
             if not self._made.ground.switch:
                 yield from self._status_of(processes.loosen(here))
             yield from self._status_of(cleaning.start_removing(here))  # as long as the disk needs
@@ -255,9 +255,20 @@ class Launcher(serving.Server[Shell, Front]):
         return {"memory_peak_bytes": max(peak - shell.tool.overhead_bytes, 0), "oom_kills": kills}, []
         yield  # a generator with nothing to wait for
 
+    def _empty_tmp(self, shell: Shell) -> Waits:
+        tmp = f"{_here(shell)}/tmp"  # noqa: S108
+        if not self._made.ground.switch:
+            yield from self._status_of(processes.loosen(tmp))
+        yield from self._status_of(cleaning.start_emptying(tmp))
+
     def _not_scoured(self, shell: Shell, error: Refused) -> None:
         del shell
         log(str(error))
+
+
+def _here(shell: Shell) -> str:
+    """Its directory, for programs: they have no more rights than their user, and this is the working directory."""
+    return f"./{shell.id}"
 
 
 def _first_byte(wire: socket.socket) -> bool:

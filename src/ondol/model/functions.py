@@ -56,6 +56,8 @@ class Configuration:
     network: str = ""
     #: The level of isolation that its owner asked for; "": whatever the node gives.
     isolation: str = ""
+    #: So many calls run side by side in one environment, each in a process of its own; 0: as the contract has it.
+    concurrency: int = 0
     #: What is shown beside the code, at /opt: one tree, made of one or more archives.
     opt: Code | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -102,6 +104,8 @@ class Function:
     concurrency_reserved: int | None = None
     #: Each of its calls names a tenant, and no environment serves two. From its making to its end: nothing changes this.
     per_tenant: bool = False
+    #: Only its versions run: a call that names none means the newest. Nothing changes this either.
+    versions_only: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -143,6 +147,10 @@ class Pin:
     environments: int
     #: Wall time of the last change.
     updated_s: float = 0.0
+    #: There are never more of them; None: as many as calls need.
+    environments_max: int | None = None
+    #: They count as concurrency that is set aside from what the account's other functions share.
+    aside: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
                 *(sys.executable, "-I", "-S", str(source / "ondol" / room / "__main__.py")),
                 *("--supervisor-fd", str(fd), "--lock-fd", str(lock)),
                 *("--data", str(orders.data), "--node-id", node_id(orders.data)),
-                *("--interpreters", ":".join(str(each["path"]) for each in orders.interpreters)),
+                *("--interpreters", ":".join(_shown(orders.interpreters))),
                 *(part for name, path in runtime.items() for part in ("--runtime", f"{name}={path}")),
                 *levels,
                 *("--networks", ":".join(orders.networks)),
@@ -140,6 +140,11 @@ def _makers(orders: Orders, words: Mapping[str, str], lock: int) -> list[Child]:
     return [
         Child(name=name, command=maker(name), inherited=(lock,), session=False, tidies=True) for name in sorted(orders.makers)
     ]
+
+
+def _shown(interpreters: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Paths of interpreters and of their clients: what shells show is the directory above each one's own."""
+    return [str(each[what]) for what in ("path", "client") for each in interpreters if each.get(what)]
 
 
 def _children(orders: Orders, owner: tuple[int, int] | None, public: Sequence[int]) -> list[Child]:

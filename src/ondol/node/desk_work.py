@@ -11,7 +11,7 @@ from typing import Final
 from ondol.core.catalog import Index
 from ondol.model.errors import OndolError
 from ondol.node.following import Followers
-from ondol.node.serving import Tasks
+from ondol.node.serving import Tasks, uncollected
 from ondol.store import Store
 
 SWEEP_S: Final = 600.0
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -> None:
     """Read the catalog into memory, and have the index and every front follow it from now on."""
     number, documents = await store.snapshot()
-    index.load(number, documents)
-    followers.load(number, documents)
+    with uncollected():
+        index.load(number, documents)
+        followers.load(number, documents)
 
     async def follow() -> None:
         async for change in store.watch(number):

@@ -21,6 +21,8 @@ FREE_MIB_LOW: Final = 4096
 DESCRIPTORS_MIN: Final = 4096
 #: Runtimes that functions may ask for.
 KNOWN: Final = tuple(f"python3.{minor}" for minor in range(8, 15))
+#: Other languages whose functions a node runs where their interpreter and its client are.
+MANAGED: Final = ("java", "ruby")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ class Interpreter:
 
     path: str
     version: str
+    #: What has to be installed besides before it runs functions; "" for nothing.
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,14 @@ def _interpreters(find: Interpreters) -> list[Finding]:
         mend = "install one, such as: apt install python3"
         return [Finding(part="interpreters", what="any", ok=False, detail="none found", mend=mend, needed=True)]
     shown = [
-        Finding(part="interpreters", what=name, ok=True, detail=f"{one.path} ({one.version})")
+        Finding(
+            part="interpreters",
+            what=name,
+            ok=not one.lacks,
+            detail=f"{one.path} ({one.version})",
+            means=f"functions for {name} cannot run here" if one.lacks else "",
+            mend=one.lacks,
+        )
         for name, one in sorted(found.items(), key=numbered)
     ]
     missing = [name for name in KNOWN if name not in found]
@@ -125,6 +136,10 @@ def _interpreters(find: Interpreters) -> list[Finding]:
         means = "functions for Node.js cannot run here"
         mend = "apt install nodejs, nvm install --lts, or any other way; 18 is the oldest that will do"
         shown.append(Finding(part="interpreters", what="nodejs", ok=False, detail="none found", means=means, mend=mend))
+    absent = [language for language in MANAGED if not any(name.startswith(language) for name in found)]
+    if absent:
+        mend = "docs/reference/custom-runtimes.md says which programs they need"
+        shown.append(Finding(part="interpreters", what="others", ok=False, detail=f"no {' and no '.join(absent)}", mend=mend))
     return shown
 
 

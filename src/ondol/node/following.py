@@ -13,10 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
+
 from ondol.core.catalog import Index
 from ondol.model.errors import Unavailable
 from ondol.node.link import Handler, Link
-from ondol.store import Change, Document
+from ondol.node.serving import uncollected
+from ondol.store import Change, Document, Packed, packed
 
 RECONNECT_S: Final = 0.1
 #: How long the desk may take over a call; it writes to the disk, and no more.
@@ -99,10 +102,11 @@ class Following:
     async def _open(self, link: Link) -> None:
         number, documents = await link.call("follow", self._tries())
         known = set(self._index.documents())
-        for key, value, revision in documents:
-            known.discard(key)
-            if self._index.revision_of(key) != revision:
-                self._index.apply(Change(revision, key, value))
+        with uncollected():
+            for key, value, revision in documents:
+                known.discard(key)
+                if self._index.revision_of(key) != revision:
+                    self._index.apply(Change(revision, key, value))
         for key in known:
             self._index.apply(Change(number, key, None))
         self._index.number = number
@@ -136,7 +140,7 @@ class Followers:
         self._handlers = handlers | {"follow": self._follow, "have": self._have}
         self._number = 0
         #: The catalog as it stands: a snapshot is answered without a pause in which a change could slip by.
-        self._documents: dict[str, Document] = {}
+        self._documents: dict[str, Packed] = {}
         self._links: dict[Link, int] = {}
         self._moved = asyncio.Event()
 
@@ -148,10 +152,10 @@ class Followers:
         """A protocol for one accepted connection."""
         return Link(self._handlers, self._lost)
 
-    def load(self, number: int, documents: Sequence[Document]) -> None:
+    def load(self, number: int, documents: Sequence[Document | Packed]) -> None:
         """Start from the store's snapshot."""
         self._number = number
-        self._documents = {document.key: document for document in documents}
+        self._documents = {document.key: packed(document) for document in documents}
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Pass committed changes on, in order."""
@@ -160,7 +164,8 @@ class Followers:
             if change.value is None:
                 self._documents.pop(change.key, None)
             else:
-                self._documents[change.key] = Document(change.key, change.value, change.number)
+                data = change.value if isinstance(change.value, bytes) else msgspec.msgpack.encode(change.value)
+                self._documents[change.key] = Packed(change.key, data, change.number)
         value = [(change.number, change.key, change.value) for change in changes]
         for link in list(self._links):
             if not link.cast("change", value):
@@ -244,7 +249,7 @@ class Followers:
         self._links[link] = 0
         self._tries.update(((event, attempt), link) for event, attempt in tries)
         self._moved.set()
-        return self._number, [(d.key, d.value, d.revision) for d in self._documents.values()]
+        return self._number, [(d.key, d.data, d.revision) for d in self._documents.values()]
 
     async def _have(self, link: Link, number: int) -> None:
         if link in self._links:

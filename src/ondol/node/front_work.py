@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from ondol.clock import Clock
 from ondol.core.catalog import Index
-from ondol.core.pins import wanted
+from ondol.core.pins import bounds, wanted
 from ondol.model.errors import OndolError
 from ondol.model.functions import Configuration, Function, Revision
 from ondol.model.principals import Kind, Principal
@@ -112,6 +112,7 @@ def pinning(pool: Pool, index: Index, fronts: int) -> Callable[[str, Any], None]
 
     def follow() -> None:
         due.clear()
+        pool.bound({revision: (noun, -(-most // fronts)) for revision, (noun, most) in bounds(index).items()})
         pool.pin({revision: (noun, -(-count // fronts)) for revision, (noun, count) in wanted(index).items()})
 
     return listen

@@ -87,12 +87,19 @@ def summed(fronts: Sequence[Mapping[str, int]]) -> dict[str, int] | None:
     return {name: sum(front[name] for front in fronts) for name in fronts[0]} if fronts else None
 
 
-def doctor(orders: Orders, writable: Path, supervisor: int) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """As `ondol doctor`, for the node that runs: isolation and interpreters as the supervisor found them at the start."""
+def doctor(
+    orders: Orders, writable: Path, supervisor: int, lacking: Callable[[Mapping[str, Any]], str]
+) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """As `ondol doctor`, for the node that runs: isolation and interpreters as the supervisor found them at the start.
+
+    `lacking` says what an interpreter needs besides, to run functions; "" for nothing.
+    """
 
     def look() -> dict[str, Any]:
         interpreters = {
-            name: Interpreter(path=each["path"], version=f"{each['major']}.{each['minor']}.{each['micro']}")
+            name: Interpreter(
+                path=each["path"], version=f"{each['major']}.{each['minor']}.{each['micro']}", lacks=lacking(each)
+            )
             for name, each in ((_runtime(each), each) for each in orders.interpreters)
         }
         findings = examine(
@@ -112,9 +119,9 @@ def doctor(orders: Orders, writable: Path, supervisor: int) -> Callable[[], Awai
 
 def _runtime(interpreter: Mapping[str, Any]) -> str:
     """The id of what an interpreter runs."""
-    if interpreter.get("language") == "nodejs":
-        return f"nodejs{interpreter['major']}.x"
-    return f"python{interpreter['major']}.{interpreter['minor']}"
+    language, major, minor = interpreter.get("language", "python"), interpreter["major"], interpreter["minor"]
+    whole = {"nodejs": f"nodejs{major}.x", "java": f"java{major}"}
+    return whole.get(language) or f"{language}{major}.{minor}"
 
 
 def settings(given: config.Settings) -> list[dict[str, Any]]:

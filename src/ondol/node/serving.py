@@ -8,7 +8,8 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -99,6 +100,18 @@ class SupervisorLine:
     def _stop(self, seconds: float) -> None:
         if not self.stopped.done():
             self.stopped.set_result(seconds)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """For the making of very many objects that stay: collections in between would look at all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def settle_garbage() -> None:

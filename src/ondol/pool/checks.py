@@ -54,7 +54,8 @@ def _check_crew(machine: Machine, crew: Crew, now_s: float) -> None:
     assert len(crew.line) <= machine.limits.line_revision_max
     assert all(machine.waiting.get(invocation) is crew for invocation in crew.line)
     assert len(crew.kept) <= crew.pins
-    assert crew.slots or crew.line or crew.failures or crew.pins, "an empty crew that is not forgotten"
+    kept = crew.pins or crew.slots_max is not None
+    assert crew.slots or crew.line or crew.failures or kept, "an empty crew that is not forgotten"
     assert (crew.key in machine.failing) == bool(crew.failures)
     assert not crew.pin_failures or crew.key in machine.unloaded
     assert (crew.key in machine.patient) == (bool(crew.line) and crew.key not in machine.hungry)

@@ -43,7 +43,7 @@ class Slot:
     cold: bool = False
     #: One of those that the crew keeps up; it has loaded when it is up.
     pinned: bool = False
-    #: Given up for others: takes nothing more and stops after what it runs.
+    #: Given up for others, or spent: takes nothing more and stops after what it runs.
     leaving: bool = False
     #: It can be frozen; it is.
     freezes: bool = False
@@ -84,6 +84,8 @@ class Crew:
     retired: bool = False
     #: How many slots are to be kept up, whether or not they are called, and those that are.
     pins: int = 0
+    #: There are never more; None: nobody said so.
+    slots_max: int | None = None
     kept: dict[SlotId, Slot] = field(default_factory=dict)
     #: Kept slots in a row that did not load, and until when none is started.
     pin_failures: int = 0
@@ -96,9 +98,14 @@ class Crew:
             coming -= sum(slot.pinned for slot in self.coming.values())
         return len(self.line) - coming * self.concurrency
 
+    @property
+    def full(self) -> bool:
+        """There are as many slots as there may be."""
+        return self.slots_max is not None and self.slots >= self.slots_max
+
     def unkept(self, now_s: float) -> bool:
         """Whether one more slot is to be started in order to be kept up. After one that did not load, one at a time."""
-        if len(self.kept) >= self.pins:
+        if len(self.kept) >= self.pins or self.full:
             return False
         return not self.pin_failures or (self.pin_at_s <= now_s and not any(slot.pinned for slot in self.coming.values()))
 
@@ -107,6 +114,8 @@ class Crew:
 
         Where several calls run in a slot, and before there is a history: whenever somebody waits that no coming slot covers.
         """
+        if self.full:
+            return False
         uncovered = self.uncovered()
         if uncovered <= 0 or self.concurrency > 1 or not self.tempo.known:
             return uncovered > 0
@@ -119,7 +128,7 @@ class Crew:
 
     def review_s(self, limits: PoolLimits) -> float:
         """When those who wait without a start are to be looked at again, if nothing else happens."""
-        if not self.line or self.uncovered() <= 0 or self.concurrency > 1 or not self.tempo.known:
+        if not self.line or self.full or self.uncovered() <= 0 or self.concurrency > 1 or not self.tempo.known:
             return math.inf
         at_s = self._overdue_s(limits) if self.uncovered() == len(self.line) else math.inf
         return min(at_s, self._stuck_at_s()) if self.prompt else at_s

@@ -25,6 +25,7 @@ from ondol.pool.crew import State
 from ondol.pool.environment import Answering, Environment, Makings
 from ondol.pool.events import (
     Action,
+    Bounded,
     Done,
     Event,
     Freeze,
@@ -45,6 +46,7 @@ from ondol.pool.events import (
 from ondol.pool.machine import Machine
 from ondol.pool.policy import PoolLimits
 from ondol.pool.run import Ran
+from ondol.pool.several import Several
 from ondol.runtime import Call, Runtime
 from ondol.sandbox import NETWORK_NONE, Sandboxes
 from ondol.telemetry import Telemetry
@@ -178,6 +180,8 @@ class Pool:
         #: Revisions of which so many environments are to be kept up; and why the last of them did not load.
         self._pins: dict[str, tuple[Revision, int]] = {}
         self._unloaded: dict[str, str] = {}
+        #: Revisions of which there may be so many environments.
+        self._bounds: dict[str, tuple[Revision, int]] = {}
         #: Why the last start of a revision failed.
         self._failures: dict[str, OndolError] = {}
         self._invocations = 0
@@ -206,7 +210,8 @@ class Pool:
         if not self._machine.is_warm(revision.id, whose):
             self._check(revision)
         invocation = self._invocations = self._invocations + 1
-        want = Wanted(invocation, revision.id, configuration.memory_mib, contract.concurrency, whose)
+        side_by_side = configuration.concurrency or contract.concurrency
+        want = Wanted(invocation, revision.id, configuration.memory_mib, side_by_side, whose)
         actions = self._machine.handle(want, self._now_s())
         if len(actions) == 1:
             action = actions[0]
@@ -233,11 +238,26 @@ class Pool:
                 self._unloaded.pop(revision.id, None)
                 self._keep(revision, slots)
 
-    def _keep(self, revision: Revision, slots: int) -> None:
+    def bound(self, wanted: Mapping[str, tuple[Revision, int]]) -> None:
+        """Have no more than so many environments of each revision; of those not named, as many as calls need."""
+        if self._closing:
+            return
+        for revision, _ in [bound for bound in self._bounds.values() if bound[0].id not in wanted]:
+            del self._bounds[revision.id]
+            self._tell(Bounded(revision.id, revision.configuration.memory_mib, self._side_by_side(revision), None))
+        for revision, most in wanted.values():
+            if self._bounds.get(revision.id, (revision, None))[1] != most:
+                self._bounds[revision.id] = (revision, most)
+                self._revisions[revision.id] = revision
+                self._tell(Bounded(revision.id, revision.configuration.memory_mib, self._side_by_side(revision), most))
+
+    def _side_by_side(self, revision: Revision) -> int:
         configuration = revision.configuration
+        return configuration.concurrency or self.makings.contracts[configuration.contract].concurrency
+
+    def _keep(self, revision: Revision, slots: int) -> None:
         self._revisions[revision.id] = revision
-        concurrency = self.makings.contracts[configuration.contract].concurrency
-        self._tell(Pinned(revision.id, configuration.memory_mib, concurrency, slots))
+        self._tell(Pinned(revision.id, revision.configuration.memory_mib, self._side_by_side(revision), slots))
 
     def kept(self) -> dict[str, Kept]:
         """By revision: what has become of the environments that are to be kept up."""
@@ -372,7 +392,7 @@ class Pool:
             self._lose(slot)
             return
         now_s = self._now_s()
-        actions = self._machine.handle(Done(slot, invocation), now_s)
+        actions = self._machine.handle(Done(slot, invocation, environment.spent), now_s)
         if actions:
             self._do(actions)
         elif self._timer is None or self._timer_at_s > now_s + self.limits.freeze_s_min:
@@ -399,6 +419,8 @@ class Pool:
                 return self._failures.get(revision.id) or StartFailed(f"no environment of {revision.name} could be started")
             case "memory":
                 return StartFailed(self._too_large(revision))
+            case "none":
+                return Throttled("function")
             case "rate":
                 return Throttled("rate", retry_after_s=max(self.limits.scaling_s / self.limits.scaling_max, 1.0))
             case _:
@@ -419,9 +441,8 @@ class Pool:
         environment: Environment | None = None
         loading = False
         try:
-            environment = Environment(
-                revision, self.makings, lambda: self._died(slot), pinned=pinned, tenant=asked.tenant or None
-            )
+            made = Several if revision.configuration.concurrency > 1 else Environment
+            environment = made(revision, self.makings, lambda: self._died(slot), pinned=pinned, tenant=asked.tenant or None)
             async with asyncio.timeout(self.limits.start_s_max):
                 await environment.start()
             if pinned:

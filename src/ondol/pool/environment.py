@@ -57,7 +57,7 @@ LAST_WORDS_POLL_S: Final = 0.005
 #: How long a killed worker may take to be gone, with its last words; one that ends by itself is given some of that to do so.
 DEATH_S_MAX: Final = 8.0
 
-_LOST: Final = Answer(ending=Ending.DEAD, started=False)
+LOST: Final = Answer(ending=Ending.DEAD, started=False)
 _STATUS: Final[Mapping[Ending, Status]] = {
     Ending.OK: Status.OK,
     Ending.ERROR: Status.FAILED,
@@ -144,6 +144,8 @@ class Environment:
         self.calls = 0
         #: It cannot run anything any more: close it.
         self.broken = False
+        #: It is to be given nothing more: close it once what it runs has ended.
+        self.spent = False
         self._log_place = LogPlace(revision.account, revision.region, *self.contract.log_place(revision, self.place))
         #: The time of the last event.
         self._written_ms = 0
@@ -182,9 +184,9 @@ class Environment:
         )
         # Meanwhile the worker is told all the rest; not where it would see more change than the code: another /tmp, an /opt.
         early = shell.early and configuration.opt is None and configuration.tmp_mib == TMP_MIB_MIN
-        if not early:
-            await attached
         try:
+            if not early:
+                await attached
             self._answer_inside(shell)
             for line in self.contract.opening(revision, self.place):
                 self.log(line)
@@ -192,9 +194,7 @@ class Environment:
             await attached
         except BaseException:
             attached.cancel()
-            await asyncio.wait([attached])
-            if not attached.cancelled():
-                attached.exception()  # looked at: another failure may have come first
+            await asyncio.gather(attached, return_exceptions=True)  # looked at: another failure may have come first
             raise
 
     def _answer_inside(self, shell: Shell) -> None:
@@ -237,8 +237,10 @@ class Environment:
 
     async def loaded(self) -> None:
         """Return when the function has been loaded. Raises StartFailed when that fails."""
-        worker = self._worker
-        assert worker is not None
+        assert self._worker is not None
+        await self._await_loaded(self._worker)
+
+    async def _await_loaded(self, worker: Worker) -> None:
         while worker.init_ms is None and worker.alive:  # noqa: ASYNC110  (the port has no event for it)
             await asyncio.sleep(LOADING_POLL_S)
         if not worker.alive or self.broken:
@@ -291,6 +293,12 @@ class Environment:
             self._worker = None
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
+        worker = self._worker = await self._launch(attached)
+        self._spawn(self._watch(worker))
+        return worker
+
+    async def _launch(self, attached: Awaitable[None] | None = None) -> Worker:
+        """A process in the shell, to which the function is handed; `attached`: when its code is there, None: it is."""
         assert self._shell is not None
         revision = self.revision
         configuration = revision.configuration
@@ -310,8 +318,6 @@ class Environment:
         if self._closed:  # while it was on its way
             worker.close()
             raise StartFailed("the environment was ended while a worker was placed in it")
-        self._worker = worker
-        self._spawn(self._watch(worker))
         return worker
 
     async def _watch(self, worker: Worker) -> None:
@@ -403,13 +409,17 @@ class Environment:
                 return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
             return await _whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
         except asyncio.CancelledError:
-            self.broken = True  # something still runs in it
+            self._abandon(run)
             self._alarm.clear(run)
             run.stop_clock()
             raise
         finally:
             if run.stream is None:
                 self._leave(run)
+
+    def _abandon(self, _: Run) -> None:
+        """Nobody waits for a call that goes on."""
+        self.broken = True
 
     def _leave(self, run: Run) -> None:
         self.calls += 1
@@ -440,7 +450,7 @@ class Environment:
         """The call itself, until its answer (or the answer's head) is there. None when it ran out of time."""
         worker = self._worker or await self._revive()
         if worker is None:
-            return _LOST
+            return LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
         company, sink = worker.company, self.contract.sifted(run.log)

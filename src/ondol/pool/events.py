@@ -32,10 +32,12 @@ class Ready(Struct, frozen=True, gc=False):
 
 
 class Done(Struct, frozen=True, gc=False):
-    """A slot's invocation ended, one way or another, and the slot can take more."""
+    """A slot's invocation ended, one way or another, and the slot can take more unless it is spent."""
 
     slot: SlotId
     invocation: Invocation
+    #: It is to be given nothing more.
+    spent: bool = False
 
 
 class Gone(Struct, frozen=True, gc=False):
@@ -53,6 +55,15 @@ class Pinned(Struct, frozen=True, gc=False):
     memory_mib: int
     concurrency: int
     slots: int
+
+
+class Bounded(Struct, frozen=True, gc=False):
+    """There are never more than so many slots of a revision; None: as many as calls need. Those at work are let be."""
+
+    revision: str
+    memory_mib: int
+    concurrency: int
+    slots_max: int | None
 
 
 class Retired(Struct, frozen=True, gc=False):
@@ -111,7 +122,7 @@ class Stop(Struct, frozen=True, gc=False):
 class Refuse(Struct, frozen=True, gc=False):
     """Tell an invocation that there is no place for it.
 
-    `why`: 'line' (too many wait), 'rate' (the revision grows as fast as it may),
+    `why`: 'line' (too many wait), 'rate' (the revision grows as fast as it may), 'none' (there is to be no slot of it),
     'wait' (it waited too long), 'start' (environments of this revision cannot be started),
     'memory' (it needs more than the whole pool may hold).
     """
@@ -120,5 +131,5 @@ class Refuse(Struct, frozen=True, gc=False):
     why: str
 
 
-Event = Wanted | Ready | Done | Gone | Pinned | Retired | GaveUp | Tick
+Event = Wanted | Ready | Done | Gone | Pinned | Bounded | Retired | GaveUp | Tick
 Action = Start | Run | Freeze | Thaw | Stop | Refuse

@@ -15,6 +15,7 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
                    without a history, for every waiting invocation that no coming slot covers (`policy.Tempo`)
     starts         revisions take turns; at most `starts_max` at a time
     scaling        a revision grows by at most `scaling_max` slots at once; who would need more is refused
+    bounds         where somebody said so, a revision has so many slots and no more: its calls wait for them
     room           memory and slots are bounded; of the coldest idle slots of anyone, those worth least make room. A crew that
                    has waited longer than `patience_s_max` for room is overtaken no more, and busy slots of others are given
                    up after their call
@@ -40,6 +41,7 @@ from typing import assert_never
 from ondol.pool.crew import Crew, Slot, State, key_of
 from ondol.pool.events import (
     Action,
+    Bounded,
     Done,
     Event,
     Freeze,
@@ -110,6 +112,8 @@ class Machine:
                 actions = self._gave_up(event, now_s)
             case Pinned():
                 actions = self._pinned(event, now_s)
+            case Bounded():
+                actions = self._bounded(event, now_s)
             case Retired():
                 actions = self._retired(event, now_s)
             case Tick():
@@ -171,6 +175,8 @@ class Machine:
         """Why the last of this crew's line may not wait in it; "" when it may."""
         if self._is_broken(crew, now_s):
             return "start"
+        if crew.slots_max == 0:
+            return "none"
         if len(crew.line) > self.limits.line_revision_max or len(self.waiting) >= self.limits.line_total_max:
             return "line"
         if crew.wanting(now_s, self.limits) and crew.scaling.left(self.limits, now_s) < 1:
@@ -186,6 +192,8 @@ class Machine:
         self._learn(slot, now_s)
         slot.used_s = now_s
         slot.calls += 1
+        if done.spent and not slot.leaving:
+            self._give_up(slot, now_s)
         actions = self._hand_on(slot, now_s)
         if slot.leaving:
             self._queue_up(slot.crew, now_s)  # its line got nothing
@@ -270,6 +278,22 @@ class Machine:
         slot.pinned = False
         if crew.spare.pop(slot.id, None) is not None:
             crew.free[slot.id] = slot
+
+    def _bounded(self, event: Bounded, now_s: float) -> list[Action]:
+        crew = self.crews.get(event.revision)
+        if crew is None:
+            if event.slots_max is None:
+                return []
+            crew = self._crew(event, now_s)
+        crew.slots_max = event.slots_max
+        if crew.slots_max is None:
+            self._queue_up(crew, now_s)
+            self._forget(crew, now_s)
+            return self._grow(now_s)
+        idle = [slot for slot in (*crew.free.values(), *crew.spare.values()) if slot.state is State.IDLE]
+        actions: list[Action] = [self._stop(slot, now_s) for slot in idle[: max(crew.slots - crew.slots_max, 0)]]
+        self._queue_up(crew, now_s)
+        return actions + self._grow(now_s)
 
     def _retired(self, event: Retired, now_s: float) -> list[Action]:
         actions: list[Action] = []
@@ -398,7 +422,7 @@ class Machine:
         self.live -= 1
         self.used_mib -= crew.memory_mib
 
-    def _crew(self, event: Wanted | Pinned, now_s: float, tenant: str = "") -> Crew:
+    def _crew(self, event: Wanted | Pinned | Bounded, now_s: float, tenant: str = "") -> Crew:
         key = key_of(event.revision, tenant)
         crew = Crew(key, event.revision, tenant, event.memory_mib, event.concurrency, Scaling(self.limits, now_s))
         if tenant:  # its tenants together grow as fast as a revision may; one that is new begins with what another learnt
@@ -445,7 +469,7 @@ class Machine:
 
     def _forget(self, crew: Crew, now_s: float) -> None:
         """Drop a crew that is nothing any more. Failures are remembered for the longest pause after they are forgiven."""
-        if crew.slots or crew.line or crew.pins:
+        if crew.slots or crew.line or crew.pins or crew.slots_max is not None:
             return
         if crew.failures and now_s < self._forgiven_at_s(crew):
             return
@@ -553,9 +577,13 @@ class Machine:
             if self.fits(crew, self.idle_mib + self.leaving_mib, len(self.idle) + self.leaving):
                 return
             if slot.state is State.BUSY and slot.crew is not crew and not slot.leaving and not slot.pinned:
-                slot.leaving = True
-                slot.crew.free.pop(slot.id, None)
-                slot.crew.prompt.pop(slot.id, None)
-                self._queue_up(slot.crew, now_s)
-                self.leaving += 1
-                self.leaving_mib += slot.crew.memory_mib
+                self._give_up(slot, now_s)
+
+    def _give_up(self, slot: Slot, now_s: float) -> None:
+        """It takes nothing more, and stops after what it runs."""
+        slot.leaving = True
+        slot.crew.roomy(slot).pop(slot.id, None)
+        slot.crew.prompt.pop(slot.id, None)
+        self._queue_up(slot.crew, now_s)
+        self.leaving += 1
+        self.leaving_mib += slot.crew.memory_mib

@@ -23,6 +23,9 @@ from ondol_guest.courier import DELIVERY_S_MAX
 #: More than the courier itself allows: then it is the courier that is stuck.
 ANSWER_S_MAX: Final = DELIVERY_S_MAX + 2.0
 
+#: What it may hold where each process is bounded by itself: some batches, twice.
+MEMORY_MIB: Final = 64
+
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +59,8 @@ class Courier:
         self._starting.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
 
     async def _start(self) -> Link:
-        init = {"guest": "courier", "handler": "", "variables": {}, "cwd": "/", "path": [], "path_last": ["/var/runtime"]}
+        init = {"guest": "courier", "handler": "", "variables": {}, "memory_mib": MEMORY_MIB, "cwd": "/", "path": []}
+        init["path_last"] = ["/var/runtime"]
         return await Link.open(await self._fork(), frames.pack(frames.INIT, 0, json.dumps(init).encode()), _nowhere)
 
 

@@ -1,4 +1,4 @@
-"""The interpreters on this machine: of Python, and of Node.js.
+"""The interpreters on this machine: of Python, Node.js, Java and Ruby.
 
 Candidates are found by name (`python3.12`, `node`) where interpreters usually are; each is run once, isolated, to learn what it
 really is. What was learnt may be kept in a file, so that a node's next start runs none. Finding blocks: it belongs to a node's
@@ -15,15 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ondol.runtimes.clients import JAVA, MANAGED
 from ondol.runtimes.places import LANGUAGES, NODEJS, PYTHON, Language
 
 #: An interpreter that says nothing for so long is none.
 PROBE_S_MAX: Final = 10.0
+#: By name, Python first.
+_ALL: Final[Mapping[str, Language]] = {language.name: language for language in (*LANGUAGES, *MANAGED)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
-    """One CPython, or one Node.js."""
+    """One CPython, Node.js, Java or Ruby."""
 
     path: str  #: absolute, links resolved
     major: int
@@ -32,11 +35,14 @@ class Interpreter:
     prefix: str  #: where its library is; shown in shells at the same path
     language: str = PYTHON
     shared_bytes: int = 0  #: of Node.js: how much of it is in memory once, however many run
+    client: str = ""  #: of Java and Ruby: what speaks the Runtime API for them (`clients.py`); "": it is not here
 
     @property
     def name(self) -> str:
-        """As runtime ids have it: python3.11, nodejs22.x."""
-        return f"nodejs{self.major}.x" if self.language == NODEJS else f"python{self.major}.{self.minor}"
+        """As runtime ids have it: python3.11, nodejs22.x, java21, ruby3.4."""
+        if self.language == NODEJS:
+            return f"nodejs{self.major}.x"
+        return f"java{self.major}" if self.language == JAVA else f"{self.language}{self.major}.{self.minor}"
 
     @property
     def version(self) -> str:
@@ -55,7 +61,8 @@ class Interpreters:
     @classmethod
     def discover(cls, cache: Path | None = None, environment: Mapping[str, str] | None = None) -> Interpreters:
         """Those of this machine. `cache` is read where it still fits and written when something was learnt."""
-        candidates = _candidates(os.environ if environment is None else environment)
+        environment = os.environ if environment is None else environment
+        candidates = _candidates(environment)
         known = _read(cache)
         unknown = {path: each[1] for path, each in candidates.items() if known.get(path, {}).get("stamp") != each[0]}
         learnt = _probe(unknown)
@@ -65,7 +72,7 @@ class Interpreters:
         }
         if cache is not None and facts != known:
             _write(cache, facts)
-        return cls(Interpreter(**fact["is"]) for fact in facts.values() if fact["is"])
+        return cls(_made(fact["is"], environment) for fact in facts.values() if fact["is"])
 
     def get(self, name: str) -> Interpreter | None:
         """The interpreter called `name` ("python3.11")."""
@@ -78,22 +85,28 @@ class Interpreters:
 
     def everything(self) -> Sequence[Interpreter]:
         """Of every language, oldest version first."""
-        return [interpreter for language in LANGUAGES for interpreter in self.all(language.name)]
+        return [interpreter for language in _ALL for interpreter in self.all(language)]
 
     def nearest(self, number: int, language: str = PYTHON) -> Interpreter | None:
-        """The version closest to 3.`number` (of Node.js: to `number`); of two equally close, the newer."""
-        at = {i: i.major if language == NODEJS else i.minor for i in self.all(language)}
+        """The version closest to 3.`number` (of Node.js and Java: to `number`); of two equally close, the newer."""
+        at = {i: i.major if language in (NODEJS, JAVA) else i.minor for i in self.all(language)}
         return min(at, key=lambda i: (abs(at[i] - number), -at[i]), default=None)
 
 
 def _candidates(environment: Mapping[str, str]) -> dict[str, tuple[list[int], Language]]:
     """Resolved path -> (time of change, size) and language of everything that is called like an interpreter we can use."""
     found: dict[str, tuple[list[int], Language]] = {}
-    for language in LANGUAGES:
+    for language in _ALL.values():
         for path in language.candidates(environment):
             facts = os.stat(path)
             found.setdefault(path, ([facts.st_mtime_ns, facts.st_size], language))
     return found
+
+
+def _made(known: Mapping[str, Any], environment: Mapping[str, str]) -> Interpreter:
+    """With its client, as that is now: it may have come or gone since the interpreter was asked."""
+    client = _ALL[known.get("language", PYTHON)].client
+    return Interpreter(**{**known, "client": client(known, environment) if client is not None else ""})
 
 
 def _probe(candidates: Mapping[str, Language]) -> dict[str, dict[str, Any] | None]:

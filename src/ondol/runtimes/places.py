@@ -50,6 +50,9 @@ class Language:
     probe: Callable[[str], list[str]]
     #: What is known of it, from what it said; None for what is no usable interpreter. May raise ValueError, TypeError.
     understand: Callable[[str, str], dict[str, Any] | None]
+    #: Of a language that is run by a client of the Runtime API which is installed apart: where that is, from what is known of
+    #: the interpreter; "" where it is not.
+    client: Callable[[Mapping[str, Any], Mapping[str, str]], str] | None = None
 
     def candidates(self, environment: Mapping[str, str]) -> Iterable[str]:
         """Resolved paths of all that is called like an interpreter we can use, the most public first."""
@@ -62,16 +65,19 @@ class Language:
                     yield resolved
 
 
-def _under(directory: str, pattern: str) -> list[str]:
+def under(directory: str, pattern: str) -> list[str]:
+    """What `pattern` finds in a directory, the last by name first."""
     return sorted(glob.glob(os.path.join(glob.escape(directory), pattern)), reverse=True)
 
 
-def _of_home(environment: Mapping[str, str], variable: str, *fallbacks: str) -> list[str]:
+def of_home(environment: Mapping[str, str], variable: str, *fallbacks: str) -> list[str]:
+    """The directory that a variable names, else these of the user's own."""
     home = environment.get("HOME", "")
     return [environment[variable]] if environment.get(variable) else [os.path.join(home, each) for each in fallbacks]
 
 
-def _data_home(environment: Mapping[str, str]) -> str:
+def data_home(environment: Mapping[str, str]) -> str:
+    """Where programs keep what is the user's."""
     return environment.get("XDG_DATA_HOME") or os.path.join(environment.get("HOME", ""), ".local/share")
 
 
@@ -83,9 +89,9 @@ def _python_usable(path: str, _resolved: str) -> bool:
 
 def _python_places(environment: Mapping[str, str]) -> Iterable[str]:
     yield os.path.join(sys.base_prefix, "bin")
-    yield from _under(environment.get("UV_PYTHON_INSTALL_DIR") or os.path.join(_data_home(environment), "uv/python"), "*/bin")
-    for root in _of_home(environment, "PYENV_ROOT", ".pyenv"):
-        yield from _under(root, "versions/*/bin")
+    yield from under(environment.get("UV_PYTHON_INSTALL_DIR") or os.path.join(data_home(environment), "uv/python"), "*/bin")
+    for root in of_home(environment, "PYENV_ROOT", ".pyenv"):
+        yield from under(root, "versions/*/bin")
 
 
 def _python_understood(_path: str, said: str) -> dict[str, Any] | None:
@@ -100,16 +106,16 @@ def _nodejs_usable(_path: str, resolved: str) -> bool:
 
 
 def _nodejs_places(environment: Mapping[str, str]) -> Iterable[str]:
-    yield from _under("/usr/local/n/versions/node", "*/bin")
-    for root in _of_home(environment, "NVM_DIR", ".nvm"):
-        yield from _under(root, "versions/node/*/bin")
-    for root in _of_home(environment, "FNM_DIR", ".local/share/fnm", ".fnm"):
-        yield from _under(root, "node-versions/*/installation/bin")
-    for root in _of_home(environment, "VOLTA_HOME", ".volta"):
-        yield from _under(root, "tools/image/node/*/bin")
-    for root in _of_home(environment, "ASDF_DATA_DIR", ".asdf"):
-        yield from _under(root, "installs/nodejs/*/bin")
-    yield from _under(os.path.join(_data_home(environment), "mise/installs/node"), "*/bin")
+    yield from under("/usr/local/n/versions/node", "*/bin")
+    for root in of_home(environment, "NVM_DIR", ".nvm"):
+        yield from under(root, "versions/node/*/bin")
+    for root in of_home(environment, "FNM_DIR", ".local/share/fnm", ".fnm"):
+        yield from under(root, "node-versions/*/installation/bin")
+    for root in of_home(environment, "VOLTA_HOME", ".volta"):
+        yield from under(root, "tools/image/node/*/bin")
+    for root in of_home(environment, "ASDF_DATA_DIR", ".asdf"):
+        yield from under(root, "installs/nodejs/*/bin")
+    yield from under(os.path.join(data_home(environment), "mise/installs/node"), "*/bin")
 
 
 def _nodejs_understood(path: str, said: str) -> dict[str, Any] | None:

@@ -40,8 +40,10 @@ REFILL_AFTER_S = 0.03
 GLANCE_S = 0.005
 #: Of all kinds together, however many are wanted: each costs an idle process, its shell and their memory.
 STOCK_SHELLS_MAX = 64
-#: Of those whose child was told something: it is a started program, which takes tens of megabytes, not a fork's few.
-STOCK_TOLD_MAX = 16
+#: Of those whose child was told something: it is a started program, which takes tens of megabytes, not a fork's few. So many at
+#: most, and one for so much of the memory that functions may have.
+STOCK_TOLD_MAX = STOCK_SHELLS_MAX
+STOCK_TOLD_MEMORY_MIB = 128
 #: … and of each kind of them, so many are ready while it is in use.
 STOCK_TOLD_LEAST = 2
 #: How often shells that are not wanted any more are let go, one of each kind.
@@ -203,8 +205,10 @@ class KeptZygote:
 class KeptSandboxes:
     """`ondol.sandbox.Sandboxes` over a keeper's line. Make it where an event loop runs."""
 
-    def __init__(self, line: socket.socket, *, stock_shells: int = 2) -> None:
+    def __init__(self, line: socket.socket, *, stock_shells: int = 2, memory_mib_max: int = 2048) -> None:
+        """`memory_mib_max`: what functions may have in all, a part of which may be kept busy by programs that wait."""
         self._stock_shells = stock_shells
+        self._told_max = min(STOCK_TOLD_MAX, max(memory_mib_max // STOCK_TOLD_MEMORY_MIB, STOCK_TOLD_LEAST))
         #: How many of each kind are to be ready, and the timer that lets go of those that are not wanted any more.
         self._demand: dict[_Kind, Demand] = {}
         self._trimming: asyncio.TimerHandle | None = None
@@ -392,7 +396,7 @@ class KeptSandboxes:
     def _lacks(self, kind: _Kind) -> bool:
         """Whether one more is to be made ready. Beyond the least, all kinds share what may be kept in all."""
         have, now_s, told = len(self._stock[kind]), asyncio.get_running_loop().time(), kind[-1]
-        if told and sum(len(stock) for each, stock in self._stock.items() if each[-1]) >= STOCK_TOLD_MAX:
+        if told and sum(len(stock) for each, stock in self._stock.items() if each[-1]) >= self._told_max:
             return False
         if have < self._wish(kind).least(now_s):
             return True
@@ -403,7 +407,7 @@ class KeptSandboxes:
         if kind not in self._demand:
             told = kind[-1]
             least = min(self._stock_shells, STOCK_TOLD_LEAST) if told else self._stock_shells
-            self._demand[kind] = Demand(least, STOCK_TOLD_MAX if told else STOCK_SHELLS_MAX, dear=_is_dear(kind))
+            self._demand[kind] = Demand(least, self._told_max if told else STOCK_SHELLS_MAX, dear=_is_dear(kind))
         return self._demand[kind]
 
     def _trim_later(self) -> None:

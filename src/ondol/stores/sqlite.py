@@ -18,7 +18,7 @@ import msgspec
 
 from ondol.model.errors import RevisionMismatch
 from ondol.sqlite import Database, migrations, statements
-from ondol.store import Change, Delete, Document, Put
+from ondol.store import Change, Delete, Document, Packed, Put
 
 #: Changes kept for followers; a front that was away for longer reads a snapshot.
 HISTORY_CHANGES_MAX = 10_000
@@ -54,9 +54,9 @@ class SqliteStore:
         steps = [_Step(operation) for operation in operations]
         return await self._database.write(lambda connection: self._apply(connection, steps))
 
-    async def snapshot(self) -> tuple[int, Sequence[Document]]:
+    async def snapshot(self) -> tuple[int, Sequence[Packed]]:
         number, rows = await self._database.read(_everything)
-        return number, [_document(row) for row in rows]
+        return number, [Packed(*row) for row in rows]
 
     async def watch(self, since: int) -> AsyncIterator[Change]:
         follower = _Follower()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
@@ -46,6 +48,18 @@ def vendored(*requirements: str) -> Path:
         _run([*_pip(Path(sys.executable)), "--target", str(folder / "site"), *requirements])
 
     return _kept(f"site {sys.version} {sorted(requirements)}", make) / "site"
+
+
+def packed(site: Path, prefix: str = "", **more: str) -> bytes:
+    """An archive of a folder of packages, and more modules beside them, by name."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for path in sorted(site.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, f"{prefix}{path.relative_to(site)}")
+        for name, text in more.items():
+            archive.writestr(f"{name}.py", text)
+    return made.getvalue()
 
 
 def node_modules(*packages: str) -> Path:

@@ -76,5 +76,5 @@ async def test_versions_are_listed_in_pages_beginning_with_latest(control):
 
 async def test_publishing_to_a_capacity_provider_is_refused_in_plain_words(control):
     await control.create()
-    with pytest.raises(ServiceError, match="Ondol does not do publishing to capacity providers yet"):
+    with pytest.raises(ServiceError, match="Ondol does not do publishing without a number yet"):
         await control("PublishVersion", FunctionName="hello", PublishTo="LATEST_PUBLISHED")

@@ -54,11 +54,10 @@ KEPT: Final = (
 _REFUSED: Final = {
     "FileSystemConfigs": ("network file systems", "Deploy without FileSystemConfigs; /tmp is 512 to 10240 MB of disk."),
     "ImageConfig": ("container images", "Deploy the code as a zip archive."),
-    "CapacityProviderConfig": ("capacity providers", "Deploy without CapacityProviderConfig; functions run on this node."),
     "DurableConfig": ("durable functions", "Deploy without DurableConfig."),
     "RuntimeConfig": ("runtimes of one's own choice", "Deploy without RuntimeConfig."),
     "AcceleratorConfig": ("accelerators", "Deploy without AcceleratorConfig."),
-    "PublishTo": ("publishing to capacity providers", "Publish numbered versions, without PublishTo."),
+    "PublishTo": ("publishing without a number", "Publish numbered versions, without PublishTo."),
 }
 
 
@@ -106,6 +105,8 @@ def check_tenants(params: Mapping[str, Any]) -> None:
     """Raise for what a function that keeps its tenants apart cannot have."""
     if _applied_on(params) == "PublishedVersions":
         raise without_tenants("SnapStart")
+    if params.get("CapacityProviderConfig"):
+        raise without_tenants("A capacity provider")
 
 
 def _with(old: Configuration, params: Mapping[str, Any]) -> Configuration:

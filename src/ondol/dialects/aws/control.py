@@ -8,6 +8,7 @@ from pathlib import Path
 from ondol.core.deploy import Deployments
 from ondol.dialects.aws.account import Account
 from ondol.dialects.aws.aliases import Aliases
+from ondol.dialects.aws.capacity import Capacity
 from ondol.dialects.aws.code_signing import CodeSigning
 from ondol.dialects.aws.event_invoke import EventInvoke
 from ondol.dialects.aws.function_settings import FunctionSettings
@@ -15,6 +16,7 @@ from ondol.dialects.aws.functions import Functions
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.managed import Managed
 from ondol.dialects.aws.mappings import Mappings
 from ondol.dialects.aws.objects import Objects
 from ondol.dialects.aws.permissions import Permissions
@@ -57,4 +59,6 @@ def control_plane(
         **FunctionSettings(deployments, lookup).operations(),
         **CodeSigning(deployments, lookup).operations(),
         **Mappings(deployments, lookup).operations(),
+        **Capacity(deployments, grants).operations(),
+        **Managed(deployments, lookup).operations(),
     }

@@ -24,23 +24,9 @@ KEPT: Final[Mapping[str, str]] = {
     "PutRuntimeManagementConfig": _RUNTIME,
 }
 
-_CAPACITY: Final = "functions run on this node; there is no capacity to provide"
 _DURABLE: Final = "durable functions are not built: deploy without DurableConfig, and keep state elsewhere"
 #: What is answered NotImplemented, and why.
 REFUSED: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        (
-            "CreateCapacityProvider",
-            "DeleteCapacityProvider",
-            "GetCapacityProvider",
-            "GetFunctionScalingConfig",
-            "ListCapacityProviders",
-            "ListFunctionVersionsByCapacityProvider",
-            "PutFunctionScalingConfig",
-            "UpdateCapacityProvider",
-        ),
-        _CAPACITY,
-    ),
     **dict.fromkeys(
         (
             "CheckpointDurableExecution",
@@ -64,6 +50,7 @@ REFUSED: Final[Mapping[str, str]] = {
 NOTES: Final[Mapping[str, str]] = {
     "AddLayerVersionPermission": "asked for other accounts' functions and readers",
     "AddPermission": "asked for other accounts, sessions, functions and URLs; conditions are weighed",
+    "CreateCapacityProvider": "a name to attach functions to; instances, networks and vCPU counts are kept and not acted on",
     "CreateCodeSigningConfig": "Enforce lets no code in, as nothing here is signed",
     "CreateFunction": "zip archives, sent along or in the upstream's S3; images are refused",
     "GetFunction": "Code.Location is a link of this node's that works for ten minutes",
@@ -72,9 +59,10 @@ NOTES: Final[Mapping[str, str]] = {
     "InvokeAsync": "as Invoke with InvocationType Event",
     "InvokeWithResponseStream": "chunks are passed on as they come",
     "PublishVersion": "SnapStart is kept and stays Off",
+    "PutFunctionScalingConfig": "of numbered versions; calls start environments up to the maximum, the minimum is kept up",
     "PutFunctionEventInvokeConfig": "destinations are functions",
     "PutFunctionRecursionConfig": "chains of functions' own calls end after 16 of one function",
-    "TagResource": "functions, event source mappings, code signing configurations",
+    "TagResource": "functions, event source mappings, code signing configurations, capacity providers",
     "UpdateFunctionCode": "as CreateFunction",
 }
 

@@ -87,6 +87,9 @@ def _server(code: str) -> Translator:
 
 
 def _not_found(error: errors.NotFound, resource: str) -> ServiceError:
+    if error.kind == "published version":
+        text = "The function has no published versions available."
+        return ServiceError("NoPublishedVersionException", text, status=400, extra=USER)
     known = error.kind in ("function", "version", "alias", "revision")
     message = f"Function not found: {resource}" if known else str(error)
     return ServiceError("ResourceNotFoundException", message, status=404, extra=USER)
@@ -130,6 +133,7 @@ STATUSES: Mapping[str, int] = {
     "RequestEntityTooLargeException": 413,
     "TooManyRequestsException": 429,
     "InvalidRuntimeException": 502,
+    "NoPublishedVersionException": 400,
     "ServiceException": 500,
     "NotImplemented": 501,
 }

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
-from ondol.dialects.aws import belongings, code_signing, configuration, layers, names, passing, refusals
+from ondol.dialects.aws import belongings, code_signing, configuration, layers, managed, names, passing, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.layers import Layers
@@ -18,7 +18,7 @@ from ondol.dialects.aws.rendering import configuration as shown
 from ondol.dialects.aws.service import Context, Operations
 from ondol.dialects.aws.uploads import CodeUrl, Uploads
 from ondol.model.errors import AlreadyExists, InUse, InvalidSetting
-from ondol.model.functions import Function
+from ondol.model.functions import Configuration, Function
 
 #: As many functions as one answer of the service lists, whatever is asked for.
 LISTED_MAX: Final = 50
@@ -60,9 +60,7 @@ class Functions:
             raise refusals.invalid(text)
         if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
             raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
-        wanted = configuration.created(params)
-        if tenants := bool(params.get("TenancyConfig")):
-            configuration.check_tenants(params)
+        wanted = self._configured(context, params)
         signing = params.get("CodeSigningConfigArn")
         config = code_signing.check(self._deployments.index, context, signing) if signing else None
         chosen = self._layers.chosen(context, params.get("Layers") or [])
@@ -72,11 +70,12 @@ class Functions:
         code_signing.admit(config, named.name)
         code = await self._uploads.take(context, params["Code"], account=named.account, region=named.region)
         if chosen:
-            wanted = await self._layers.applied(wanted, chosen, code)
+            wanted = managed.check_company(await self._layers.applied(wanted, chosen, code))
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
             code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
-            per_tenant=tenants, annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
+            per_tenant=bool(params.get("TenancyConfig")), versions_only=bool(params.get(managed.MEMBER)),
+            annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
         )  # fmt: skip
         try:
             return shown(await self._deployments.create(new))
@@ -86,6 +85,15 @@ class Functions:
             if error.field != "tags":
                 raise
             raise refusals.invalid("Number of tags exceeds resource tag limit.") from error
+
+    def _configured(self, context: Context, params: Params) -> Configuration:
+        """What a new function is to be like."""
+        if params.get("TenancyConfig"):
+            configuration.check_tenants(params)
+        if not params.get(managed.MEMBER):
+            return configuration.created(params)
+        params = managed.defaults(params)
+        return managed.attach(self._deployments.index, context, configuration.created(params), params)
 
     async def get(self, context: Context, params: Params) -> Params:
         found = self._lookup.function(context, "GetFunction", params)
@@ -122,6 +130,8 @@ class Functions:
         configuration.refuse_unbuilt(params)
         with self._lookup.changing(function):
             self._deployments.check(function, params.get("RevisionId"))
+        if params.get("Publish"):
+            managed.check_room(self._deployments.index, function)
         kept = code_signing.config_of(function)
         code_signing.admit(code_signing.find(self._deployments.index, kept) if kept else None, function.name)
         code = await self._uploads.take(context, params, account=function.account, region=function.region)
@@ -137,11 +147,15 @@ class Functions:
             passing.check(context, self._deployments.index, self._grants, params["Role"])
         if function.per_tenant:
             configuration.check_tenants(params)
+        if params.get(managed.MEMBER) and not function.versions_only:
+            raise refusals.invalid("CapacityProviderConfig isn't supported for Lambda Default functions.")
         new = configuration.updated(old, params)
+        if function.versions_only:
+            new = managed.attach(self._deployments.index, context, new, params)
         if params.get("Layers") is not None:
             chosen = self._layers.chosen(context, params["Layers"])
             new = await self._layers.applied(new, chosen, self._deployments.latest(function).revision.code)
-        return await self._update(function, params, configuration=new)
+        return await self._update(function, params, configuration=managed.check_company(new))
 
     async def delete(self, context: Context, params: Params) -> Params:
         named = self._lookup.named(context, "DeleteFunction", params)

@@ -68,7 +68,7 @@ class Provisioned:
         named = self._published(context, "GetProvisionedConcurrencyConfig", params)
         function = self._there(named)
         pin = self._deployments.index.pin(function.id, named.qualifier)
-        if pin is None:
+        if pin is None or not pin.aside:
             raise _none()
         return self._told(pin, await self._keeping())
 
@@ -83,7 +83,7 @@ class Provisioned:
 
         def after(position: str) -> Iterator[tuple[str, Pin]]:
             for pin in self._deployments.index.pins(function.id):
-                if pin.qualifier is not None and pin.qualifier > position:
+                if pin.aside and pin.qualifier is not None and pin.qualifier > position:
                     yield pin.qualifier, pin
 
         items, marker = page(params, after, LISTED_MAX, operation="ListProvisionedConcurrencyConfigs")
@@ -114,6 +114,8 @@ class Provisioned:
         own = index.pin(function.id, named.qualifier)
         free = unreserved(index, function.account, function.region, but=function.id) - others + (own.environments if own else 0)
         match error.field:
+            case "scaled":
+                return refusals.invalid("Provisioned concurrency isn't supported for Lambda Managed Instances functions.")
             case "tenants":
                 return refusals.without_tenants("Provisioned concurrency")
             case "reserved":

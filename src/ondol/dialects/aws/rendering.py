@@ -49,7 +49,7 @@ def configuration(deployed: Deployed, *, qualifier: str | None = None) -> dict[s
         "Version": version(deployed),
         "TracingConfig": own.get("TracingConfig") or {"Mode": "PassThrough"},
         "RevisionId": deployed.etag,
-        **_state(deployed),
+        **state(deployed),
         "PackageType": "Zip",
         "Architectures": own.get("Architectures") or ["x86_64"],
         "EphemeralStorage": {"Size": neutral.tmp_mib},
@@ -57,6 +57,8 @@ def configuration(deployed: Deployed, *, qualifier: str | None = None) -> dict[s
         "RuntimeVersionConfig": {"RuntimeVersionArn": _runtime_version_arn(revision)},
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{revision.name}", **own.get("LoggingConfig", {})},
     }
+    if provider := own.get("CapacityProviderConfig"):
+        shown["CapacityProviderConfig"] = provider
     if deployed.function.per_tenant:
         shown["TenancyConfig"] = {"TenantIsolationMode": "PER_TENANT"}
     if own.get("Layers"):
@@ -101,20 +103,22 @@ def last_modified(at_s: float) -> str:
     return f"{datetime.fromtimestamp(at_s, UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}+0000"
 
 
-def _state(deployed: Deployed) -> dict[str, str]:
+def state(deployed: Deployed) -> dict[str, str]:
+    """What a function or version is doing, in the service's members."""
+    active = "ActiveNonInvocable" if deployed.function.versions_only and deployed.version is None else "Active"
     stage = deployed.version.stage if deployed.version else deployed.function.stage
     match stage:
         case Stage.CREATING:
             return {"State": "Pending", "StateReason": _CREATING, "StateReasonCode": "Creating"}
         case Stage.UPDATING:
             return {
-                "State": "Active",
+                "State": active,
                 "LastUpdateStatus": "InProgress",
                 "LastUpdateStatusReason": _CREATING,
                 "LastUpdateStatusReasonCode": "Creating",
             }
         case Stage.READY:
-            return {"State": "Active", "LastUpdateStatus": "Successful"}
+            return {"State": active, "LastUpdateStatus": "Successful"}
 
 
 def _own(revision: Revision) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""TagResource, UntagResource, ListTags: tags of functions, event source mappings and code signing configurations."""
+"""TagResource, UntagResource, ListTags: functions, event source mappings, code signing configurations, capacity providers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ondol.core.deploy import TAGS_MAX, Deployments
 from ondol.core.permit import permit
-from ondol.dialects.aws import code_signing, mappings, refusals
+from ondol.dialects.aws import code_signing, managed, mappings, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
@@ -20,7 +20,7 @@ from ondol.model.items import Item
 Params = dict[str, Any]
 
 #: Resources that are items of the catalog's.
-_ITEMS: Final = frozenset({mappings.KIND, code_signing.KIND})
+_ITEMS: Final = frozenset({mappings.KIND, code_signing.KIND, managed.KIND})
 
 
 class Tags:
@@ -71,10 +71,10 @@ class Tags:
     def _found(self, context: Context, operation: str, params: Params) -> Function | Item:
         resource = params["Resource"]
         region, account, kind, *rest = resource.split(":")[3:]
-        if kind in (*_ITEMS, "capacity-provider"):
+        if kind in _ITEMS:
             permit(context.principal, action_of("lambda", operation), context.account)
             item = self._deployments.index.item(DIALECT, kind, context.account, context.region, ":".join(rest))
-            if item is None or (account, region) != (context.account, context.region) or kind not in _ITEMS:
+            if item is None or (account, region) != (context.account, context.region):
                 raise _absent(kind, resource)
             return item
         found = self._lookup.function(context, operation, {"FunctionName": resource})

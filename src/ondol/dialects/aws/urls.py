@@ -148,7 +148,7 @@ class Urls:
         trace = trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent")))
         event = url_events.event(
             request, body, url_id=url.id, path=path, request_id=request_id, trace=trace, at_s=self._clock.wall_s(),
-            caller=self._caller(who),
+            caller=caller_of(who, self._grants) if who is not None else None,
         )  # fmt: skip
         invocation = Invocation(
             id=request_id,
@@ -168,18 +168,18 @@ class Urls:
         told = {"lambda:functionurlauthtype": (url.auth,), "lambda:invokedviafunctionurl": ("true",)}
         return self._grants.may_function(who, _ACTION, function, url.qualifier, told)
 
-    def _caller(self, who: Principal | None) -> Mapping[str, Any] | None:
-        if who is None:
-            return None
-        return {
-            "accessKey": who.name,
-            "accountId": who.account,
-            "callerId": who.name,
-            "cognitoIdentity": None,
-            "principalOrgId": None,
-            "userArn": self._grants.arn(who),
-            "userId": who.name,
-        }
+
+def caller_of(who: Principal, grants: Grants) -> Mapping[str, Any]:
+    """What an event says of who signed its request."""
+    return {
+        "accessKey": who.name,
+        "accountId": who.account,
+        "callerId": who.name,
+        "cognitoIdentity": None,
+        "principalOrgId": None,
+        "userArn": grants.arn(who),
+        "userId": who.name,
+    }
 
 
 def parts(request: Request) -> tuple[str, str]:

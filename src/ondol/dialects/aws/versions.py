@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments
-from ondol.dialects.aws import configuration, refusals
+from ondol.dialects.aws import configuration, managed, refusals
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.paging import page
 from ondol.dialects.aws.rendering import LATEST, code_sha256, listed
@@ -32,6 +32,7 @@ class Versions:
     async def publish(self, context: Context, params: Params) -> Params:
         function = self._lookup.unqualified(context, "PublishVersion", params)
         configuration.refuse_unbuilt(params)
+        managed.check_room(self._deployments.index, function)
         actual = code_sha256(self._deployments.latest(function).revision.code)
         expected = params.get("CodeSha256")
         with self._lookup.changing(function):

@@ -1,1 +1,1 @@
-"""Plain HTTP: `ANY /fn/NAME[:QUALIFIER][/path]` reaches a function that is a web server."""
+"""Plain HTTP: `ANY /fn/NAME[:QUALIFIER][/path]` reaches a function as a web server."""

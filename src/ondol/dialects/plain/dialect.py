@@ -2,6 +2,9 @@
 
 What the function sees is the request as sent, but for the platform's own credentials: an Authorization header that carried a
 key of this node, and X-Ondol-Key, end here. A request without a `traceparent` gets one. Bodies stream both ways.
+
+A name that is no web server's may be that of a function which takes events. Making an event of a request, and a response of its
+answer, is the business of whoever keeps such functions (`EventFunctions`).
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
@@ -55,6 +58,20 @@ STATUS: Final[dict[type[OndolError], int]] = {
 _OWN_HEADERS: Final = frozenset({"x-ondol-key", "connection", "keep-alive", "transfer-encoding", "te", "upgrade", "trailer"})
 
 
+class EventFunctions(Protocol):
+    """Functions that take events, called by requests all the same."""
+
+    def find(self, principal: Principal, name: str) -> Function | None:
+        """The function of that name; None when there is none."""
+        ...
+
+    async def serve(self, request: Request, function: Function, path: str, given: Invocation) -> Response:
+        """Call it. `request`: without the node's own credentials; `path`: behind the function's name; `given`: who calls, and
+        what, still without its payload. Raises OndolError, Disconnected.
+        """
+        ...
+
+
 class PlainDialect:
     """The data plane's share; functions are deployed through the native API."""
 
@@ -64,7 +81,15 @@ class PlainDialect:
         Route(dialect=DIALECT, name="function", plane=Plane.DATA, host="fn", path=PREFIX),
     )
 
-    def __init__(self, *, index: Index, gatekeeper: Gatekeeper, invoke: Callable[[Invocation], Awaitable[Outcome]]) -> None:
+    def __init__(
+        self,
+        *,
+        index: Index,
+        gatekeeper: Gatekeeper,
+        invoke: Callable[[Invocation], Awaitable[Outcome]],
+        events: EventFunctions | None = None,
+    ) -> None:
+        self._events = events
         self._index = index
         self._gatekeeper = gatekeeper
         self._invoke = invoke
@@ -91,7 +116,12 @@ class PlainDialect:
         if principal.kind is Kind.ANONYMOUS:
             return unknown()
         name, qualifier, path = parts(request.path)
-        function = self._find(principal, name)
+        function = self._index.handle(DIALECT, principal.account, principal.region, name)
+        if function is None:
+            given = Invocation(
+                id=request_id, function="", qualifier=qualifier, principal=principal, payload=b"", trace=trace, streamed=True
+            )
+            return await self._call_with_event(request, name, path, given)
         invocation = Invocation(
             id=request_id,
             function=function.id,
@@ -106,11 +136,14 @@ class PlainDialect:
         outcome = await self._invoke(invocation)
         return Response(int(outcome.head.get("status", 502)), outcome.head.get("headers", ()), outcome.body)
 
-    def _find(self, principal: Principal, name: str) -> Function:
-        function = self._index.handle(DIALECT, principal.account, principal.region, name)
-        if function is None:
-            raise errors.NotFound("web function", name)
-        return function
+    async def _call_with_event(self, request: Request, name: str, path: str, given: Invocation) -> Response:
+        function = self._events.find(given.principal, name) if self._events is not None else None
+        if function is None or self._events is None:
+            raise errors.NotFound("function", name)
+        own = _own_headers(request)
+        headers = [(each, value) for each, value in request.headers if each not in own]
+        bare = Request(request.method, request.target, headers, request.body, request.peer)
+        return await self._events.serve(bare, function, path, given)
 
 
 def parts(path: str) -> tuple[str, str | None, str]:
@@ -147,11 +180,16 @@ def _trace(request: Request) -> str:
     return (given.w3c if given else "") or traces.fresh(os.urandom(24)).w3c
 
 
-def _context(request: Request, root: str, path: str, trace: str) -> dict[str, object]:
+def _own_headers(request: Request) -> frozenset[str]:
+    """Those that end here: hop by hop, and the node's own credentials."""
     scheme, _, rest = request.header("authorization").partition(" ")
     # Next to an X-Ondol-Key (an empty one is none), a bearer token is the application's own.
     bearer = scheme.lower() == "bearer" and (request.header("x-ondol-key") or rest.strip()) == rest.strip()
-    own = _OWN_HEADERS | ({"authorization"} if bearer or scheme.upper() == "AWS4-HMAC-SHA256" else frozenset())
+    return _OWN_HEADERS | ({"authorization"} if bearer or scheme.upper() == "AWS4-HMAC-SHA256" else frozenset())
+
+
+def _context(request: Request, root: str, path: str, trace: str) -> dict[str, object]:
+    own = _own_headers(request)
     headers = [(name, value) for name, value in request.headers if name not in own]
     if not request.header("traceparent"):
         headers.append(("traceparent", trace))

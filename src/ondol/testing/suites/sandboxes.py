@@ -178,6 +178,9 @@ class SandboxSuite:
             assert failure.errno == errno.ENOSPC  # noqa: PT017
         except EOFError:
             assert await inside.ended() == -signal.SIGKILL
+            await house.sandboxes.scour(inside.shell)  # whoever comes next is not ended for what was written before
+            after = await house.fork_into(inside.shell)
+            assert await after.run("import os; result = os.listdir(tmp)") == []
 
     async def test_the_machines_files_are_out_of_sight_where_that_is_claimed(self, house: House) -> None:
         inside = await house.inside()
@@ -384,6 +387,23 @@ with socket.create_connection(("127.0.0.1", 9001), 20) as sock:
         await inside.run("x = bytearray(48 << 20); x[::4096] = bytes(len(x[::4096]))")
         grown = (await house.sandboxes.usage(inside.shell)).memory_peak_bytes
         assert (grown > 24 << 20) == house.limits_memory()
+
+    async def test_where_no_control_group_bounds_memory_each_process_has_its_bound(self, house: House) -> None:
+        inside = await house.inside()  # then the house is up, with what groups it has
+        if house.limits_memory() or house.claims.kernel:
+            return
+        code = """
+import threading
+threads = [threading.Thread(target=threading.Event().wait, daemon=True) for _ in range(100)]
+for each in threads:
+    each.start()
+x = []
+while len(x) < 4096:
+    x.append(bytearray(1 << 20))
+"""
+        with pytest.raises(CodeFailed) as failure:
+            await inside.run(code)
+        assert failure.value.name == "MemoryError"
 
     async def test_the_memory_limit_holds(self, house: House) -> None:
         inside = await house.inside(memory_bytes=64 << 20)

@@ -128,7 +128,7 @@ class StoreSuite:
         await writing
         last, truth = await store.snapshot()
         for change in await following(store, number, last - number) if last > number else []:
-            assert change.value is not None
+            assert isinstance(change.value, dict)
             seen[change.key] = change.value
         assert seen == {document.key: document.value for document in truth}
 

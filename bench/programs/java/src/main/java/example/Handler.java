@@ -2,6 +2,8 @@ package example;
 
 import com.amazonaws.services.lambda.runtime.Context;
 import com.amazonaws.services.lambda.runtime.RequestHandler;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 
 public class Handler implements RequestHandler<Object, Object> {
@@ -18,6 +20,12 @@ public class Handler implements RequestHandler<Object, Object> {
                 Thread.sleep(60_000);
             } catch (InterruptedException interrupted) {
                 Thread.currentThread().interrupt();
+            }
+        }
+        if ("fill".equals(event)) {
+            List<byte[]> kept = new ArrayList<>();
+            while (true) {
+                kept.add(new byte[10_000_000]);
             }
         }
         System.out.println("called");

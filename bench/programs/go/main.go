@@ -26,6 +26,10 @@ func handler(ctx context.Context, event json.RawMessage) (any, error) {
 		os.Exit(3)
 	case "sleep":
 		time.Sleep(time.Minute)
+	case "fill":
+		for kept := [][]byte{}; ; {
+			kept = append(kept, []byte(strings.Repeat("x", 10_000_000)))
+		}
 	case "stream":
 		return &events.LambdaFunctionURLStreamingResponse{StatusCode: 200, Body: strings.NewReader("streamed")}, nil
 	}

@@ -8,6 +8,12 @@ async fn handler(event: LambdaEvent<Value>) -> Result<Value, Error> {
         Some("exit") => std::process::exit(3),
         Some("panic") => panic!("at once"),
         Some("sleep") => tokio::time::sleep(std::time::Duration::from_secs(60)).await,
+        Some("fill") => {
+            let mut kept: Vec<Vec<u8>> = Vec::new();
+            loop {
+                kept.push(vec![1; 10_000_000]);
+            }
+        }
         _ => {}
     }
     println!("called");

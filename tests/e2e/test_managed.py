@@ -1,0 +1,223 @@
+"""Several calls in one environment, each in a process of its own, on a whole node."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+
+from ondol.keeper import probe
+from ondol.runtimes.interpreters import Interpreters
+from ondol.testing.node import running_node, zipped
+
+FOUND = Interpreters.discover()
+NODEJS = FOUND.all("nodejs")
+#: The service takes Python from 3.13 on; where there is none, the nearest runs it.
+RUNTIME = "python3.13"
+limits_memory = pytest.mark.skipif(
+    not all(found.ok for found in probe.probe() if "memory" in found.what), reason="no control group for memory"
+)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+#: Calls meet: each waits until so many are there.
+MEETS = """
+import os, time, uuid
+here = str(uuid.uuid4())
+def handler(event, context):
+    kind = event.get("kind", "meet")
+    if kind == "meet":
+        open(f"/tmp/{context.aws_request_id}", "w").close()
+        print("arrived", context.aws_request_id)
+        until = time.monotonic() + 20
+        while len(os.listdir("/tmp")) < event["calls"] and time.monotonic() < until:
+            time.sleep(0.01)
+    if kind == "exit":
+        os._exit(3)
+    if kind == "endless":
+        while True:
+            time.sleep(0.01)
+    if kind == "greedy":
+        filled = bytearray(3 << 30)
+        filled[::4096] = b"x" * len(filled[::4096])
+    if kind == "sleep":
+        time.sleep(event["seconds"])
+    return {"process": here, "tmp": len(os.listdir("/tmp")), "most": os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY"),
+            "began": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "version": context.function_version}
+"""
+MEETS_NODE = """
+const fs = require('fs'), here = require('crypto').randomUUID();
+const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+exports.handler = async (event, context) => {
+  fs.writeFileSync('/tmp/' + context.awsRequestId, '');
+  for (let n = 0; fs.readdirSync('/tmp').length < event.calls && n < 2000; n++) await later(10);
+  return {process: here, tmp: fs.readdirSync('/tmp').length};
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def node(possible):
+    with running_node("--runtime-substitute", "nearest", "--memory-mib-max", "8192") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def aws(node):
+    client = node.client("lambda")
+    client.create_capacity_provider(
+        CapacityProviderName="pool",
+        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
+        PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/operator"},
+    )
+    return client
+
+
+@pytest.fixture
+def attach(aws, name):
+    """Deploys and publishes; the function's name."""
+    made = []
+
+    def attach(source=MEETS, calls=4, runtime=RUNTIME, file="app.py", **settings):
+        provider = aws.get_capacity_provider(CapacityProviderName="pool")["CapacityProvider"]["CapacityProviderArn"]
+        config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
+        aws.create_function(
+            FunctionName=name, Runtime=runtime, Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": zipped({file: source})}, Publish=True,
+            CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config}, **settings,
+        )  # fmt: skip
+        made.append(name)
+        until(lambda: aws.get_function_configuration(FunctionName=name)["State"] != "Pending")
+        return name
+
+    yield attach
+    for each in made:
+        aws.delete_function(FunctionName=each)
+
+
+def until(see, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (found := see()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found
+    return found
+
+
+def call(aws, function, **event):
+    response = aws.invoke(FunctionName=function, Payload=json.dumps(event))
+    return response.get("FunctionError"), json.loads(response["Payload"].read())
+
+
+def at_once(aws, function, *events):
+    with ThreadPoolExecutor(len(events)) as threads:
+        return list(threads.map(lambda event: call(aws, function, **event), events))
+
+
+def told(node):
+    return json.loads(node.ondol("stats", "--json").stdout)["pool"]
+
+
+def test_calls_meet_in_one_environment_each_in_a_process_of_its_own(aws, attach):
+    function = attach(calls=4)
+    answers = [answer for _, answer in at_once(aws, function, *[{"calls": 4}] * 4)]
+    assert len({answer["process"] for answer in answers}) == 4
+    assert {answer["tmp"] for answer in answers} == {4}, "they did not share a /tmp"
+    assert {answer["most"] for answer in answers} == {"4"}
+    assert {answer["began"] for answer in answers} == {"lambda-managed-instances"}
+    again = [answer["process"] for _, answer in at_once(aws, function, *[{"calls": 8}] * 4)]
+    assert set(again) == {answer["process"] for answer in answers}, "their processes were not kept"
+
+
+@pytest.mark.skipif(not NODEJS, reason="there is no Node.js on this machine")
+def test_it_is_so_in_node_too(aws, attach):
+    function = attach(MEETS_NODE, calls=3, runtime="nodejs22.x", file="app.js")
+    answers = [answer for _, answer in at_once(aws, function, *[{"calls": 3}] * 3)]
+    assert len({answer["process"] for answer in answers}) == 3
+    assert {answer["tmp"] for answer in answers} == {3}
+
+
+def test_a_call_beyond_what_one_runs_gets_another_environment(aws, attach, node):
+    function = attach(calls=2)
+    answers = [answer for _, answer in at_once(aws, function, *[{"kind": "sleep", "seconds": 2}] * 3)]
+    assert len({answer["process"] for answer in answers}) == 3
+    assert told(node)["idle"] >= 2
+
+
+def test_what_happens_to_one_call_does_not_happen_to_its_neighbours(aws, attach):
+    function = attach(calls=4, Timeout=4)
+    events = [{"kind": "endless"}, {"kind": "exit"}, {"kind": "sleep", "seconds": 2}, {"kind": "sleep", "seconds": 3.5}]
+    (late, told_late), (gone, told_gone), *honest = at_once(aws, function, *events)
+    assert (late, told_late["errorType"]) == ("Unhandled", "Sandbox.Timedout")
+    assert (gone, told_gone["errorType"]) == ("Unhandled", "Runtime.ExitError")
+    assert "exit status 3" in told_gone["errorMessage"]
+    assert [error for error, _ in honest] == [None, None]
+    assert honest[0][1]["process"] != honest[1][1]["process"]
+    _, after = call(aws, function, kind="meet", calls=0)
+    assert after["tmp"] == 1, "the environment in which a call ran out of time was used again"
+
+
+def test_an_environment_that_is_spent_goes_with_what_still_runs_in_it(aws, attach, node):
+    function = attach(calls=2, Timeout=1)
+    before = told(node)["memory_mib"]
+    error, _ = call(aws, function, kind="endless")
+    assert error == "Unhandled"
+    until(lambda: (told(node)["stopping"], told(node)["memory_mib"]) == (0, before))
+
+
+@limits_memory
+def test_who_takes_all_the_memory_is_ended_and_said_so(aws, attach):
+    function = attach(calls=2, Timeout=30)
+    (error, answer), (fine, _) = at_once(aws, function, {"kind": "greedy"}, {"kind": "sleep", "seconds": 3})
+    assert (error, answer["errorType"], fine) == ("Unhandled", "Runtime.OutOfMemory", None)
+
+
+def test_each_call_has_its_own_report_and_its_lines_are_told_apart(aws, attach, node):
+    function = attach(calls=3)
+    with ThreadPoolExecutor(3) as threads:
+        event = json.dumps({"calls": 3})
+        replies = list(threads.map(lambda _: aws.invoke(FunctionName=function, Payload=event, LogType="Tail"), range(3)))
+    ids = {reply["ResponseMetadata"]["RequestId"] for reply in replies}
+    for reply in replies:
+        own, tail = reply["ResponseMetadata"]["RequestId"], base64.b64decode(reply["LogResult"]).decode()
+        assert f"arrived {own}" in tail
+        assert not any(other in tail for other in ids - {own}), "another call's line"
+    logs = node.client("logs")
+
+    def reported():
+        events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern='{ $.type = "platform.report" }')
+        return {json.loads(event["message"])["record"]["requestId"] for event in events["events"]} == ids
+
+    until(reported)
+
+
+def test_only_versions_run_and_no_qualifier_means_the_newest(aws, attach):
+    function = attach(calls=2)
+    aws.update_function_code(FunctionName=function, ZipFile=zipped({"app.py": MEETS + "# second\n"}), Publish=True)
+    until(lambda: aws.get_function_configuration(FunctionName=function)["LastUpdateStatus"] == "Successful")
+    assert call(aws, function, calls=0)[1]["version"] == "2"
+    assert call(aws, f"{function}:1", calls=0)[1]["version"] == "1"
+    for number in ("1", "2"):
+        aws.delete_function(FunctionName=function, Qualifier=number)
+    with pytest.raises(ClientError) as caught:
+        aws.invoke(FunctionName=function)
+    assert caught.value.response["Error"]["Code"] == "NoPublishedVersionException"
+
+
+def test_the_least_are_up_before_a_call_and_there_are_never_more_than_the_most(aws, attach, node):
+    function = attach(calls=1)
+    which = {"FunctionName": function, "Qualifier": "1"}
+    before = told(node)["idle"]
+    scaling = {"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 2}
+    aws.put_function_scaling_config(**which, FunctionScalingConfig=scaling)
+    until(lambda: told(node)["idle"] == before + 1)
+    answers = [answer for _, answer in at_once(aws, function, *[{"kind": "sleep", "seconds": 0.5}] * 5)]
+    assert len({answer["process"] for answer in answers}) == 2
+    aws.put_function_scaling_config(
+        **which, FunctionScalingConfig={"MinExecutionEnvironments": 0, "MaxExecutionEnvironments": 0}
+    )
+    with pytest.raises(ClientError) as caught:
+        aws.invoke(FunctionName=function, Payload=b"{}")
+    assert caught.value.response["Error"]["Code"] == "TooManyRequestsException"
