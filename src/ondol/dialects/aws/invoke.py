@@ -35,15 +35,12 @@ from ondol.http.messages import Request, Response
 from ondol.model.errors import Denied, InvalidSetting, OndolError
 from ondol.model.functions import Function
 from ondol.model.invocations import Invocation, Outcome, Status
-from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
+from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX, TENANT_CHARS_MAX, TENANT_PATTERN
 from ondol.model.principals import Kind, Principal
 
 #: The dialect's key in the handle table, in annotations and in routes.
 DIALECT = "aws"
 CLIENT_CONTEXT_BYTES_MAX = 3583
-TENANT_CHARS_MAX = 256
-#: The service's own, as its validation texts print it.
-TENANT_PATTERN = r"[a-zA-Z0-9\._:\/=+\-@ ]+"
 LATEST = "$LATEST"
 
 _ACTION = "lambda:InvokeFunction"
