@@ -338,6 +338,12 @@ def test_eleven_are_one_too_many(layered, call):
     assert call(function).answer["errorType"] == "Extension.LaunchError"
 
 
+@pytest.mark.parametrize("silent", [{"before": "time.sleep(3600)"}, {"loading": "time.sleep(3600)"}], ids=["at all", "next"])
+def test_who_never_registers_or_asks_is_ended_when_loading_has_taken_too_long(layered, call, silent):
+    function = layered("def handler(event, context): return 1", {"silent": extension(**silent)}, Timeout=1)
+    assert call(function).answer["errorType"] == "Sandbox.Timedout"
+
+
 def test_one_that_dies_while_nothing_runs_takes_its_environment_with_it(layered, call, log):
     function = layered(
         "count = 0\ndef handler(event, context):\n    global count\n    count += 1\n    return count",
@@ -539,6 +545,19 @@ subscribe(ME, 8080, "2020-08-15/logs", schemaVersion="2021-03-18", types=["platf
     }  # fmt: skip
     assert by_kind["platform.runtimeDone"] == {"requestId": by_kind["platform.start"]["requestId"], "status": "success"}
     assert by_kind["platform.end"] == {"requestId": by_kind["platform.start"]["requestId"]}
+
+
+def test_with_json_logs_the_platforms_lines_are_events_and_records_are_objects(layered, call, telling, log):
+    reader = extension(loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
+    source = TELLING.replace('print("called", event)', 'print(json.dumps({"level": "INFO", "called": 1}))')
+    function = layered(source, {"reader": reader}, LoggingConfig={"LogFormat": "JSON"})
+    call(function, {})
+    told = telling(function, "platform.report")
+    assert {"level": "INFO", "called": 1} in [each["record"] for each in told if each["type"] == "function"]
+    lines = [json.loads(line) for line in log(function, "platform.extension").splitlines() if line.startswith("{")]
+    by_kind = {line.get("type"): line.get("record") for line in lines}
+    assert by_kind["platform.extension"] == {"name": "reader", "state": "Ready", "events": ["INVOKE", "SHUTDOWN"]}
+    assert by_kind["platform.telemetrySubscription"]["state"] == "Subscribed"
 
 
 def test_lines_go_by_tcp_as_well(layered, call, telling):

@@ -199,6 +199,9 @@ def test_only_versions_run_and_no_qualifier_means_the_newest(aws, attach):
     until(lambda: aws.get_function_configuration(FunctionName=function)["LastUpdateStatus"] == "Successful")
     assert call(aws, function, calls=0)[1]["version"] == "2"
     assert call(aws, f"{function}:1", calls=0)[1]["version"] == "1"
+    with pytest.raises(ClientError) as caught:
+        aws.invoke(FunctionName=function, Qualifier="$LATEST")
+    assert caught.value.response["Error"]["Code"] == "InvalidParameterValueException"
     for number in ("1", "2"):
         aws.delete_function(FunctionName=function, Qualifier=number)
     with pytest.raises(ClientError) as caught:

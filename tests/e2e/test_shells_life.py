@@ -18,6 +18,7 @@ from ondol.testing.keepers import (
     INTERPRETER,
     USER,
     CodeFailed,
+    Inside,
     all_gone,
     groups_of,
     leftovers,
@@ -178,6 +179,19 @@ async def test_a_frozen_shell_is_scoured_and_discarded_like_any_other(freezing):
     await kept.sandboxes.freeze(inside.shell, on=True)
     await kept.sandboxes.discard(inside.shell)
     assert await again.ended() == -signal.SIGKILL
+
+
+async def test_a_signal_goes_to_one_process_of_a_shell_and_to_nobody_once_that_is_gone(kept):
+    inside = await kept.inside()
+    beside = Inside(inside.shell, await (await kept.sandboxes.zygote(ACCOUNT, INTERPRETER)).fork_beside(inside.shell))
+    assert await beside.run("import os; result = os.path.exists('/proc/1')")
+    await beside.run("import signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(7)); result = 1")
+    beside.child.signal(signal.SIGTERM)
+    assert await beside.ended() == 7
+    beside.child.signal(signal.SIGKILL)
+    assert await inside.run("result = 1") == 1
+    inside.child.signal(signal.SIGKILL)
+    assert await inside.ended() == -signal.SIGKILL
 
 
 async def test_scouring_ends_daemons_and_keeps_tmp(kept):

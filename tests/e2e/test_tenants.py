@@ -75,6 +75,13 @@ def test_who_names_no_tenant_or_one_too_many_is_refused_before_anything_starts(a
     assert (told.status, "which tenant" in told.data.decode()) == (400, True)
 
 
+def test_the_nodes_own_api_and_command_can_say_whose_a_call_is(aws, deploy, node):
+    function = deploy(LEAVES, TenancyConfig=TENANCY)
+    told = node.http("POST", f"/ondol/v1/functions/{function}/invoke?tenant=blue&answer=payload", "{}")
+    done = node.ondol("invoke", function, "--tenant", "green")
+    assert (json.loads(told.data)[0], json.loads(done.stdout)[0]) == ("blue", "green"), done.stderr
+
+
 def test_calls_for_later_and_streamed_ones_belong_to_their_tenant(aws, deploy):
     function = deploy(LEAVES, TenancyConfig=TENANCY)
     aws.invoke(FunctionName=function, TenantId="blue", InvocationType="Event")

@@ -28,14 +28,14 @@ def found(files):
     ids=["top", "from", "inside"],
 )
 def test_a_source_that_imports_it_asks_for_it(source):
-    assert found({"app.py": source}) == {"asks": ["sdk"], "minds": False}
+    assert found({"app.py": source}) == {"asks": ["sdk"], "minds": False, "extensions": []}
 
 
 @pytest.mark.parametrize(
     "source", ["import json\n", "# import boto3\n", "import boto3000\n", "import botocore\n", "x = 'import boto3'\n"]
 )
 def test_other_sources_ask_for_nothing(source):
-    assert found({"app.py": source}) == {"asks": [], "minds": False}
+    assert found({"app.py": source}) == {"asks": [], "minds": False, "extensions": []}
 
 
 @pytest.mark.parametrize(

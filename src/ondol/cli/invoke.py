@@ -48,7 +48,15 @@ def checked(raw: bytes, *, asynchronous: bool) -> bytes:
 
 
 def call(
-    where: Node, name: str, payload: bytes, *, qualifier: str | None, asynchronous: bool, tail: bool, api: Any = None
+    where: Node,
+    name: str,
+    payload: bytes,
+    *,
+    qualifier: str | None,
+    asynchronous: bool,
+    tail: bool,
+    tenant: str | None = None,
+    api: Any = None,
 ) -> dict[str, Any]:
     """Invoke, and what is worth knowing of the answer."""
     api = api or client.aws(where, "lambda")
@@ -56,6 +64,8 @@ def call(
     arguments["InvocationType"] = "Event" if asynchronous else "RequestResponse"
     if qualifier:
         arguments["Qualifier"] = qualifier
+    if tenant:
+        arguments["TenantId"] = tenant
     if tail and not asynchronous:
         arguments["LogType"] = "Tail"
     began_s = time.perf_counter()
@@ -85,6 +95,7 @@ def call(
 @click.argument("name")
 @click.option("--data", metavar="JSON|@FILE|-", help="The event: JSON, a file's, or standard input's.  [default: {}]")
 @click.option("--qualifier", metavar="Q", help="A version's number or an alias.  [default: the latest code]")
+@click.option("--tenant", metavar="ID", help="Whose call it is, for functions that keep their tenants apart.")
 @click.option("--async", "asynchronous", is_flag=True, help="Hand the event over and do not wait for it.")
 @click.option("--tail", is_flag=True, help="Print the end of the call's log on standard error.")
 @find_node

@@ -132,6 +132,8 @@ class Deferrals:
             raise NotFound("destination", f"{destination.name}:{destination.qualifier or ''}")
         if found.id == deferral.function:
             raise InvalidSetting("destination", "a function cannot be its own destination")
+        if found.per_tenant:
+            raise InvalidSetting("destination", f"{found.name} keeps its tenants apart, and nobody would say whose it is told")
 
 
 def find(index: Index, destination: Destination) -> Function | None:

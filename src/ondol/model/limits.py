@@ -34,5 +34,8 @@ INIT_S_MAX: Final = 10.0
 
 CONCURRENCY_PER_ACCOUNT: Final = 1000
 LOG_TAIL_BYTES: Final = 4096
+#: What a tenant may be called: it goes into headers and logs.
+TENANT_CHARS_MAX: Final = 256
+TENANT_PATTERN: Final = r"[a-zA-Z0-9\._:\/=+\-@ ]+"
 #: One log event; longer lines are cut into pieces of this size.
 LOG_EVENT_BYTES_MAX: Final = 262_144 - 26

@@ -104,7 +104,8 @@ class Lease:
         """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
         if self.waited_s:
             self._pool.makings.telemetry.waited(invocation.id, self.waited_s)
-        pins = self._pool.pins_at_work(target.revision.id)
+        # Of what its scaling says is up, nothing is set aside, and nothing counted so.
+        pins = None if target.function.versions_only else self._pool.pins_at_work(target.revision.id)
         ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail, pins=pins)
         self._streaming = ran.streaming
         return ran

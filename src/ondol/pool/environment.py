@@ -399,7 +399,7 @@ class Environment:
             clock=self.makings.clock,
             log=self._write,
         )
-        run.pinned, run.pins = self.place.pinned, pins
+        run.pinned, run.pins = self.place.pinned and not target.function.versions_only, pins
         self._running += 1
         try:
             answer = await self._run(run, call)

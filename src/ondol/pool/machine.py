@@ -398,6 +398,8 @@ class Machine:
         assert not slot.running, "a slot that runs something is never stopped"
         self._strike(slot)
         slot.state = State.STOPPING
+        if slot.crew.slots_max is not None:
+            self._queue_up(slot.crew, now_s)  # there may be another in its place
         self._forget(slot.crew, now_s)
         return Stop(slot.id)
 

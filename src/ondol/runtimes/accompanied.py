@@ -64,7 +64,7 @@ class Accompanied:
         launch = dataclasses.replace(launch, variables={**launch.variables, "AWS_LAMBDA_RUNTIME_API": ADDRESS})
         fork = self._forking(shell)
         courier = Courier(fork)
-        company.deliver = courier.deliver
+        company.opening, company.deliver = courier.open, courier.deliver
 
         async def start() -> Worker:
             return await self._runtime.start(shell, revision, launch, company.broadcast.tapped(sink))

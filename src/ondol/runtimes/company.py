@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ondol.model.errors import Unavailable
 from ondol.model.invocations import Report
 from ondol.runtime import Answer, Call, Ending, LogSink, Worker
 from ondol.runtimes.broadcast import Broadcast
@@ -126,7 +127,8 @@ class Company:
         #: The runtime's own process, once there is one, and what ends it and the rest in order.
         self.worker: Worker | None = None
         self.ending: Callable[[str], Awaitable[None]] | None = None
-        #: Hands batches of telemetry over, inside.
+        #: Makes ready for telemetry, and hands batches of it over, inside.
+        self.opening: Callable[[], Awaitable[None]] | None = None
         self.deliver: Deliver | None = None
         self.broadcast = Broadcast(json_lines=about.json_lines)
         self._waiters: list[asyncio.Future[None]] = []
@@ -219,7 +221,7 @@ class Company:
                 extension.asking.set_result(None)
         self.stir()
         self.broadcast.close()
-        self.worker = self.ending = self.deliver = None
+        self.worker = self.ending = self.opening = self.deliver = None
         self._left(self)
 
     # What extensions do ------------------------------------------------------------------------------------------------
@@ -262,8 +264,13 @@ class Company:
         loaded = self.loading is None and self.worker is not None and self.worker.init_ms is not None
         return self.settled_in or self.leaving or loaded
 
-    def subscribe(self, extension: Extension, wanted: Wanted) -> None:
+    async def subscribe(self, extension: Extension, wanted: Wanted) -> None:
         """Have telemetry delivered to it. Raises Refusal."""
+        if self.opening is not None and not self._is_closed_to_new:
+            try:
+                await self.opening()
+            except Unavailable as error:
+                raise Refusal(f"{wanted.api.value.title()}.NotSupported", str(error)) from error
         if self._is_closed_to_new or self.deliver is None:
             raise Refusal(
                 f"{wanted.api.value.title()}.SubscriptionClosed", "Subscriptions are taken while extensions load only"

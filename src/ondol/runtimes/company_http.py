@@ -106,7 +106,7 @@ async def _error(company: Company, request: Request, to: Stage) -> Response:
 
 async def _subscribe(company: Company, request: Request, api: Api) -> Response:
     extension = _extension(company, request)
-    company.subscribe(extension, wanted(await request.body.read(BODY_BYTES_MAX), api))
+    await company.subscribe(extension, wanted(await request.body.read(BODY_BYTES_MAX), api))
     return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), b'"OK"')
 
 

@@ -1,7 +1,7 @@
 """Telemetry's last steps, the node's half: a process of ours in the shell carries each batch to whom it is for.
 
 The node never connects to anything in there, nor reads what is answered: `ondol_guest/courier.py` does, behind the function's
-walls and in its memory, and says of each batch whether it was taken. It is started by the first batch.
+walls and in its memory, and says of each batch whether it was taken. It is started by the first subscription.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ondol.model.errors import Unavailable
+from ondol.model.errors import StartFailed, Unavailable
 from ondol.runtime import Call, Ending
 from ondol.runtimes.link import Link
 from ondol.runtimes.telemetry_wanted import Wanted
@@ -36,17 +36,25 @@ class Courier:
         self._fork = fork
         self._starting: asyncio.Task[Link] | None = None
 
-    async def deliver(self, wanted: Wanted, data: bytes) -> bool:
-        """Whether the subscriber took it. Never raises for what happens inside."""
+    async def open(self) -> None:
+        """Start it, once. Raises Unavailable where there can be none."""
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
+        try:
+            await asyncio.shield(self._starting)
+        except OSError as error:
+            raise StartFailed(f"telemetry cannot be delivered: {error}") from error
+
+    async def deliver(self, wanted: Wanted, data: bytes) -> bool:
+        """Whether the subscriber took it. Never raises for what happens inside."""
         meta = {"protocol": wanted.protocol, "port": wanted.port, "path": wanted.path, "method": wanted.method}
         call = Call(meta=json.dumps(meta).encode(), payload=data)
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                link = await asyncio.shield(self._starting)
-                answer = await link.call(call, _nowhere)
-        except (Unavailable, OSError, TimeoutError) as error:
+                await self.open()
+                assert self._starting is not None
+                answer = await self._starting.result().call(call, _nowhere)
+        except (Unavailable, TimeoutError) as error:
             log.info("a batch of telemetry could not be delivered: %s", error or "no answer")
             return False
         return answer.ending is Ending.OK

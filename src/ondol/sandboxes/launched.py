@@ -313,7 +313,8 @@ class LaunchedZygote:
         return await self._launcher.fork(shell, self._interpreter)
 
     async def fork_beside(self, shell: Shell) -> KeptChild:
-        raise StartFailed(f"shell {shell.id} holds one process: extensions need the isolation sandbox")
+        del shell
+        raise StartFailed("a shell of this level holds one process: deploy functions with extensions for the isolation sandbox")
 
 
 class LaunchedSandboxes:

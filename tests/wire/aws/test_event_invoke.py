@@ -187,6 +187,12 @@ async def test_destinations_are_other_functions_that_are_there(control, destinat
     assert control.desk.index.deferrals(function(control).id) == []
 
 
+async def test_a_destination_keeps_no_tenants_apart(control):
+    await control.create("apart", TenancyConfig={"TenantIsolationMode": "PER_TENANT"})
+    error = await refused(control(PUT, FunctionName="hello", DestinationConfig={"OnSuccess": {"Destination": f"{ARN}apart"}}))
+    assert (error.code, "apart keeps its tenants apart" in str(error)) == ("InvalidParameterValueException", True)
+
+
 @pytest.mark.parametrize(
     ("resource", "word"),
     [

@@ -14,7 +14,7 @@ from ondol.http.messages import Request
 from ondol.http.table import Plane
 from ondol.model import errors
 from ondol.model.invocations import Outcome, Report, Status
-from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
+from ondol.model.limits import TENANT_PATTERN, DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
 
 REPORT = Report(
     invocation="i", revision="r", version=3, status=Status.OK, duration_ms=1.5, memory_mib=128, memory_peak_mib=40, timeout_s=3,
@@ -208,6 +208,12 @@ async def test_a_qualifier_is_taken_as_it_is_written(api, hello, qualifier):
     assert hello.asked[0].qualifier == qualifier
 
 
+async def test_a_tenant_goes_along(api, hello):
+    await call(api, "?tenant=blue%20team")
+    await call(api)
+    assert [asked.tenant for asked in hello.asked] == ["blue team", None]
+
+
 async def test_what_nobody_expected_is_said_without_its_inside(api, hello):
     hello.outcome = ValueError("secret")
     request = Request("POST", "/ondol/v1/functions/hello/invoke", [("authorization", "owner")], Whole(b"{}"))
@@ -232,13 +238,18 @@ async def test_who_may_only_look_may_not_call(api, hello):
     assert (hello.asked, hello.deferred, hello.checked) == ([], [], [])
 
 
+TENANT = rf"^{TENANT_PATTERN}$(?!\n)"
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
         ("?mode=later", "mode: expected one of wait, deferred, check"),
         ("?log=all", "log: expected one of none, tail"),
         ("?answer=x", "answer: expected one of outcome, payload"),
-        ("?Qualifier=1", "there is no query parameter 'Qualifier' here; known: qualifier, mode, log, answer"),
+        ("?Qualifier=1", "there is no query parameter 'Qualifier' here; known: qualifier, tenant, mode, log, answer"),
+        ("?tenant=blue%0Ared", f"tenant: expected str matching regex {TENANT!r}"),
+        ("?tenant=blue%0A", f"tenant: expected str matching regex {TENANT!r}"),
     ],
 )
 async def test_a_way_to_call_that_there_is_not_is_refused(api, hello, query, words):

@@ -35,15 +35,12 @@ from ondol.http.messages import Request, Response
 from ondol.model.errors import Denied, InvalidSetting, OndolError
 from ondol.model.functions import Function
 from ondol.model.invocations import Invocation, Outcome, Status
-from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
+from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX, TENANT_CHARS_MAX, TENANT_PATTERN
 from ondol.model.principals import Kind, Principal
 
 #: The dialect's key in the handle table, in annotations and in routes.
 DIALECT = "aws"
 CLIENT_CONTEXT_BYTES_MAX = 3583
-TENANT_CHARS_MAX = 256
-#: The service's own, as its validation texts print it.
-TENANT_PATTERN = r"[a-zA-Z0-9\._:\/=+\-@ ]+"
 LATEST = "$LATEST"
 
 _ACTION = "lambda:InvokeFunction"
@@ -96,7 +93,10 @@ class Invoke:
         """Answer. Raises ServiceError; the platform's own errors come out as such too."""
         asked = parse(request, body, principal)
         function = self._function(asked.named, principal)
-        qualifier = None if asked.named.qualifier == LATEST else asked.named.qualifier
+        qualifier = asked.named.qualifier
+        if qualifier == LATEST:
+            _check_latest(function)
+            qualifier = None
         invocation = Invocation(
             id=request_id,
             function=function.id,
@@ -213,6 +213,13 @@ def _tenant_texts(tenant: str) -> list[str]:
     if len(tenant) > TENANT_CHARS_MAX:
         found.append(f"{where}have length less than or equal to {TENANT_CHARS_MAX}")
     return found
+
+
+def _check_latest(function: Function) -> None:
+    """Raise where only versions run. The service's text for that was not found."""
+    if function.versions_only:
+        message = f"{LATEST} of a Lambda Managed Instances function can't be invoked. Publish a version, and invoke that."
+        raise ServiceError("InvalidParameterValueException", message, status=400, extra=errors.USER)
 
 
 def _whose(error: InvalidSetting, resource: str, tenant: str | None) -> ServiceError:

@@ -25,16 +25,27 @@ from ondol.http.table import Plane
 from ondol.model.errors import InvalidPayload, InvalidSetting, TooLarge
 from ondol.model.functions import Function
 from ondol.model.invocations import Invocation, Outcome
-from ondol.model.limits import DEFERRED_PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, SYNC_PAYLOAD_BYTES_MAX
+from ondol.model.limits import (
+    DEFERRED_PAYLOAD_BYTES_MAX,
+    RESULT_BYTES_MAX,
+    SYNC_PAYLOAD_BYTES_MAX,
+    TENANT_CHARS_MAX,
+    TENANT_PATTERN,
+)
 
 TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
+
+
+#: `$` alone would let a line's end through behind it.
+Tenant = Annotated[str, Meta(min_length=1, max_length=TENANT_CHARS_MAX, pattern=rf"^{TENANT_PATTERN}$(?!\n)")]
 
 
 class CallQuery(Struct, frozen=True, kw_only=True):
     """How to call."""
 
     qualifier: Annotated[str | None, Meta(description="a version's number, or an alias; else the latest code")] = None
+    tenant: Annotated[Tenant | None, Meta(description="whose call it is, for functions that keep tenants apart")] = None
     mode: Annotated[
         Literal["wait", "deferred", "check"],
         Meta(description="wait for the outcome; have it accepted for later (202); or only look whether it may be called (204)"),
@@ -110,6 +121,7 @@ class Calls:
             payload=_event(asked),
             trace=_trace(asked.request),
             tail=query.log == "tail" and query.mode == "wait",
+            tenant=query.tenant,
         )
         if query.mode == "deferred":
             _check_deferred(invocation.payload)
