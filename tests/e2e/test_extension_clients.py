@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from ondol.testing.clients import built, program
 from tests.e2e.test_extensions import call, layered, log, replaced  # noqa: F401  (fixtures)
-from tests.e2e.test_runtime_clients import built, command, tool
+
+SOURCE = Path(__file__).parent / "clients" / "extension"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def test_awss_crate_is_told_of_calls_and_reads_telemetry(layered, call, log, aws):  # noqa: F811
-    tool("cargo")
-    build = lambda at: command("cargo", "build", "--quiet", "--locked", at=at, CARGO_TARGET_DIR=str(at / "target"))  # noqa: E731
-    program = built("extension", build, "target/debug/reader")[0].read_bytes()
-    function = layered("def handler(event, context):\n    print('working on', event)", {"reader": program}, MemorySize=256)
+    files = {str(path.relative_to(SOURCE)): path.read_text() for path in SOURCE.rglob("*") if path.is_file()}
+    made = built("extension", files, [program("cargo"), "build", "--quiet", "--locked"])
+    reader = (made / "target/debug/reader").read_bytes()
+    function = layered("def handler(event, context):\n    print('working on', event)", {"reader": reader}, MemorySize=256)
     calls = [call(function, number) for number in (1, 2)]
     assert [each.error for each in calls] == [None, None]
     replaced(aws, function)
