@@ -44,8 +44,8 @@ def sections(*, quick: bool) -> list[Section]:
     """All of them; one that cannot be measured here says why."""
     made: dict[str, Callable[[], Section]] = {
         "AWS's Python client, over our Runtime API and AWS's": lambda: runtime_api(rounds=2 if quick else 5, calls=100),
-        "First calls from the stock": lambda: first_calls(count=5 if quick else 20),
-        f"A burst of {BURST} in Node.js": lambda: bursts(rounds=1 if quick else 3),
+        "First calls from the stock": lambda: first_calls(count=5 if quick else 15),
+        f"A burst of {BURST} in Node.js": lambda: bursts(rounds=1 if quick else 2),
         "Node.js beside Python, warm": lambda: beside(rounds=2 if quick else 5, calls=300),
         "A long answer": lambda: long_answer(rounds=2 if quick else 7),
     }

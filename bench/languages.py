@@ -8,9 +8,11 @@ promises about languages, with what was measured. `--quick`: one short round, an
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from ondol.testing.node import Node
 PAGE: Final = Path(__file__).parents[1] / "docs/reference/runtimes.md"
 #: Between first calls: the stock of prepared shells is refilled meanwhile.
 PAUSE_S: Final = 0.3
-FIRST_CALLS: Final = 12
+FIRST_CALLS: Final = 10
 WARM_CALLS: Final = 200
 LARGE_CALLS: Final = 10
 STREAMS: Final = 10
@@ -152,7 +154,8 @@ def page(
     shown = [[name, *(code(row[column]) for column in shapes.SHAPES)] for name, row in recorded.items()]
     lines += [TOLD, *table(HEADS["shapes"], shown), "", "## What was promised", ""]
     for section in speed:
-        lines += section_lines(section, level=3)
+        wrapped = dataclasses.replace(section, text=textwrap.fill(section.text, 128))
+        lines += section_lines(wrapped, level=3)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -80,7 +80,7 @@ while true; do
         '"raise"') post -d '{"errorType": "Function.No", "errorMessage": "no"}' "$api/$id/error" ;;
         '"exit"') exit 3 ;;
         '"sleep"') sleep 60 ;;
-        '"fill"') tail /dev/zero; exit 4 ;;
+        '"fill"') exec tail /dev/zero ;;
         '"stream"')
             { printf first; sleep 0.02; printf then; } |
                 post -T - -H 'Lambda-Runtime-Function-Response-Mode: streaming' "$api/$id/response" ;;
@@ -219,7 +219,7 @@ def programs() -> list[Program]:
         *pythons,
         *nodes,
         Program(name="Go", runtime=custom, handler="bootstrap", files=go),
-        Program(name="Rust", runtime=custom, handler="bootstrap", files=rust, streams=False),
+        Program(name="Rust", runtime=custom, handler="bootstrap", files=rust, stream_handler="streamed"),
         Program(
             name="Java", runtime=custom, handler="example.Handler::handleRequest", files=java, memory_mib=512, streams=False,
             weight=0.4,

@@ -64,6 +64,8 @@ class Launch:
     extensions: tuple[str, ...] = ()
     #: Of `variables`, those that the function's owner set.
     own: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: When the code can be read; None: now. A worker may be told all the rest before. Awaited by as many as want to know.
+    attached: Awaitable[None] | None = None
 
 
 class Call(Struct, frozen=True, kw_only=True):

@@ -56,6 +56,8 @@ class Shell:
     network: str = NETWORK_NONE
     #: Its processes can be kept from running.
     freezes: bool = False
+    #: A process may be forked into it, and talked to, before it is attached.
+    early: bool = False
     #: What its control groups bound, of "memory", "pids" and "cpu". What they do not is bounded process by process.
     bounds: frozenset[str] = frozenset()
 

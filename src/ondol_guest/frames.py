@@ -34,6 +34,7 @@ HEADER_META = struct.Struct("<BBHIQI")
 INIT = 1  #: JSON: see guest.py; sent once, first
 CALL = 2  #: meta + body (or its first chunk, with MORE)
 STOP = 3  #: leave when idle
+ATTACHED = 6  #: what an INIT with "waits" waits for: the code is there
 # both ways
 BODY = 4  #: a chunk of a streamed body; flag LAST ends it
 CREDIT = 5  #: u32: the receiver took so many bytes of BODY

@@ -10,6 +10,7 @@ The zygote forks, enters the shell and calls `run(wire_fd)`, with file descripto
     cwd        working directory, first place that modules come from
     path       searched before the standard library
     path_last  searched after it
+    waits      true: the code is not there yet, but with the frame ATTACHED, which comes next
 
 or only "exec", with a program that this process is to become: see executing.py.
 
@@ -233,7 +234,10 @@ def run(wire_fd, adapt=None, *, ahead=False, told=None):
             adapt(settings)
         if "exec" in settings:
             importlib.import_module("ondol_guest.executing").execute(settings["exec"], wire)
-        enter(settings, wire)
+        dress(settings, wire)
+        if settings.get("waits"):
+            await_attached(wire)
+        move_in(settings)
         status = serve(wire, settings) or 0
     except Gone:
         os._exit(0)
@@ -255,18 +259,30 @@ def await_init(wire):
     return json.loads(payload)
 
 
-def enter(settings, wire):
-    """Make this process what `settings` say it is."""
+def await_attached(wire):
+    """Wait for the code. Loading counts from then."""
+    kind, _, _, _ = wire.recv_alone()
+    if kind != frames.ATTACHED:
+        raise frames.BrokenFrame("a frame of kind %d, expected ATTACHED" % kind)
+    wire.began_s = time.monotonic()
+
+
+def dress(settings, wire):
+    """Make this process what `settings` say it is, as far as no file of the function's has a part in it."""
     os.environ.clear()
     os.environ.update(settings["variables"])
-    time.tzset()
-    os.chdir(settings["cwd"])
-    sys.path[:] = settings["path"] + _library_path() + settings.get("path_last", [])
-    sys.path_importer_cache.clear()
     sys.argv[:] = ["/var/runtime/bootstrap", settings["handler"]]
     sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", wire.log)
     sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", wire.log)
     _add_site_builtins()
+
+
+def move_in(settings):
+    """The rest of it: where it is, and what its modules are."""
+    time.tzset()  # the variable may name a file
+    os.chdir(settings["cwd"])
+    sys.path[:] = settings["path"] + _library_path() + settings.get("path_last", [])
+    sys.path_importer_cache.clear()
     for directory in settings["path"]:
         forget_shadowed(directory)
 

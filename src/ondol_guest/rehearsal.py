@@ -65,7 +65,8 @@ def _call_once():
             + frames.pack(frames.STOP, 0, b"")
         )
         settings = guest.await_init(wire)
-        guest.enter(settings, wire)
+        guest.dress(settings, wire)
+        guest.move_in(settings)
         aws.serve(wire, settings)
         for frame in frames.FrameReader().feed(node.recv(guest.READ_BYTES)):
             del frame

@@ -14,7 +14,7 @@ from ondol.runtimes.interpreters import Interpreters
 from ondol.testing.node import running_node
 from tests.e2e.test_new import begin
 from tests.e2e.test_runtime_api import Called, archive
-from tests.e2e.test_runtime_clients import made
+from tests.e2e.test_runtime_clients import files_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -24,7 +24,7 @@ HANDLER = "example.Handler::handleRequest"
 @pytest.fixture(scope="module")
 def jars():
     """The function's own archive, and those of AWS's client."""
-    found = made(programs.jars)
+    found = files_of(programs.jars)
     return (
         next(jar for jar in found if jar.name == "function-1.jar").read_bytes(),
         [jar for jar in found if jar.parent.name == "dependency"],

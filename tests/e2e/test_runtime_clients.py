@@ -49,7 +49,7 @@ CLIENTS = {
 }
 
 
-def made(make):
+def files_of(make):
     """A program's files; skips where something is not on this machine."""
     try:
         return make()
@@ -60,7 +60,7 @@ def made(make):
 @pytest.fixture(params=CLIENTS)
 def function(request, deploy_archive):
     make, handler = CLIENTS[request.param]
-    return deploy_archive(archive(made(make)), runtime="provided.al2023", handler=handler, MemorySize=512, Timeout=5)
+    return deploy_archive(archive(files_of(make)), runtime="provided.al2023", handler=handler, MemorySize=512, Timeout=5)
 
 
 def test_a_function_over_awss_client(function, aws):
@@ -89,7 +89,7 @@ def test_a_function_over_awss_client(function, aws):
 
 
 def test_an_answer_of_awss_go_client_streams(deploy_archive, aws):
-    made = deploy_archive(archive(made(programs.go)), runtime="provided.al2023", handler="main")
+    made = deploy_archive(archive(files_of(programs.go)), runtime="provided.al2023", handler="main")
     events = list(aws.invoke_with_response_stream(FunctionName=made, Payload=b'"stream"')["EventStream"])
     body = b"".join(event["PayloadChunk"]["Payload"] for event in events if "PayloadChunk" in event)
     assert body == b'{"statusCode":200}' + bytes(8) + b"streamed"

@@ -13,7 +13,18 @@ import pytest
 from ondol.model.errors import StartFailed
 from ondol.sandbox import with_modules
 from ondol.sandboxes import demand
-from ondol.testing.keepers import ACCOUNT, INTERPRETER, USER, CodeFailed, Inside, all_gone, leftovers, running_keeper, why_not
+from ondol.testing.keepers import (
+    ACCOUNT,
+    INTERPRETER,
+    USER,
+    CodeFailed,
+    Inside,
+    all_gone,
+    groups_of,
+    leftovers,
+    running_keeper,
+    why_not,
+)
 
 pytestmark = [pytest.mark.sandbox]
 
@@ -345,6 +356,21 @@ async def test_the_memory_limit_ends_the_process_and_is_counted(limited):
     usage = await limited.sandboxes.usage(inside.shell)
     assert usage.oom_kills >= 1
     assert 32 << 20 < usage.memory_peak_bytes <= 64 << 20
+
+
+async def test_a_shell_has_the_limit_it_was_attached_with_whatever_the_one_before_it_had(limited):
+    """The next shell is prepared with the last one's."""
+    for memory_bytes in (64 << 20, 256 << 20, 48 << 20, 48 << 20):
+        inside = await limited.inside(memory_bytes=memory_bytes)
+        group = next(
+            group
+            for group in groups_of(limited)
+            if (group / "memory.limit_in_bytes").exists() or (group / "memory.max").exists()
+        )
+        files = [
+            group / inside.shell.id / name for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max")
+        ]
+        assert {int(file.read_text()) for file in files if file.exists()} == {memory_bytes}
 
 
 async def test_files_in_tmp_are_not_memory(limited):

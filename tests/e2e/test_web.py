@@ -458,3 +458,30 @@ def test_what_a_function_prints_is_in_its_log(node, get, web):
             break
         done.wait(0.1)
     assert "GET was here" in logged
+
+
+EVENTS = """
+def handler(event, context):
+    if event["rawPath"] == "/stream":
+        return streamed()
+    if event["rawPath"] == "/fail":
+        raise ValueError("no")
+    seen = event["requestContext"]["http"]["method"] + event["rawPath"] + "?" + event["rawQueryString"]
+    return {"statusCode": 201, "headers": {"x-mine": "1"}, "body": seen + " " + event.get("body", "")}
+
+def streamed():
+    yield {"statusCode": 203, "headers": {"content-type": "text/plain"}}
+    yield b"first,"
+    yield b"last"
+"""
+
+
+def test_a_function_that_takes_events_answers_there_whole_and_in_parts(node, deploy):
+    name = deploy(EVENTS)
+    answer = node.http("POST", f"/fn/{name}/a/b?c=1", b"hi", {"content-type": "text/plain"})
+    assert (answer.status, answer.data, answer.headers["x-mine"]) == (201, b"POST/a/b?c=1 hi", "1")
+    answer = node.http("GET", f"/fn/{name}/stream")
+    assert (answer.status, answer.data, answer.headers["content-type"]) == (203, b"first,last", "text/plain")
+    answer = node.http("GET", f"/fn/{name}/fail")
+    assert (answer.status, answer.json()["errorType"]) == (502, "ValueError")
+    assert node.http("GET", f"/fn/{name}/", headers={"x-ondol-key": ""}).status == 401

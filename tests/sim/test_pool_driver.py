@@ -40,6 +40,7 @@ class Town:
                 contract=rng.choice(["plain", "wide"]),
                 memory_mib=rng.choice([128, 256, 512]),
                 per_tenant=rng.random() < 0.3,
+                concurrency=rng.choice([0, 0, 3]),  # in so many processes, each of which has a call at a time
             )
             for n in range(rng.randint(1, 6))
         ]
@@ -71,7 +72,8 @@ class Town:
         self.tenants: dict[object, str | None] = {}
 
     async def handle(self, worker, call, sink) -> Answer:
-        width = self.contracts[call.meta.decode()].concurrency
+        contract, processes = call.meta.decode().split()
+        width = self.contracts[contract].concurrency if int(processes) < 2 else 1
         self.running[worker] += 1
         assert self.running[worker] <= width, "more calls than it may"
         try:
@@ -103,7 +105,8 @@ class Town:
         try:
             assert lease.environment.revision is target.revision, "another revision"
             assert self.tenants.setdefault(lease.environment, tenant) == tenant, "another tenant's"
-            call = Call(meta=target.revision.configuration.contract.encode(), payload=b"x")
+            configuration = target.revision.configuration
+            call = Call(meta=f"{configuration.contract} {configuration.concurrency}".encode(), payload=b"x")
             asked = an_invocation(target=target, tenant=tenant)
             ran = await lease.call(call, invocation=asked, target=target, timeout_s=2)
             if ran.streaming is not None and self.rng.random() < 0.5:

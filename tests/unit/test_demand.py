@@ -1,6 +1,11 @@
 """How many prepared shells are worth keeping."""
 
+import socket
+
+import pytest
+
 from ondol.sandboxes.demand import HALF_LIFE_S, IDLE_S, QUIET_S, Demand
+from ondol.sandboxes.kept import KeptSandboxes
 
 
 def after(times, least=8, most=64):
@@ -48,3 +53,15 @@ def after_dear(times):
     for at_s in times:
         demand.taken(at_s)
     return demand
+
+
+@pytest.mark.parametrize(("memory_mib", "most"), [(64, 2), (1024, 8), (8192, 64), (1_000_000, 64)])
+async def test_programs_that_wait_take_a_part_of_the_memory_at_most(memory_mib, most):
+    ours, keepers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sandboxes = KeptSandboxes(ours, memory_mib_max=memory_mib)
+    kind = ("a", "/usr/bin/python3", "none", b"told")
+    for _ in range(200):
+        sandboxes._wish(kind).taken(0.0)
+    assert sandboxes._wish(kind).wanted(0.0) == most
+    await sandboxes.close()
+    keepers.close()

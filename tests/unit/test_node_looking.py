@@ -59,7 +59,7 @@ def routes(tmp_path, *answers, given=None):
     given = given or orders(tmp_path)
     return NodeRoutes(
         stats=looking.stats(Index(), Fronts(*answers), size, os.getpid()),
-        doctor=looking.doctor(given, tmp_path, os.getpid()),
+        doctor=looking.doctor(given, tmp_path, os.getpid(), lambda _: ""),
         settings=lambda: looking.settings(given.settings),
         declared=TABLE,
         version="1",

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ondol.model.errors import StartFailed, Unavailable
+from ondol.model.functions import Code
 from ondol.model.invocations import Status
 from ondol.model.limits import MIB, RESULT_BYTES_MAX
 from ondol.pool.environment import Environment, Makings
@@ -110,6 +111,48 @@ async def is_killed(worker, call, sink):
 async def test_the_shell_gets_the_code_and_what_memory_the_worker_has_not_inherited():
     async with Room(memory_mib=256, inherited_mib=30, tmp_mib=700) as room:
         assert (room.shell.tree, room.shell.memory_bytes, room.shell.tmp_mib) == ("/trees/0000", 226 * MIB, 700)
+
+
+@virtually
+async def test_a_worker_is_placed_while_its_code_is_attached_and_told_when_it_is():
+    room = Room()
+    room.sandboxes.early, room.sandboxes.delays["attach"] = True, 0.5
+    starting = asyncio.create_task(room.environment.start())
+    await asyncio.sleep(0.1)
+    [launch] = room.runtime.launches
+    assert not launch.attached.done()
+    await starting
+    assert launch.attached.done()
+    assert room.shell.tree == "/trees/0000"
+    await room.__aexit__()
+
+
+@pytest.mark.parametrize("more", [{"tmp_mib": 700}, {"opt": Code(sha256="1" * 64, zipped_bytes=1, unpacked_bytes=1)}])
+def test_a_worker_that_would_see_more_than_the_code_come_is_placed_after_it(more):
+    @virtually
+    async def story():
+        room = Room(**more)
+        room.sandboxes.early = True
+        async with room:
+            assert room.runtime.launches[0].attached is None
+
+    story()
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_code_that_cannot_be_attached_fails_the_start_whether_or_not_a_worker_was_placed_by_then(placed):
+    @virtually
+    async def story():
+        room = Room()
+        room.sandboxes.early, room.sandboxes.delays["attach"] = True, 0.5
+        room.sandboxes.errors["attach"] = StartFailed("no")
+        if not placed:
+            room.script.start_error = StartFailed("no worker")
+        with pytest.raises(StartFailed):
+            await room.environment.start()
+        await room.__aexit__()
+
+    story()
 
 
 @virtually

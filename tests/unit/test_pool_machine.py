@@ -349,3 +349,9 @@ def test_a_bound_of_none_refuses_and_idle_slots_beyond_one_go():
     assert table.tell(Bounded("r", 128, 1, 1)) == [Stop(one)]
     assert table.tell(Bounded("r", 128, 1, 0)) == [Stop(two)]
     assert table.want(9) == [Refuse(9, "none")]
+
+
+def test_what_is_too_large_for_the_pool_is_refused_whatever_its_bound():
+    table = Table(memory_mib_max=128)
+    assert table.tell(Bounded("r", 256, 1, 2)) == []
+    assert table.want(1, memory_mib=256) == [Refuse(1, "memory")]

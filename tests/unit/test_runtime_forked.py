@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from ondol.testing.pool import a_target
-from ondol.model.errors import RuntimeMissing, Unavailable
+from ondol.model.errors import RuntimeMissing, StartFailed, Unavailable
 from ondol.model.limits import LOG_EVENT_BYTES_MAX, RESULT_BYTES_MAX
 from ondol.runtime import BrokeOff, Call, Ending, Launch
 from ondol.runtimes import streams
@@ -96,6 +96,57 @@ async def running(sandboxes, tmp_path, source, guest="aws", handler="app.handler
 
 
 # Calls ------------------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_guest_that_is_told_before_its_code_is_there_waits_for_that_and_counts_its_loading_from_then(
+    sandboxes, tmp_path
+):
+    shell = await sandboxes.prepare("1")
+    await sandboxes.attach(shell, tree=str(tmp_path), memory_bytes=0, tmp_mib=0)
+    attached = asyncio.get_running_loop().create_future()
+    told = {
+        "guest": "aws",
+        "handler": "app.handler",
+        "runtime": HERE,
+        "variables": {"A": "b"},
+        "memory_mib": 128,
+        "timeout_s": 3,
+    }
+    runtime = ForkedPython(sandboxes, Choice(this_machine()))
+    began_s = asyncio.get_running_loop().time()
+    starting = asyncio.ensure_future(
+        runtime.start(shell, a_target().revision, Launch(attached=attached, **told), lambda text, at_ms: None)
+    )
+    await asyncio.sleep(0.3)
+    (tmp_path / "app.py").write_text("import os\ndef handler(event, context): return [event, os.environ['A'], os.getcwd()]\n")
+    waited_ms = (asyncio.get_running_loop().time() - began_s) * 1000
+    attached.set_result(None)
+    worker = await starting
+    answer = await worker.call(a_call(1), lambda text, at_ms: None)
+    assert json.loads(answer.body) == [1, "b", str(tmp_path)]
+    took_ms = (asyncio.get_running_loop().time() - began_s) * 1000
+    assert worker.init_ms <= took_ms - waited_ms
+    worker.close()
+    await sandboxes.discard(shell)
+
+
+@on_both_loops
+async def test_a_guest_whose_code_does_not_come_is_let_go(sandboxes, tmp_path):
+    shell = await sandboxes.prepare("1")
+    await sandboxes.attach(shell, tree=str(tmp_path), memory_bytes=0, tmp_mib=0)
+    attached = asyncio.get_running_loop().create_future()
+    attached.set_exception(StartFailed("no"))
+    told = {"guest": "aws", "handler": "app.handler", "runtime": HERE, "variables": {}, "memory_mib": 128, "timeout_s": 3}
+    with pytest.raises(StartFailed):
+        await ForkedPython(sandboxes, Choice(this_machine())).start(
+            shell, a_target().revision, Launch(attached=attached, **told), lambda text, at_ms: None
+        )
+    [process] = sandboxes.processes[shell.id]
+    while process.poll() is None:
+        await asyncio.sleep(0.01)
+    assert process.returncode == 0
+    await sandboxes.discard(shell)
 
 
 @on_both_loops

@@ -117,7 +117,9 @@ class Cgroups:
         for hierarchy in self._with("memory"):
             path = f"{hierarchy.parent}/{name}"
             if hierarchy.version == 1:
-                write(f"{path}/memory.limit_in_bytes", str(memory_bytes))
+                if not try_write(f"{path}/memory.limit_in_bytes", str(memory_bytes)):  # more than the two together may be now
+                    try_write(f"{path}/memory.memsw.limit_in_bytes", str(memory_bytes))
+                    write(f"{path}/memory.limit_in_bytes", str(memory_bytes))
                 try_write(f"{path}/memory.memsw.limit_in_bytes", str(memory_bytes))
             else:
                 write(f"{path}/memory.max", str(memory_bytes))

@@ -33,6 +33,10 @@ ZYGOTES_MAX = 256
 TMP_MIB_MAX = 10_240
 
 
+#: Between steps that take long: who waits for code, or for an end, is served in front of a shell that is for nobody yet.
+OTHERS_FIRST = Sleep(0.0)
+
+
 @dataclass
 class Front(serving.Front[Shell]):
     """One line and what belongs to it."""
@@ -76,6 +80,8 @@ class Keeper(serving.Server[Shell, Front]):
         self._interpreters = interpreters
         self._allowed = allowed
         self._walls = walls
+        #: Names of shells that have no process yet.
+        self._beginning: set[str] = set()
         self.operations = {
             "prepare": self._prepare,
             "attach": self._attach,
@@ -98,20 +104,30 @@ class Keeper(serving.Server[Shell, Front]):
     def _prepare(self, front: Front, message: Message) -> Operation:
         shell_id, account = name_in(message, "shell"), name_in(message, "account")
         self._room_for(shell_id)
+        if shell_id in self._beginning:
+            raise Refused("exists", f"shell {shell_id} is there already")
         network = message.get("network")
         if network not in self._allowed:
             raise Refused("invalid", f"network {network!r} is none of those that this node gives: {', '.join(self._allowed)}")
-        shell = self._begin(shell_id, self._accounts.get(account), network)
+        self._beginning.add(shell_id)
+        try:
+            shell = yield from self._begin(shell_id, self._accounts.get(account), network)
+        finally:
+            self._beginning.discard(shell_id)
         self._shells[shell_id] = front.shells[shell_id] = shell
         namespaces: dict[str, int] = {}
         cgroups: list[int] = []
         files: dict[str, int] = {}
         try:
             namespaces, files = yield from self._until_prepared(shell)
+            yield OTHERS_FIRST
             cgroups = self._cgroups.make(shell_id)
+            yield OTHERS_FIRST
             files |= zip(("memory_peak",), self._cgroups.memory_peak(shell_id), strict=False)
             if cgroups:
                 self._join(shell, cgroups)
+            if (memory := int(message.get("memory_bytes", 0))) >= MEMORY_BYTES_MIN:
+                self._limit(shell, memory)
             if network == networks.EGRESS:
                 with socket.socket(fileno=files.pop("route")) as inside:
                     yield from self._ways.connect(account, shell_id, namespaces[networks.NAMESPACE], inside)
@@ -132,11 +148,17 @@ class Keeper(serving.Server[Shell, Front]):
         }
         return said, [*namespaces.values(), *cgroups, *files.values()]
 
-    def _begin(self, shell_id: str, account: Account, network: str) -> Shell:
+    def _discard(self, front: Front, message: Message) -> Operation:
+        while message.get("shell") in self._beginning:
+            yield OTHERS_FIRST
+        return (yield from super()._discard(front, message))
+
+    def _begin(self, shell_id: str, account: Account, network: str) -> Generator[Sleep | Readable, bool, Shell]:
         directory = f"{self._places.shells}/{shell_id}"
         os.mkdir(directory, 0o711)
         try:
             tmp = self._tmp(directory, account, disks.TMP_MIB_DEFAULT)
+            yield OTHERS_FIRST
             making = shells.Making(account.userns, self._view, tmp, network, self._walls)
             return shells.begin(shell_id, account, directory, making)
         except OSError:
@@ -189,6 +211,10 @@ class Keeper(serving.Server[Shell, Front]):
         for fd in cgroups:
             os.write(fd, str(shell.pid).encode())
 
+    def _limit(self, shell: Shell, memory_bytes: int) -> None:
+        self._cgroups.limit(shell.id, memory_bytes)
+        shell.memory_bytes = memory_bytes
+
     def _attach(self, front: Front, message: Message) -> Operation:
         shell = self._shell(front, message)
         memory, tmp_mib = int(message["memory_bytes"]), int(message["tmp_mib"])
@@ -198,8 +224,8 @@ class Keeper(serving.Server[Shell, Front]):
         if memory < MEMORY_BYTES_MIN or not 1 <= tmp_mib <= TMP_MIB_MAX:
             bounds = f"memory_bytes is at least {MEMORY_BYTES_MIN}, tmp_mib 1 to {TMP_MIB_MAX}"
             raise Refused("invalid", f"{bounds}: these are {memory} and {tmp_mib}")
-        self._cgroups.limit(shell.id, memory)
-        shell.memory_bytes = memory
+        if memory != shell.memory_bytes:
+            self._limit(shell, memory)
         for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
             if key == "tree" or key in message:
                 self._show(shell, str(message[key]), target)

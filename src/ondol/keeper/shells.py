@@ -63,7 +63,7 @@ class Shell:
     gone: bool = False
     attached: bool = False
     ending: bool = False
-    #: What it may use; 0 before it is attached.
+    #: What it may use; 0 before that was set.
     memory_bytes: int = 0
     #: None of its processes runs.
     frozen: bool = False

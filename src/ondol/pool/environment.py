@@ -36,7 +36,7 @@ from ondol.contract import Contract, Place
 from ondol.model.errors import OndolError, StartFailed, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Status
-from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX
+from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX, TMP_MIB_MIN
 from ondol.pool.alarm import Alarm
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream
@@ -173,17 +173,29 @@ class Environment:
             revision.account, makings.interpreter(revision), makings.network(revision), makings.ahead(revision)
         )
         self._memory.inherited_bytes = inherited_bytes = await makings.inherited_bytes(revision)
-        await self._sandboxes.attach(
-            shell,
-            tree=makings.tree_of(revision.code),
-            opt_tree=self._opt_tree(),
-            memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
-            tmp_mib=configuration.tmp_mib,
+        attached = self._loop.create_task(
+            self._sandboxes.attach(
+                shell,
+                tree=makings.tree_of(revision.code),
+                opt_tree=self._opt_tree(),
+                memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
+                tmp_mib=configuration.tmp_mib,
+            )
         )
-        self._answer_inside(shell)
-        for line in self.contract.opening(revision, self.place):
-            self.log(line)
-        await self._place_worker()
+        # Meanwhile the worker is told all the rest; not where it would see more change than the code: another /tmp, an /opt.
+        early = shell.early and configuration.opt is None and configuration.tmp_mib == TMP_MIB_MIN
+        try:
+            if not early:
+                await attached
+            self._answer_inside(shell)
+            for line in self.contract.opening(revision, self.place):
+                self.log(line)
+            await self._place_worker(attached if early else None)
+            await attached
+        except BaseException:
+            attached.cancel()
+            await asyncio.gather(attached, return_exceptions=True)  # looked at: another failure may have come first
+            raise
 
     def _answer_inside(self, shell: Shell) -> None:
         """From a network of its own it reaches the node by the socket that the shell was made with."""
@@ -280,13 +292,13 @@ class Environment:
             self._worker.close()
             self._worker = None
 
-    async def _place_worker(self) -> Worker:
-        worker = self._worker = await self._launch()
+    async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
+        worker = self._worker = await self._launch(attached)
         self._spawn(self._watch(worker))
         return worker
 
-    async def _launch(self) -> Worker:
-        """A process in the shell, to which the function is handed."""
+    async def _launch(self, attached: Awaitable[None] | None = None) -> Worker:
+        """A process in the shell, to which the function is handed; `attached`: when its code is there, None: it is."""
         assert self._shell is not None
         revision = self.revision
         configuration = revision.configuration
@@ -300,6 +312,7 @@ class Environment:
             own=configuration.variables,
             extensions=configuration.opt.extensions if configuration.opt is not None else (),
             caller=self._caller if self.place.endpoint == NODE_URL else "",
+            attached=attached,
         )
         worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))
         if self._closed:  # while it was on its way

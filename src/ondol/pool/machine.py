@@ -282,7 +282,7 @@ class Machine:
     def _bounded(self, event: Bounded, now_s: float) -> list[Action]:
         crew = self.crews.get(event.revision)
         if crew is None:
-            if event.slots_max is None:
+            if event.slots_max is None or event.memory_mib > self.limits.memory_mib_max:
                 return []
             crew = self._crew(event, now_s)
         crew.slots_max = event.slots_max

@@ -55,13 +55,13 @@ class Several(Environment):
         #: Told when the time of a call is up.
         self._overdue: dict[Run, asyncio.Future[None]] = {}
 
-    async def _place_worker(self) -> Worker:
-        worker = await self._another()
+    async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
+        worker = await self._another(attached)
         self._free.append(worker)
         return worker
 
-    async def _another(self) -> Worker:
-        worker = await self._launch()
+    async def _another(self, attached: Awaitable[None] | None = None) -> Worker:
+        worker = await self._launch(attached)
         self._workers.add(worker)
         self._spawn(self._watch(worker))
         return worker

@@ -31,4 +31,6 @@ class Dispatch:
         missing = self.find(launch.runtime)
         if runtime is None or missing is not None:
             raise RuntimeMissing(launch.runtime, missing or "")
+        if launch.attached is not None and self._choice.family(launch.runtime) is not Family.PYTHON:
+            await launch.attached  # what starts by a program of its own may look at the code at once
         return await runtime.start(shell, revision, launch, sink)

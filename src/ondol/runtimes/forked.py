@@ -44,15 +44,28 @@ class ForkedPython:
         if interpreter is None:
             raise RuntimeMissing(launch.runtime, self.find(launch.runtime) or "")
         named = with_modules(interpreter.path, imported_ahead(revision))
+        init, attached = _settings(launch, interpreter), launch.attached
+        if launch.guest == "aws" and executed.why(launch.own):
+            init = {"exec": executed.told(init, interpreter.path)}
+            if attached is not None:
+                await attached
+        elif attached is not None:
+            init["waits"] = True
         zygote = await self._sandboxes.zygote(shell.account, named)
         child = await zygote.fork(shell)
         try:
-            init = _settings(launch, interpreter)
-            if launch.guest == "aws" and executed.why(launch.own):
-                init = {"exec": executed.told(init, interpreter.path)}
-            return await Link.open(child, frames.pack(frames.INIT, 0, json.dumps(init).encode()), sink, self._affinity)
+            link = await Link.open(child, frames.pack(frames.INIT, 0, json.dumps(init).encode()), sink, self._affinity)
         except OSError as error:
             raise StartFailed(f"a forked {interpreter.name} could not be talked to: {error}") from error
+        if "waits" in init:
+            assert attached is not None
+            try:
+                await attached
+            except BaseException:
+                link.close()
+                raise
+            link.send(frames.pack(frames.ATTACHED))
+        return link
 
 
 def _settings(launch: Launch, interpreter: Interpreter) -> dict[str, Any]:

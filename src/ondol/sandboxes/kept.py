@@ -218,6 +218,8 @@ class KeptSandboxes:
         self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
         #: Zygotes that were ended because nobody needed them; the bare ones stand in for them until they are up again.
         self._ended: set[tuple[str, str]] = set()
+        #: What the last shell was given. The next is prepared with it: a limit that stays is not set on a call's way.
+        self._memory_bytes = 0
         #: Shells that the present keeper knows, and those whose descriptors are open.
         self._held: set[str] = set()
         self._open: dict[str, Shell] = {}
@@ -264,6 +266,7 @@ class KeptSandboxes:
             await asyncio.sleep(GLANCE_S)
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
+        self._memory_bytes = memory_bytes
         beside: dict[str, Any] = {"opt_tree": opt_tree} if opt_tree else {}
         message, _ = await self._line.request(
             ATTACH_S_MAX, op="attach", shell=shell.id, tree=tree, memory_bytes=memory_bytes, tmp_mib=tmp_mib, **beside
@@ -324,7 +327,9 @@ class KeptSandboxes:
         shell_id = secrets.token_hex(8)
         line = self._line
         try:
-            message, fds = await line.request(PREPARE_S_MAX, op="prepare", account=account, shell=shell_id, network=network)
+            message, fds = await line.request(
+                PREPARE_S_MAX, op="prepare", account=account, shell=shell_id, network=network, memory_bytes=self._memory_bytes
+            )
         except (StartFailed, asyncio.CancelledError):
             if line.open:  # it may come into being all the same
                 self._keep(self._discard_unheard(line, shell_id))
@@ -521,5 +526,6 @@ def _shell(shell_id: str, account: str, network: str, said: Message, fds: list[i
         cgroups=tuple(next(rest) for _ in range(said["cgroups"])),
         files={name: next(rest) for name in said["files"]},
         freezes=said["freezes"],
+        early=True,
         bounds=frozenset(said["bounds"]),
     )

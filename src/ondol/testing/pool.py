@@ -214,6 +214,7 @@ class ScriptedSandboxes:
         self.delays: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.freezes = True
+        self.early = False
         self._next = 0
 
     async def _enter(self, method: str) -> None:
@@ -232,7 +233,13 @@ class ScriptedSandboxes:
         await self._enter("prepare")
         self._next += 1
         shell = Shell(
-            id=f"shell-{self._next}", account=account, namespaces={}, cgroups=(), network=network, freezes=self.freezes
+            id=f"shell-{self._next}",
+            account=account,
+            namespaces={},
+            cgroups=(),
+            network=network,
+            freezes=self.freezes,
+            early=self.early,
         )
         self.shells[shell.id] = ScriptedShell(account)
         return shell

@@ -52,6 +52,13 @@ _PROVISIONED = (
 _URL = ("FunctionUrl", "FunctionArn", "AuthType", "CreationTime", "InvokeMode")  # [V]
 
 
+_PROVIDER = (
+    "CapacityProviderArn", "State", "VpcConfig.SubnetIds[]", "VpcConfig.SecurityGroupIds[]",
+    "PermissionsConfig.CapacityProviderOperatorRoleArn", "InstanceRequirements.Architectures[]",
+    "CapacityProviderScalingConfig.MaxVCpuCount", "CapacityProviderScalingConfig.ScalingMode", "LastModified",
+)  # fmt: skip  # the first four [D], as their shape requires them; the others [I]
+
+
 def _under(prefix, members):
     return tuple(f"{prefix}.{each}" for each in members)
 
@@ -60,6 +67,18 @@ ALWAYS = {
     "AddLayerVersionPermission": ("Statement", "RevisionId"),  # [V]
     "AddPermission": ("Statement",),  # [V]
     "CreateAlias": _ALIAS,
+    **{
+        f"{verb}CapacityProvider": tuple(f"CapacityProvider.{each}" for each in _PROVIDER)
+        for verb in ("Create", "Get", "Update", "Delete")
+    },
+    "ListCapacityProviders": tuple(f"CapacityProviders[].{each}" for each in _PROVIDER),
+    "ListFunctionVersionsByCapacityProvider": (
+        "CapacityProviderArn", "FunctionVersions[].FunctionArn", "FunctionVersions[].State",
+    ),  # [D]
+    "PutFunctionScalingConfig": ("FunctionState",),  # [D]
+    "GetFunctionScalingConfig": (
+        "FunctionArn", "AppliedFunctionScalingConfig", "RequestedFunctionScalingConfig",
+    ),  # [D]
     "CreateCodeSigningConfig": _CODE_SIGNING,
     "CreateEventSourceMapping": _MAPPING,
     "CreateFunction": (*_CONFIGURATION, "StateReason", "StateReasonCode"),
@@ -229,6 +248,7 @@ async def walk(call, settled):
     await code_signing(call, signing)
     await beside(call, settled)
     await mappings(call)
+    await capacity(call, settled)
     await call("DeleteFunction", FunctionName="small")
     await call("DeleteFunction", FunctionName="hello")
 
@@ -341,6 +361,29 @@ async def beside(call, settled):
     await call("GetRuntimeManagementConfig", **hello)
     await call("DeleteAlias", **hello, Name="live")
     await settled()
+
+
+async def capacity(call, settled):
+    pool, version = {"CapacityProviderName": "pool"}, {"FunctionName": "managed", "Qualifier": "1"}
+    nets = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    made = await call(
+        "CreateCapacityProvider", **pool, VpcConfig=nets, PermissionsConfig={"CapacityProviderOperatorRoleArn": ROLE}
+    )
+    await call("GetCapacityProvider", **pool)
+    await call("UpdateCapacityProvider", **pool, CapacityProviderScalingConfig={"MaxVCpuCount": 30})
+    await call("ListCapacityProviders")
+    attached = {"CapacityProviderArn": made["CapacityProvider"]["CapacityProviderArn"]}
+    await call(
+        "CreateFunction", FunctionName="managed", Runtime="python3.13", Role=ROLE, Handler="app.handler", Publish=True,
+        Code={"ZipFile": archive()}, CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": attached},
+    )  # fmt: skip
+    await settled()
+    await call("GetFunction", **version)
+    await call("ListFunctionVersionsByCapacityProvider", **pool)
+    await call("PutFunctionScalingConfig", **version, FunctionScalingConfig={"MinExecutionEnvironments": 1})
+    await call("GetFunctionScalingConfig", **version)
+    await call("DeleteFunction", FunctionName="managed")
+    await call("DeleteCapacityProvider", **pool)
 
 
 async def mappings(call):

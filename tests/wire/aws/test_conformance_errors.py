@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from ondol.dialects.aws import coverage_errors, lineage, uploads
+from ondol.dialects.aws import capacity, coverage_errors, lineage, managed, uploads
 from ondol.dialects.aws.control import control_plane
 from ondol.dialects.aws.coverage import INVOKING
 from ondol.dialects.aws.coverage_errors import why_never
@@ -120,6 +120,22 @@ USUAL = {
     "UpdateFunctionUrlConfig": {**HELLO, "AuthType": "NONE"},
 }
 LONG_SOURCE = {"SourceArn": f"arn:aws:s3:::{'b' * 180}"}
+NETS = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+PROVIDER, NO_PROVIDER = {"CapacityProviderName": "pool"}, {"CapacityProviderName": "none"}
+OPERATOR = {"VpcConfig": NETS, "PermissionsConfig": {"CapacityProviderOperatorRoleArn": ROLE}}
+MANAGED = {"FunctionName": "managed", "Qualifier": "1"}
+PROVIDERS, VERSIONS = "CapacityProviderLimitExceededException", "FunctionVersionsPerCapacityProviderLimitExceededException"
+USUAL |= {
+    "CreateCapacityProvider": {"CapacityProviderName": "new", **OPERATOR},
+    "DeleteCapacityProvider": PROVIDER,
+    "GetCapacityProvider": PROVIDER,
+    "GetFunctionScalingConfig": MANAGED,
+    "ListCapacityProviders": {},
+    "ListFunctionVersionsByCapacityProvider": PROVIDER,
+    "PutFunctionScalingConfig": {**MANAGED, "FunctionScalingConfig": {"MinExecutionEnvironments": 1}},
+    "UpdateCapacityProvider": PROVIDER,
+}
+SCALED = {"ScalingMode": "Manual"}
 BUSY, ELSEWHERE = {"FunctionName": "busy"}, {"FunctionName": "hello:live", "Qualifier": "other"}
 #: Operation -> error -> what of the usual is different.
 PROVOKED = {
@@ -131,6 +147,18 @@ PROVOKED = {
         INVALID: {"Principal": "nonsense"}, CONFLICT: GRANT, LONG: {"FunctionName": "lengthy", **LONG_SOURCE}, STALE: {"RevisionId": UUID},
     },
     "CreateAlias": {CONFLICT: {"Name": "live"}},
+    "CreateCapacityProvider": {
+        INVALID: {"CapacityProviderScalingConfig": SCALED}, CONFLICT: PROVIDER, PROVIDERS: {},
+    },
+    "DeleteCapacityProvider": {CONFLICT: {}, MISSING: NO_PROVIDER},
+    "GetCapacityProvider": {MISSING: NO_PROVIDER},
+    "GetFunctionScalingConfig": {INVALID: {"Qualifier": "$LATEST.PUBLISHED"}},
+    "ListCapacityProviders": {INVALID: {"Marker": "!"}},
+    "ListFunctionVersionsByCapacityProvider": {INVALID: {"Marker": "!"}, MISSING: NO_PROVIDER},
+    "PutFunctionScalingConfig": {
+        INVALID: {"FunctionScalingConfig": {"MinExecutionEnvironments": 2, "MaxExecutionEnvironments": 1}},
+    },
+    "UpdateCapacityProvider": {INVALID: {"CapacityProviderScalingConfig": SCALED}, MISSING: NO_PROVIDER},
     "CreateEventSourceMapping": {INVALID: {"FunctionName": "none"}, CONFLICT: {"EventSourceArn": f"{QUEUE}-taken"}},
     "CreateFunction": {
         INVALID: {"Runtime": "cobol"}, CONFLICT: {"FunctionName": "hello"}, NO_SIGNING: {"CodeSigningConfigArn": SIGNING},
@@ -163,7 +191,7 @@ PROVOKED = {
     "ListLayerVersions": {INVALID: {"Marker": "!"}},
     "ListTags": {INVALID: {"Resource": f"{ARN}hello:1"}, MISSING: {"Resource": NONE}},
     "PublishLayerVersion": {INVALID: {"Content": {"ZipFile": b"no zip"}}, FULL: {}},
-    "PublishVersion": {INVALID: {"CodeSha256": "x"}, CONFLICT: BUSY, STALE: {"RevisionId": UUID}},
+    "PublishVersion": {VERSIONS: {"FunctionName": "managed"}, INVALID: {"CodeSha256": "x"}, CONFLICT: BUSY, STALE: {"RevisionId": UUID}},
     "PutFunctionCodeSigningConfig": {NO_SIGNING: {}},
     "PutFunctionConcurrency": {INVALID: {"ReservedConcurrentExecutions": 950}},
     "PutFunctionEventInvokeConfig": {INVALID: {"DestinationConfig": {"OnFailure": {"Destination": f"{ARN}hello"}}}},
@@ -217,11 +245,15 @@ async def control(tmp_path):
             await control.create(name, Publish=name == "hello")
         await control.update_code()
         await blocking(prepare, control.client())
+        on = {"CapacityProviderArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:pool"}
+        config = {"LambdaManagedInstancesCapacityProviderConfig": on}
+        await control.create("managed", Runtime="python3.13", Publish=True, CapacityProviderConfig=config)
         yield control
 
 
 def prepare(client):
     client.publish_version(FunctionName="hello")
+    client.create_capacity_provider(**PROVIDER, **OPERATOR)
     client.create_alias(**HELLO, Name="live", FunctionVersion="1")
     client.add_permission(**HELLO, **GRANT)
     client.create_function_url_config(**HELLO, AuthType="NONE")
@@ -263,6 +295,9 @@ async def provoked(control, operation, error, params, monkeypatch):
         await blocking(fill, client, operation)
     if error == FULL:
         monkeypatch.setattr(uploads, "CODE_STORAGE_BYTES_MAX", 1)
+    for limited, module, bound in ((PROVIDERS, capacity, "PROVIDERS_MAX"), (VERSIONS, managed, "VERSIONS_MAX")):
+        if error == limited:
+            monkeypatch.setattr(module, bound, 1)
     if params.get("FunctionName") == "busy":
         control.desk.fronts.hold()
         await control("UpdateFunctionConfiguration", FunctionName="busy", Timeout=4)
@@ -334,6 +369,7 @@ def lambda_at(url, key=KEY.id, secret=KEY.secret, token=None):
 INSIDE_CALLS = {
     "TooManyRequestsException": errors.Throttled("function"),
     "InvalidRuntimeException": errors.RuntimeMissing("python3.8", "no python3.8 here"),
+    "NoPublishedVersionException": errors.NotFound("published version", "hello"),
     INSIDE: errors.Unavailable("no front"),
 }
 

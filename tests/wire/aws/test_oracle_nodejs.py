@@ -29,6 +29,7 @@ from ondol_guest.frames import LogReader
 RELEASE = "aws-lambda-ric@3.3.0"
 NODE = next((found for found in reversed(Interpreters.discover().all("nodejs")) if found.major < 24), None)
 FUNCTIONS = Path(__file__).parent / "oracle_nodejs"
+RUN = FUNCTIONS / "run.mjs"
 WAIT_S = 60
 TRACE = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0"
 
@@ -147,7 +148,7 @@ def run_oracle(ric, tree, handler, events, **more):
             **more,
         )
         process = subprocess.Popen(
-            [NODE.path, "--expose-gc", "--require", FUNCTIONS / "stand_in.cjs", FUNCTIONS / "run.mjs", str(ric), handler],
+            [NODE.path, "--expose-gc", "--require", FUNCTIONS / "stand_in.cjs", RUN, str(ric), handler],
             cwd=tree, env=environment, stdin=subprocess.DEVNULL, stdout=log.write, stderr=log.write,
             pass_fds=[log.write, calls_inside, answers_inside],
         )  # fmt: skip

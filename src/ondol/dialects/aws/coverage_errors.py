@@ -19,6 +19,7 @@ ANSWERED: Final[Mapping[str, str]] = {
     ),
     "AddPermission": "InvalidParameterValue PolicyLengthExceeded PreconditionFailed ResourceConflict ResourceNotFound",
     "CreateAlias": "InvalidParameterValue ResourceConflict ResourceNotFound",
+    "CreateCapacityProvider": "CapacityProviderLimitExceeded InvalidParameterValue ResourceConflict",
     "CreateCodeSigningConfig": "",
     "CreateEventSourceMapping": "InvalidParameterValue ResourceConflict",
     "CreateFunction": (
@@ -26,6 +27,7 @@ ANSWERED: Final[Mapping[str, str]] = {
     ),
     "CreateFunctionUrlConfig": "InvalidParameterValue ResourceConflict ResourceNotFound",
     "DeleteAlias": "InvalidParameterValue ResourceNotFound",
+    "DeleteCapacityProvider": "ResourceConflict ResourceNotFound",
     "DeleteCodeSigningConfig": "ResourceConflict ResourceNotFound",
     "DeleteEventSourceMapping": "ResourceNotFound",
     "DeleteFunction": "InvalidParameterValue ResourceConflict ResourceNotFound",
@@ -38,6 +40,7 @@ ANSWERED: Final[Mapping[str, str]] = {
     "DeleteResourcePolicy": "PreconditionFailed ResourceNotFound",
     "GetAccountSettings": "",
     "GetAlias": "InvalidParameterValue ResourceNotFound",
+    "GetCapacityProvider": "ResourceNotFound",
     "GetCodeSigningConfig": "ResourceNotFound",
     "GetEventSourceMapping": "ResourceNotFound",
     "GetFunction": "InvalidParameterValue ResourceNotFound",
@@ -46,6 +49,7 @@ ANSWERED: Final[Mapping[str, str]] = {
     "GetFunctionConfiguration": "InvalidParameterValue ResourceNotFound",
     "GetFunctionEventInvokeConfig": "InvalidParameterValue ResourceNotFound",
     "GetFunctionRecursionConfig": "ResourceNotFound",
+    "GetFunctionScalingConfig": "InvalidParameterValue ResourceNotFound",
     "GetFunctionUrlConfig": "InvalidParameterValue ResourceNotFound",
     "GetLayerVersion": "InvalidParameterValue ResourceNotFound",
     "GetLayerVersionByArn": "ResourceNotFound",
@@ -55,17 +59,21 @@ ANSWERED: Final[Mapping[str, str]] = {
     "GetResourcePolicy": "ResourceNotFound",
     "GetRuntimeManagementConfig": "InvalidParameterValue ResourceNotFound",
     "Invoke": (
-        "InvalidParameterValue InvalidRequestContent InvalidRuntime RecursiveInvocation ResourceNotFound TooManyRequests"
+        "InvalidParameterValue InvalidRequestContent InvalidRuntime "
+        "NoPublishedVersion RecursiveInvocation ResourceNotFound TooManyRequests"
     ),
     "InvokeAsync": "InvalidRequestContent InvalidRuntime ResourceNotFound",
     "InvokeWithResponseStream": (
-        "InvalidParameterValue InvalidRequestContent InvalidRuntime RecursiveInvocation ResourceNotFound TooManyRequests"
+        "InvalidParameterValue InvalidRequestContent InvalidRuntime "
+        "NoPublishedVersion RecursiveInvocation ResourceNotFound TooManyRequests"
     ),
     "ListAliases": "InvalidParameterValue ResourceNotFound",
+    "ListCapacityProviders": "InvalidParameterValue",
     "ListCodeSigningConfigs": "InvalidParameterValue",
     "ListEventSourceMappings": "InvalidParameterValue",
     "ListFunctionEventInvokeConfigs": "InvalidParameterValue ResourceNotFound",
     "ListFunctionUrlConfigs": "InvalidParameterValue ResourceNotFound",
+    "ListFunctionVersionsByCapacityProvider": "InvalidParameterValue ResourceNotFound",
     "ListFunctions": "InvalidParameterValue",
     "ListFunctionsByCodeSigningConfig": "InvalidParameterValue ResourceNotFound",
     "ListLayerVersions": "InvalidParameterValue",
@@ -74,11 +82,15 @@ ANSWERED: Final[Mapping[str, str]] = {
     "ListTags": "InvalidParameterValue ResourceNotFound",
     "ListVersionsByFunction": "InvalidParameterValue ResourceNotFound",
     "PublishLayerVersion": "CodeStorageExceeded InvalidParameterValue",
-    "PublishVersion": "InvalidParameterValue PreconditionFailed ResourceConflict ResourceNotFound",
+    "PublishVersion": (
+        "FunctionVersionsPerCapacityProviderLimitExceeded InvalidParameterValue PreconditionFailed ResourceConflict "
+        "ResourceNotFound"
+    ),
     "PutFunctionCodeSigningConfig": "CodeSigningConfigNotFound InvalidParameterValue ResourceNotFound",
     "PutFunctionConcurrency": "InvalidParameterValue ResourceNotFound",
     "PutFunctionEventInvokeConfig": "InvalidParameterValue ResourceNotFound",
     "PutFunctionRecursionConfig": "ResourceNotFound",
+    "PutFunctionScalingConfig": "InvalidParameterValue ResourceNotFound",
     "PutProvisionedConcurrencyConfig": "InvalidParameterValue ResourceConflict ResourceNotFound",
     "PutResourcePolicy": "InvalidParameterValue PreconditionFailed ResourceNotFound",
     "PutRuntimeManagementConfig": "InvalidParameterValue ResourceNotFound",
@@ -87,6 +99,7 @@ ANSWERED: Final[Mapping[str, str]] = {
     "TagResource": "InvalidParameterValue ResourceNotFound",
     "UntagResource": "InvalidParameterValue ResourceNotFound",
     "UpdateAlias": "InvalidParameterValue PreconditionFailed ResourceNotFound",
+    "UpdateCapacityProvider": "InvalidParameterValue ResourceNotFound",
     "UpdateCodeSigningConfig": "ResourceNotFound",
     "UpdateEventSourceMapping": "InvalidParameterValue ResourceNotFound",
     "UpdateFunctionCode": (
@@ -122,7 +135,6 @@ NEVER: Final[Mapping[str, str]] = {
     "EFSMountTimeout": _NO_FILES,
     "ENILimitReached": _NO_VPC,
     "ENINotReady": _NO_VPC,
-    "FunctionVersionsPerCapacityProviderLimitExceeded": "versions are not counted",
     "InvalidCodeSignature": "signatures are not read: what Enforce keeps out is answered CodeVerificationFailedException",
     "InvalidParameterValue": _IN_THE_MODEL,
     "InvalidSecurityGroupID": _NO_VPC,
@@ -133,7 +145,6 @@ NEVER: Final[Mapping[str, str]] = {
     "KMSInvalidState": _NO_KEYS,
     "KMSNotFound": _NO_KEYS,
     "ModeNotSupported": "every function takes every invocation type",
-    "NoPublishedVersion": "what is called without a qualifier is $LATEST",
     "PolicyLengthExceeded": "the model holds the policy to that length: ValidationException",
     "PublicPolicy": "public access is not blocked for an account",
     "RequestTooLarge": "a payload over 6 MiB is answered RequestEntityTooLargeException, as recorded from AWS",
@@ -163,6 +174,7 @@ NEVER_BY: Final[Mapping[tuple[str, str], str]] = {
         "CreateEventSourceMapping",
         "ResourceNotFound",
     ): "no such function is InvalidParameterValueException, as recorded from AWS",
+    ("CreateFunction", "FunctionVersionsPerCapacityProviderLimitExceeded"): "a function's first version is not counted",
     ("CreateFunction", "ResourceNotFound"): "a layer that is not there is InvalidParameterValueException, as recorded from AWS",
     ("DeleteFunctionCodeSigningConfig", "CodeSigningConfigNotFound"): "to take away what is not there changes nothing",
     ("DeleteLayerVersion", "ResourceNotFound"): "to take away what is not there changes nothing",
