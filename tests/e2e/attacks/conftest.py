@@ -12,6 +12,7 @@ import pytest
 from ondol.testing.hostile import NEIGHBOUR, SOURCE, Failed, Neighbour
 from ondol.testing.leaks import roles
 from ondol.testing.node import running_node, zipped
+from ondol.testing.patience import PATIENCE
 
 #: The node that is attacked runs as this user, where root runs the tests: `make soak` attacks such a one, too.
 USER = os.environ.get("ONDOL_ATTACK_USER", "")
@@ -45,7 +46,7 @@ def _deployed(aws, name, source, **settings):
 def function(node, aws):
     """The name of a function that runs what it is told."""
     name = f"attacker-{os.getpid()}"
-    yield _deployed(aws, name, SOURCE, Timeout=20, Environment={"Variables": {"OWN": "value-of-a-variable"}})
+    yield _deployed(aws, name, SOURCE, Timeout=int(20 * PATIENCE), Environment={"Variables": {"OWN": "value-of-a-variable"}})
     aws.delete_function(FunctionName=name)
 
 
@@ -98,14 +99,14 @@ def memory_counted(counted):
 def neighbouring(node, aws):
     """The neighbour's function."""
     name = f"neighbour-{os.getpid()}"
-    yield _deployed(aws, name, NEIGHBOUR, Timeout=30)
+    yield _deployed(aws, name, NEIGHBOUR, Timeout=int(30 * PATIENCE))
     aws.delete_function(FunctionName=name)
 
 
 @pytest.fixture(autouse=True)
 def neighbour(request, node, neighbouring):
     """Called from before the attack until after it; not one answer may be wrong or missing."""
-    calling = Neighbour(node.client("lambda", read_timeout=45), neighbouring).start()
+    calling = Neighbour(node.client("lambda", read_timeout=45 * PATIENCE), neighbouring).start()
     try:
         yield calling
     finally:
