@@ -11,15 +11,16 @@ import pytest
 
 from ondol.keeper.cgroups import SOCKETS_BYTES_MAX
 from ondol.testing.hostile import Failed
+from ondol.testing.patience import PATIENCE
 
 #: More than the stock has ready, so that some must be made while the attack goes on.
 STARTS = 16
 #: Says which environment it is.
-STARTED = """
+STARTED = f"""
 import time, uuid
 ME = str(uuid.uuid4())
 def handler(event, context):
-    time.sleep(2)
+    time.sleep({2 * PATIENCE})
     return ME
 """
 
@@ -262,8 +263,8 @@ def test_who_uses_up_what_its_kernel_user_may_have_keeps_no_other_function_from_
     code = "kept, ends = [], {}\n"
     for what, hold in COUNTED.items():
         code += f"try:\n{textwrap.indent(hold, '    ')}\nexcept OSError as error:\n    ends[{what!r}] = errno.errorcode[error.errno]\n"
-    payload = json.dumps({"code": code + "time.sleep(6)\nout = ends"})
-    name = deploy(STARTED, Timeout=30, MemorySize=128)
+    payload = json.dumps({"code": code + f"time.sleep({6 * PATIENCE})\nout = ends"})
+    name = deploy(STARTED, Timeout=int(30 * PATIENCE), MemorySize=128)
     with ThreadPoolExecutor(STARTS + 1) as elsewhere:
         attack = elsewhere.submit(lambda: json.loads(aws.invoke(FunctionName=function, Payload=payload)["Payload"].read()))
         time.sleep(2)
