@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -156,3 +157,45 @@ def test_deployed_code_is_compiled_beside_it_and_seen_as_ever(node, aws, deploy)
     file, cached, named = answer(aws.invoke(FunctionName=function, Payload=b"0"))
     assert (file, named) == ("/var/task/app.py", "/var/task/app.py")
     assert cached.startswith("/var/task/__pycache__/")
+
+
+def test_an_update_of_a_function_in_use_has_its_environment_loaded_before_the_next_call_and_the_old_one_gone(possible):
+    with running_node() as node:
+        aws = node.client("lambda")
+        aws.create_function(
+            FunctionName="updated", Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": zipped({"app.py": KIND})},
+        )  # fmt: skip
+        aws.get_waiter("function_active_v2").wait(FunctionName="updated", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        first = aws.invoke(FunctionName="updated", Payload=b"0", LogType="Tail")
+        assert "Init Duration" in tail(first)
+        before = answer(first)[1]
+        aws.update_function_code(FunctionName="updated", ZipFile=zipped({"app.py": KIND + "# second\n"}))
+        aws.get_waiter("function_updated_v2").wait(FunctionName="updated", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        until(lambda: [told(node)["pool"][state] for state in ("starting", "idle", "busy", "stopping")] == [0, 1, 0, 0])
+        called = time.time()
+        second = aws.invoke(FunctionName="updated", Payload=b"0", LogType="Tail")
+        kind, began, _ = answer(second)
+        assert kind == "on-demand"
+        assert before < began < called
+        assert "Init Duration" not in tail(second)
+
+
+def test_an_update_that_does_not_load_leaves_nothing_running_and_its_callers_are_told(possible):
+    with running_node() as node:
+        aws = node.client("lambda")
+        aws.create_function(
+            FunctionName="broken", Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": zipped({"app.py": KIND})},
+        )  # fmt: skip
+        aws.get_waiter("function_active_v2").wait(FunctionName="broken", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        aws.invoke(FunctionName="broken", Payload=b"0")
+        aws.update_function_code(FunctionName="broken", ZipFile=zipped({"app.py": "raise ValueError('no')\n"}))
+        aws.get_waiter("function_updated_v2").wait(FunctionName="broken", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        until(lambda: [told(node)["pool"][state] for state in ("starting", "idle", "busy", "stopping")] == [0, 0, 0, 0])
+        called = aws.invoke(FunctionName="broken", Payload=b"0")
+        assert (called["FunctionError"], answer(called)["errorType"]) == ("Unhandled", "ValueError")
+
+
+def tail(response):
+    return base64.b64decode(response["LogResult"]).decode()

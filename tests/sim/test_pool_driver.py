@@ -139,6 +139,10 @@ class Town:
                 under_way.append(asyncio.get_running_loop().create_task(self.visit(rng.choice(self.targets))))
             if rng.random() < 0.05:
                 self.pool.retire(rng.choice(self.targets).revision.id)
+            if rng.random() < 0.1:
+                self.pool.replace(
+                    rng.choice(self.targets).revision.id, rng.choice(self.targets).revision, rng.choice([None, 1])
+                )
             if rng.random() < 0.05:
                 method = rng.choice(["prepare", "attach", "scour", "usage"])
                 self.sandboxes.errors[method] = StartFailed(f"{method} failed")

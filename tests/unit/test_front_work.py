@@ -20,9 +20,13 @@ from ondol.testing.pool import a_target
 class Pool:
     def __init__(self):
         self.retired = []
+        self.replaced = []
 
     def retire(self, revision):
         self.retired.append(revision)
+
+    def replace(self, before, revision, ahead_max):
+        self.replaced.append((before, revision.id, ahead_max))
 
     def bound(self, wanted):
         self.bounds = {revision: most for revision, (_, most) in wanted.items()}
@@ -33,7 +37,7 @@ class Pool:
 
 def following():
     index, pool = Index(), Pool()
-    index.listeners.append(retiring(pool))
+    index.listeners.append(retiring(pool, index))
     return index, pool
 
 
@@ -50,6 +54,27 @@ def test_the_revision_that_an_update_replaces_leaves_the_pool():
     assert pool.retired == []
     write(index, replace(function, latest="r2"))
     assert pool.retired == [function.latest]
+
+
+@pytest.mark.parametrize("reserved", [None, 0, 3])
+def test_a_revision_that_is_replaced_makes_place_for_its_heir_when_that_is_ready(reserved):
+    index, pool = following()
+    target = a_target(revision="r1")
+    write(index, target.revision, replace(target.function, concurrency_reserved=reserved))
+    heir = replace(target.revision, id="r2")
+    write(index, heir, replace(target.function, latest="r2", concurrency_reserved=reserved))
+    index.apply(Change(index.number + 1, put(target.revision).key, None))
+    assert (pool.replaced, pool.retired) == ([("r1", "r2", reserved)], [])
+    index.apply(Change(index.number + 1, put(heir).key, None))
+    assert pool.retired == ["r2"]
+
+
+def test_what_is_called_by_its_versions_only_has_no_heir():
+    index, pool = following()
+    target = a_target(revision="r1")
+    function = replace(target.function, versions_only=True)
+    write(index, target.revision, function, replace(target.revision, id="r2"), replace(function, latest="r2"))
+    assert (pool.replaced, pool.retired) == ([], ["r1"])
 
 
 def test_what_is_removed_leaves_the_pool():

@@ -73,7 +73,7 @@ async def front(orders: Orders, line: socket.socket) -> None:
     warmer = warmer_of(orders, makers, choice, nodejs)
     pinning = front_work.pinning(pool, index, settings.fronts)
     compiling = compiling_of(orders, makers, choice)
-    index.listeners += [sharing.follow, pinning, front_work.retiring(pool), warmer.listen, compiling.listen]
+    index.listeners += [sharing.follow, pinning, front_work.retiring(pool, index), warmer.listen, compiling.listen]
     invoker = Invoker(
         index=index,
         admission=sharing.admission,

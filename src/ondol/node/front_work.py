@@ -118,9 +118,11 @@ def pinning(pool: Pool, index: Index, fronts: int) -> Callable[[str, Any], None]
     return listen
 
 
-def retiring(pool: Pool) -> Callable[[str, Any], None]:
-    """A listener of the catalog: revisions that nothing names any more leave the pool."""
+def retiring(pool: Pool, index: Index) -> Callable[[str, Any], None]:
+    """A listener of the catalog: revisions that nothing names any more leave the pool; what replaces one is started ahead."""
     latest: dict[str, str] = {}
+    #: By function: the revision that was replaced last. It is removed next, which the pool knows already.
+    replaced: dict[str, str] = {}
 
     def listen(key: str, noun: Any) -> None:
         kind, *parts = key.split("/")
@@ -129,9 +131,20 @@ def retiring(pool: Pool) -> Callable[[str, Any], None]:
             if isinstance(noun, Function):
                 latest[noun.id] = noun.latest
             if before is not None and before != (noun.latest if noun else None):
-                pool.retire(before)
+                succeed(before, noun)
         elif kind == "revision" and noun is None:
-            pool.retire(parts[-1])
+            if replaced.get(parts[0]) == parts[-1]:
+                del replaced[parts[0]]
+            else:
+                pool.retire(parts[-1])
+
+    def succeed(before: str, function: Function | None) -> None:
+        revision = index.revision(function.id, function.latest) if function is not None else None
+        if function is None or revision is None or function.versions_only:
+            pool.retire(before)
+            return
+        pool.replace(before, revision, function.concurrency_reserved)
+        replaced[function.id] = before
 
     return listen
 

@@ -44,7 +44,9 @@ def _check_slot(machine: Machine, slot: Slot) -> None:
     assert (slot.id in crew.roomy(slot)) == (has_room and not slot.leaving)
     assert (slot.id in crew.kept) == slot.pinned
     assert not slot.frozen or slot.state is State.IDLE, "a frozen slot is given work"
-    assert not (crew.retired and slot.state is State.IDLE), "a retired slot that idles"
+    stays = crew.key in machine.succession.handovers
+    assert not (crew.retired and slot.state is State.IDLE and not stays), "a retired slot that idles"
+    assert not (slot.ahead and (slot.pinned or slot.freezes))
 
 
 def _check_crew(machine: Machine, crew: Crew, now_s: float) -> None:

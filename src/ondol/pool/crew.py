@@ -43,6 +43,8 @@ class Slot:
     cold: bool = False
     #: One of those that the crew keeps up; it has loaded when it is up.
     pinned: bool = False
+    #: Started before anybody asked, and not known to have loaded.
+    ahead: bool = False
     #: Given up for others, or spent: takes nothing more and stops after what it runs.
     leaving: bool = False
     #: It can be frozen; it is.
@@ -82,6 +84,8 @@ class Crew:
     #: When somebody of the line was last given a slot.
     served_s: float = 0.0
     retired: bool = False
+    #: When the revisions that it replaced were last called: its slots that were not called yet stand for theirs.
+    called_s: float = -math.inf
     #: How many slots are to be kept up, whether or not they are called, and those that are.
     pins: int = 0
     #: There are never more; None: nobody said so.

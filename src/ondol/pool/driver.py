@@ -31,9 +31,11 @@ from ondol.pool.events import (
     Freeze,
     GaveUp,
     Gone,
+    Loaded,
     Pinned,
     Ready,
     Refuse,
+    Replaced,
     Retired,
     Run,
     SlotId,
@@ -91,7 +93,7 @@ class Lease:
     def __init__(self, pool: Pool, slot: SlotId, invocation: int, environment: Environment) -> None:
         self.environment = environment
         #: The environment has not served a call yet.
-        self.cold = not environment.calls and not environment.place.pinned
+        self.cold = not environment.calls and environment.fresh
         self._pool = pool
         self._slot = slot
         self._invocation = invocation
@@ -130,7 +132,7 @@ class Lease:
 
 
 class Pool:
-    """See the module. `acquire`, `retire`, and at the end `drain` and `close`."""
+    """See the module. `acquire`, `replace`, `retire`, and at the end `drain` and `close`."""
 
     def __init__(
         self,
@@ -174,6 +176,8 @@ class Pool:
         self._now_s = clock.now_s
         self._environments: dict[SlotId, Environment] = {}
         self._starts: dict[SlotId, asyncio.Task[None]] = {}
+        #: Of what was started ahead: waiting for it to have loaded.
+        self._loads: dict[SlotId, asyncio.Task[None]] = {}
         self._stops: dict[SlotId, asyncio.Task[None]] = {}
         self._waiters: dict[int, tuple[Revision, asyncio.Future[Lease]]] = {}
         #: Revisions that the machine may ask a start for.
@@ -224,6 +228,20 @@ class Pool:
     def retire(self, revision: str) -> None:
         """Nothing points to this revision any more: let its environments go, the idle ones now."""
         self._tell(Retired(revision))
+
+    def replace(self, before: str, revision: Revision, ahead_max: int | None = None) -> None:
+        """Nothing points to `before` any more, but to `revision`.
+
+        As many environments of that are started ahead as the old one has in use, at most so many; the old idle ones go when
+        these have loaded.
+        """
+        configuration = revision.configuration
+        if self._closing or self.makings.runtimes(revision).find(configuration.runtime) is not None:
+            self.retire(before)
+            return
+        self._revisions[revision.id] = revision
+        most = self.limits.ahead_max if ahead_max is None else ahead_max
+        self._tell(Replaced(revision.id, configuration.memory_mib, self._side_by_side(revision), before, most))
 
     def pin(self, wanted: Mapping[str, tuple[Revision, int]]) -> None:
         """Keep so many environments of each revision up and loaded; of those not named, as many as calls need."""
@@ -315,6 +333,9 @@ class Pool:
         for invocation in tuple(self._waiters):
             self._answer(invocation, Unavailable("the node went down while this invocation waited"))
         await asyncio.gather(*self._starts.values(), return_exceptions=True)
+        for load in self._loads.values():
+            load.cancel()
+        await asyncio.gather(*self._loads.values(), return_exceptions=True)
         environments = list(self._environments.values())
         self._environments.clear()
         await asyncio.gather(*(self._end(environment) for environment in environments))
@@ -461,13 +482,24 @@ class Pool:
             if environment is not None:
                 await self._end(environment)
             return
-        self._cold_starts += not pinned
+        self._cold_starts += not (pinned or asked.ahead)
         self._failures.pop(revision.id, None)
         if pinned:
             self._unloaded.pop(revision.id, None)
         self._environments[slot] = environment
         self._starts.pop(slot)
+        if asked.ahead:
+            environment.ahead_s = self._now_s()
+            self._loads[slot] = load = self._task(environment.loaded())
+            load.add_done_callback(lambda load: self._loaded(slot, load))
         self._tell(Ready(slot, environment.freezes))
+
+    def _loaded(self, slot: SlotId, load: asyncio.Task[None]) -> None:
+        """What was started ahead has loaded, or has failed to: its log says why, and a call will be told."""
+        self._loads.pop(slot, None)
+        environment = self._environments.get(slot)
+        if not load.cancelled() and load.exception() is None and environment is not None and not self._closing:
+            self._tell(Loaded(slot, environment.freezes))
 
     async def _stop(self, slot: SlotId) -> None:
         start = self._starts.get(slot)

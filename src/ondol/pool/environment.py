@@ -33,13 +33,13 @@ from msgspec.structs import replace
 
 from ondol.clock import Clock
 from ondol.contract import Contract, Place
-from ondol.model.errors import OndolError, StartFailed, Unavailable
+from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Status
 from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX, TMP_MIB_MIN
 from ondol.pool.alarm import Alarm
 from ondol.pool.memory import Memory
-from ondol.pool.run import Ran, Run, Stream
+from ondol.pool.run import Ran, Run, Stream, whole
 from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, Runtime, Worker
 from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
 from ondol.telemetry import LogPlace, Telemetry
@@ -142,6 +142,8 @@ class Environment:
             pinned=pinned,
         )
         self.calls = 0
+        #: When it was up and began to load, if it was started before anybody asked.
+        self.ahead_s: float | None = None
         #: It cannot run anything any more: close it.
         self.broken = False
         #: It is to be given nothing more: close it once what it runs has ended.
@@ -235,10 +237,22 @@ class Environment:
                 self.broken = True
                 await self._bury(self._worker)  # a call that it was given ends, and goes elsewhere if it can
 
-    async def loaded(self) -> None:
-        """Return when the function has been loaded. Raises StartFailed when that fails."""
+    @property
+    def fresh(self) -> bool:
+        """Its next call is its first, and would find it not loaded."""
+        return not self.calls and not self.place.pinned and not (self.ahead_s is not None and self._has_loaded())
+
+    def _has_loaded(self) -> bool:
+        return self._worker is not None and self._worker.init_ms is not None
+
+    def _early_s(self, run: Run) -> float:
+        """How long it had been loading when its first call came."""
+        return run.begun_s - self.ahead_s if self.ahead_s is not None and not self.calls else 0.0
+
+    def loaded(self) -> Coroutine[Any, Any, None]:
+        """Returns when the function has been loaded. Raises StartFailed when that fails."""
         assert self._worker is not None
-        await self._await_loaded(self._worker)
+        return self._await_loaded(self._worker)
 
     async def _await_loaded(self, worker: Worker) -> None:
         while worker.init_ms is None and worker.alive:  # noqa: ASYNC110  (the port has no event for it)
@@ -395,7 +409,7 @@ class Environment:
             timeout_s=timeout_s,
             lines=self.contract.started(invocation, target),
             tail=tail,
-            cold=not self.calls and not self.place.pinned,
+            cold=not self.calls and self.fresh,
             clock=self.makings.clock,
             log=self._write,
         )
@@ -407,7 +421,7 @@ class Environment:
                 return await self._settle(run, answer)
             if invocation.streamed:
                 return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
-            return await _whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
+            return await whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
         except asyncio.CancelledError:
             self._abandon(run)
             self._alarm.clear(run)
@@ -461,7 +475,9 @@ class Environment:
             if company is not None and run.fresh:
                 sink = company.expecting(call, sink)
             answering = worker.call(call, sink)
-        if not run.fresh:
+        if run.fresh:
+            run.early_s = self._early_s(run)
+        else:
             run.open()
         self._alarm.set(run, run.timeout_s)
         answer = await answering
@@ -475,7 +491,7 @@ class Environment:
         if run.fresh and loaded_ms is None:
             left_s = min(run.begun_s + INIT_S_MAX + run.timeout_s - now_s, LOADING_POLL_S)
         elif run.fresh:
-            left_s = run.begun_s + (loaded_ms or 0.0) / 1000 + run.timeout_s - now_s
+            left_s = run.begun_s + run.loading_ms(loaded_ms or 0.0) / 1000 + run.timeout_s - now_s
         else:
             left_s = 0.0
         if left_s > 0.0005:
@@ -579,22 +595,3 @@ class Environment:
         else:
             self._written_ms = at_ms
         self.makings.telemetry.log(self._log_place, events)
-
-
-async def _whole(ran: Ran) -> Ran:
-    """A streamed answer put together, for a caller who wants it whole; as it ended, when it is not."""
-    assert ran.answer is not None
-    assert ran.streaming is not None
-    assert not isinstance(ran.answer.body, bytes)
-    parts: list[bytes] = []
-    try:
-        parts += [chunk async for chunk in ran.answer.body]
-    except Unavailable:
-        pass  # why, is told in the end
-    except asyncio.CancelledError:
-        await ran.answer.body.aclose()  # type: ignore[attr-defined]  # it is a Stream
-        raise
-    ended = await ran.streaming
-    if ended.answer is None or ended.report.status is not Status.OK:
-        return ended
-    return ended._replace(answer=replace(ended.answer, body=b"".join(parts)))

@@ -31,6 +31,14 @@ class Ready(Struct, frozen=True, gc=False):
     freezes: bool = False
 
 
+class Loaded(Struct, frozen=True, gc=False):
+    """A slot that was started ahead is done with loading: it has loaded, or it has failed to."""
+
+    slot: SlotId
+    #: It can be frozen.
+    freezes: bool = False
+
+
 class Done(Struct, frozen=True, gc=False):
     """A slot's invocation ended, one way or another, and the slot can take more unless it is spent."""
 
@@ -72,6 +80,19 @@ class Retired(Struct, frozen=True, gc=False):
     revision: str
 
 
+class Replaced(Struct, frozen=True, gc=False):
+    """A revision is the current one in place of `before`: Retired is said of that by this, too.
+
+    As many slots of it are started ahead of need as `before` has in use, at most `slots_max`, if there is room for them.
+    """
+
+    revision: str
+    memory_mib: int
+    concurrency: int
+    before: str
+    slots_max: int
+
+
 class GaveUp(Struct, frozen=True, gc=False):
     """An invocation waited as long as it may."""
 
@@ -92,6 +113,8 @@ class Start(Struct, frozen=True, gc=False):
     pinned: bool = False
     #: Whose it is, as `Wanted` said.
     tenant: str = ""
+    #: Nobody has asked for it yet: answered by Loaded, too, some time after Ready.
+    ahead: bool = False
 
 
 class Run(Struct, frozen=True, gc=False):
@@ -131,5 +154,5 @@ class Refuse(Struct, frozen=True, gc=False):
     why: str
 
 
-Event = Wanted | Ready | Done | Gone | Pinned | Bounded | Retired | GaveUp | Tick
+Event = Wanted | Ready | Loaded | Done | Gone | Pinned | Bounded | Retired | Replaced | GaveUp | Tick
 Action = Start | Run | Freeze | Thaw | Stop | Refuse

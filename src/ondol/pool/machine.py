@@ -20,6 +20,8 @@ A *slot* is one environment, STARTING -> IDLE <-> BUSY -> STOPPING; a *crew* is 
                    has waited longer than `patience_s_max` for room is overtaken no more, and busy slots of others are given
                    up after their call
     freezing       a slot that has idled for `freeze_s_min` is frozen, and thawed when it is given something to run
+    updates        when a revision is replaced, slots of the new one are started ahead for those that the old one has in use, if
+                   there is room; the idle old ones go when those have loaded, failed, or taken too long, or to make room
     failing        a revision whose starts fail is tried one at a time, with growing pauses; after `start_failures_max` in
                    a row its waiters are told, and newcomers too until the pause is over
 
@@ -33,8 +35,7 @@ unless starts, room or a pause forbid it; lines are bounded.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from copy import copy
+from collections import deque
 from itertools import islice
 from typing import assert_never
 
@@ -48,9 +49,11 @@ from ondol.pool.events import (
     GaveUp,
     Gone,
     Invocation,
+    Loaded,
     Pinned,
     Ready,
     Refuse,
+    Replaced,
     Retired,
     Run,
     SlotId,
@@ -60,7 +63,9 @@ from ondol.pool.events import (
     Tick,
     Wanted,
 )
-from ondol.pool.policy import History, PoolLimits, Scaling, backoff_s, keep_s, worth
+from ondol.pool.policy import History, PoolLimits, ahead_of_need, backoff_s, keep_s, worth
+from ondol.pool.succession import last_used_s
+from ondol.pool.tables import Tables
 
 #: How many crews behind one that waits for room are looked at for one that fits: bounds the cost of an event.
 LOOK_AHEAD = 8
@@ -68,32 +73,11 @@ LOOK_AHEAD = 8
 COLDEST = 16
 
 
-class Machine:
+class Machine(Tables):
     """See the module."""
 
     def __init__(self, limits: PoolLimits) -> None:
-        self.limits = limits
-        self.slots: dict[SlotId, Slot] = {}
-        self.crews: dict[str, Crew] = {}
-        #: By revision: the crews of its tenants.
-        self.tenancies: dict[str, dict[str, Crew]] = {}
-        #: Who waits, and where.
-        self.waiting: dict[Invocation, Crew] = {}
-        #: Idle slots of all crews that may go, the coldest first: not those that are kept up.
-        self.idle: dict[SlotId, Slot] = {}
-        #: Idle slots that are to be frozen, the coldest first.
-        self.awake: dict[SlotId, Slot] = {}
-        #: Crews to start a slot for, in turn; and those with failed starts.
-        self.hungry: OrderedDict[str, Crew] = OrderedDict()
-        #: Crews in which somebody waits and no start is due, yet.
-        self.patient: dict[str, Crew] = {}
-        self.failing: dict[str, Crew] = {}
-        #: Crews with slots to be kept up that did not load.
-        self.unloaded: dict[str, Crew] = {}
-        #: Sums over slots that are not stopping; over idle ones; over leaving ones.
-        self.used_mib = self.idle_mib = self.leaving_mib = 0
-        self.live = self.leaving = self.starting = 0
-        self._next_slot = 1
+        super().__init__(limits)
         self._looked_s = -math.inf
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
@@ -106,18 +90,30 @@ class Machine:
                 actions = self._done(event, now_s)
             case Ready():
                 actions = self._ready(event, now_s)
+            case Loaded():
+                actions = self._loaded(event, now_s)
             case Gone():
                 actions = self._gone(event, now_s)
             case GaveUp():
                 actions = self._gave_up(event, now_s)
+            case Tick():
+                actions = self._tick(now_s)
+            case _:
+                actions = self._wished(event, now_s)
+        return actions
+
+    def _wished(self, event: Pinned | Bounded | Retired | Replaced, now_s: float) -> list[Action]:
+        """Something is to be otherwise from now on."""
+        match event:
             case Pinned():
                 actions = self._pinned(event, now_s)
             case Bounded():
                 actions = self._bounded(event, now_s)
             case Retired():
-                actions = self._retired(event, now_s)
-            case Tick():
-                actions = self._tick(now_s)
+                self.succession.handovers.pop(event.revision, None)
+                actions = self._retired(event.revision, now_s)
+            case Replaced():
+                actions = self._replaced(event, now_s)
             case _:
                 assert_never(event)
         return actions
@@ -133,6 +129,7 @@ class Machine:
         """
         times = [crew.retry_at_s if crew.line or crew.pins else self._forgiven_at_s(crew) for crew in self.failing.values()]
         times += [crew.pin_at_s for crew in self.unloaded.values()]
+        times += [handover.until_s for handover in self.succession.handovers.values()]
         times += [crew.review_s(self.limits) for crew in self.patient.values()]
         if self.hungry:
             times.append(self._starving_at_s(next(iter(self.hungry.values()))))
@@ -216,16 +213,34 @@ class Machine:
             self.unloaded.pop(crew.key, None)
         slot.state = State.BUSY  # for a moment: `_hand_on` lets it rest when nobody waits
         slot.used_s = now_s
-        slot.freezes = ready.freezes
+        slot.freezes = ready.freezes and not slot.ahead  # it would never load
         actions = self._hand_on(slot, now_s)
         slot.cold = bool(actions) and not slot.pinned
         self._queue_up(crew, now_s)
         return actions + self._grow(now_s)
 
+    def _loaded(self, loaded: Loaded, now_s: float) -> list[Action]:
+        slot = self.slots.get(loaded.slot)
+        if slot is None or slot.state is State.STOPPING:
+            return []
+        assert slot.ahead, "Loaded from a slot that was not started ahead"
+        assert slot.state is not State.STARTING, "Loaded before Ready"
+        slot.ahead = False
+        slot.freezes = loaded.freezes
+        if slot.state is State.IDLE:
+            slot.calls = max(slot.calls, 1)  # kept like those that it stands for
+            slot.used_s = now_s
+            for table in (slot.crew.free, self.idle):
+                del table[slot.id]
+                table[slot.id] = slot  # to the warm end
+            if slot.freezes:
+                self.awake[slot.id] = slot
+        return self._see_off(now_s)
+
     def _gone(self, gone: Gone, now_s: float) -> list[Action]:
         slot = self.slots.pop(gone.slot, None)
         if slot is None or slot.state is State.STOPPING:
-            return []  # given up before: its crew may be another by now
+            return self._see_off(now_s)  # given up before: its crew may be another by now
         crew = slot.crew
         failed_to_start = slot.state is State.STARTING
         self._strike(slot)
@@ -238,6 +253,7 @@ class Machine:
             actions = self._start_failed(crew, now_s)
         self._queue_up(crew, now_s)
         self._forget(crew, now_s)
+        actions += self._see_off(now_s)
         return actions + self._grow(now_s)
 
     def _gave_up(self, event: GaveUp, now_s: float) -> list[Action]:
@@ -295,11 +311,52 @@ class Machine:
         self._queue_up(crew, now_s)
         return actions + self._grow(now_s)
 
-    def _retired(self, event: Retired, now_s: float) -> list[Action]:
+    def _replaced(self, event: Replaced, now_s: float) -> list[Action]:
+        before = self.crews.get(event.before)
+        actions = self._start_ahead(before, event, now_s) if before is not None and not self.hungry else []
+        return actions + self._retired(event.before, now_s)
+
+    def _start_ahead(self, before: Crew, event: Replaced, now_s: float) -> list[Action]:
+        """Start what may be needed soon, where nobody goes short for it; who is replaced gives its room. Tried only once."""
+        alive = (slot for slot in self.slots.values() if slot.crew is before and slot.state is not State.STOPPING)
+        own = [slot for slot in alive if not slot.pinned]
+        used_s = [last_used_s(slot, now_s) for slot in own]
+        wanted = min(ahead_of_need([now_s - at_s for at_s in used_s], self.limits), event.slots_max)
+        crew = self.crews.get(event.revision) or self._crew(event, now_s)
+        crew.retired = False
+        crew.called_s = max([crew.called_s, before.called_s, *used_s])
+        idle = deque(slot for slot in own if slot.state is State.IDLE)
         actions: list[Action] = []
-        for crew in [self.crews.get(event.revision), *self.tenancies.get(event.revision, {}).values()]:
+        heirs: list[SlotId] = []
+        while len(heirs) < wanted and self._may_start_ahead(crew, now_s):
+            if not self.fits(crew, len(idle) * before.memory_mib, len(idle)):
+                break
+            while not self.fits(crew, 0, 0):
+                actions.append(self._stop(idle.popleft(), now_s))
+            start = self._start(crew, now_s, ahead=True)
+            heirs.append(start.slot)
+            actions.append(start)
+        self._forget(crew, now_s)
+        if heirs and idle:
+            self.succession.begin(before, heirs, now_s + self.limits.handover_s_max)
+        return actions
+
+    def _may_start_ahead(self, crew: Crew, now_s: float) -> bool:
+        """Half of the starts are left to calls."""
+        if self.starting >= self.limits.starts_max // 2 or crew.full or crew.failures:
+            return False
+        return crew.scaling.left(self.limits, now_s) >= 1
+
+    def _see_off(self, now_s: float) -> list[Action]:
+        """Idle slots of replaced revisions go when those that were started ahead in their place have loaded."""
+        return [self._stop(slot, now_s) for slot in self.succession.finished(self.slots, now_s)]
+
+    def _retired(self, revision: str, now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        for crew in [self.crews.get(revision), *self.tenancies.get(revision, {}).values()]:
             if crew is not None:
                 actions += self._retire(crew, now_s)
+        actions += self._see_off(now_s)
         return actions + self._grow(now_s)
 
     def _retire(self, crew: Crew, now_s: float) -> list[Action]:
@@ -307,7 +364,9 @@ class Machine:
         if crew.key not in self.crews:
             return actions
         crew.retired = True
-        going = [slot for slot in (*crew.spare.values(), *crew.free.values()) if slot.state is State.IDLE]
+        going: list[Slot] = []
+        if crew.key not in self.succession.handovers:
+            going += [slot for slot in (*crew.spare.values(), *crew.free.values()) if slot.state is State.IDLE]
         if not crew.line:
             going += crew.coming.values()
         actions += [self._stop(slot, now_s) for slot in going]
@@ -322,7 +381,7 @@ class Machine:
                 break  # the rest is warmer
             if now_s >= slot.used_s + keep_s(History(calls=slot.calls), self.limits):
                 actions.append(self._stop(slot, now_s))
-        actions += self._freeze(now_s)
+        actions += self._freeze(now_s) + self._see_off(now_s)
         for crew in [*self.failing.values(), *self.unloaded.values(), *self.patient.values()]:
             self._queue_up(crew, now_s)
             self._forget(crew, now_s)
@@ -403,51 +462,7 @@ class Machine:
         self._forget(slot.crew, now_s)
         return Stop(slot.id)
 
-    def _strike(self, slot: Slot) -> None:
-        """Take a slot off every list and sum but `slots`."""
-        crew = slot.crew
-        if slot.state is State.STARTING:
-            del crew.coming[slot.id]
-            self.starting -= 1
-        elif slot.state is State.IDLE:
-            self.awake.pop(slot.id, None)
-            if not slot.pinned:
-                del self.idle[slot.id]
-                self.idle_mib -= crew.memory_mib
-        crew.roomy(slot).pop(slot.id, None)
-        crew.prompt.pop(slot.id, None)
-        crew.kept.pop(slot.id, None)
-        if slot.leaving:
-            self.leaving -= 1
-            self.leaving_mib -= crew.memory_mib
-        crew.slots -= 1
-        self.live -= 1
-        self.used_mib -= crew.memory_mib
-
-    def _crew(self, event: Wanted | Pinned | Bounded, now_s: float, tenant: str = "") -> Crew:
-        key = key_of(event.revision, tenant)
-        crew = Crew(key, event.revision, tenant, event.memory_mib, event.concurrency, Scaling(self.limits, now_s))
-        if tenant:  # its tenants together grow as fast as a revision may; one that is new begins with what another learnt
-            siblings = self.tenancies.setdefault(event.revision, {})
-            for sibling in islice(siblings.values(), 1):
-                crew.scaling, crew.tempo = sibling.scaling, copy(sibling.tempo)
-            siblings[key] = crew
-        self.crews[key] = crew
-        return crew
-
     # One crew ----------------------------------------------------------------------------------------------------------
-    def _queue_up(self, crew: Crew, now_s: float) -> None:
-        """Take a turn, or leave the queue of those who want a start."""
-        if crew.hungry(now_s, self.limits):
-            self.hungry.setdefault(crew.key, crew)
-            self.patient.pop(crew.key, None)
-            return
-        self.hungry.pop(crew.key, None)
-        if crew.line:
-            self.patient[crew.key] = crew
-        else:
-            self.patient.pop(crew.key, None)
-
     def _is_broken(self, crew: Crew, now_s: float) -> bool:
         """Its starts fail, and the next try is not due."""
         return crew.failures >= self.limits.start_failures_max and now_s < crew.retry_at_s and not crew.slots
@@ -469,26 +484,6 @@ class Machine:
         """Has slots that will serve its line in the end, whatever becomes of starts."""
         return crew.slots > len(crew.coming)
 
-    def _forget(self, crew: Crew, now_s: float) -> None:
-        """Drop a crew that is nothing any more. Failures are remembered for the longest pause after they are forgiven."""
-        if crew.slots or crew.line or crew.pins or crew.slots_max is not None:
-            return
-        if crew.failures and now_s < self._forgiven_at_s(crew):
-            return
-        self.crews.pop(crew.key, None)
-        self.failing.pop(crew.key, None)
-        self.unloaded.pop(crew.key, None)
-        if crew.tenant and (tenants := self.tenancies.get(crew.revision)):
-            tenants.pop(crew.key, None)
-            if not tenants:
-                del self.tenancies[crew.revision]
-
-    def _forgiven_at_s(self, crew: Crew) -> float:
-        return crew.retry_at_s + self.limits.backoff_s_max
-
-    def _shortest_idle_s(self) -> float:
-        return min(self.limits.idle_s_max, self.limits.idle_unused_s_max)
-
     # Growth ------------------------------------------------------------------------------------------------------------
     def _grow(self, now_s: float) -> list[Action]:
         """Start slots for those who wait, idle ones of anyone making room, until something forbids it."""
@@ -505,7 +500,12 @@ class Machine:
         return actions
 
     def _worth_least(self, now_s: float) -> Slot:
-        """Which idle slot goes to make room: of the coldest, the one that saves least (`policy.worth`)."""
+        """Which idle slot goes to make room: one of a revision that was replaced, or of the coldest the one that saves least
+        (`policy.worth`).
+        """
+        spare = self.succession.spare()
+        if spare is not None:
+            return spare
 
         def worth_of(slot: Slot) -> float:
             crew = slot.crew
@@ -536,13 +536,6 @@ class Machine:
             self.hungry.move_to_end(head.key)
         return None
 
-    def fits(self, crew: Crew, mib: int, slots: int) -> bool:
-        """Whether one more slot of `crew` has room once so much has been given back."""
-        return (
-            self.used_mib - mib + crew.memory_mib <= self.limits.memory_mib_max
-            and self.live - slots + 1 <= self.limits.slots_max
-        )
-
     def _is_starving(self, crew: Crew, now_s: float) -> bool:
         return now_s >= self._starving_at_s(crew)
 
@@ -553,8 +546,9 @@ class Machine:
         first_since_s = next(iter(crew.line.values()))
         return max(first_since_s, crew.served_s) + self.limits.patience_s_max
 
-    def _start(self, crew: Crew, now_s: float) -> Start:
-        slot = Slot(self._next_slot, crew, now_s, asked_s=now_s, pinned=not crew.wanting(now_s, self.limits))
+    def _start(self, crew: Crew, now_s: float, *, ahead: bool = False) -> Start:
+        pinned = not ahead and not crew.wanting(now_s, self.limits)
+        slot = Slot(self._next_slot, crew, now_s, asked_s=now_s, pinned=pinned, ahead=ahead)
         if slot.pinned:
             crew.kept[slot.id] = slot
         else:
@@ -569,7 +563,7 @@ class Machine:
         self._queue_up(crew, now_s)
         if crew.key in self.hungry:
             self.hungry.move_to_end(crew.key)
-        return Start(slot.id, crew.revision, slot.pinned, crew.tenant)
+        return Start(slot.id, crew.revision, slot.pinned, crew.tenant, ahead)
 
     def _press(self, crew: Crew, now_s: float) -> None:
         """Give up busy slots of others, the oldest first, for a crew that starves for want of room."""

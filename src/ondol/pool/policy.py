@@ -6,6 +6,7 @@ The machine asks, this module answers; it must not know slots, clocks or process
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +37,11 @@ class PoolLimits:
     idle_unused_s_max: float = 60.0
     #: After how long an idle environment is frozen, where that can be done: never on the way of calls that follow each other.
     freeze_s_min: float = 5.0
+    #: When a revision is replaced: how many environments of the new one are started ahead of calls at most; how lately one of
+    #: the old must have been used for another to be started in its place; and how long the old ones stay for them.
+    ahead_max: int = 4
+    ahead_s_max: float = 60.0
+    handover_s_max: float = 10.0
     #: Failed starts in a row after which those who wait are told.
     start_failures_max: int = 3
     #: Pause after the first failed start; doubles with each further one up to the second.
@@ -67,6 +73,16 @@ class History:
 def keep_s(history: History, limits: PoolLimits) -> float:
     """How long an environment may stand idle. One that nobody needed after all goes earlier."""
     return limits.idle_s_max if history.calls else min(limits.idle_unused_s_max, limits.idle_s_max)
+
+
+def ahead_of_need(unused_s: Sequence[float], limits: PoolLimits) -> int:
+    """How many environments are to be started ahead in place of those that were not used for so long.
+
+    One for each that was used lately; and one where none was, but one is still kept for its last call.
+    """
+    kept = [seconds for seconds in unused_s if seconds < limits.idle_s_max]
+    lately = sum(seconds < limits.ahead_s_max for seconds in kept)
+    return min(max(lately, min(len(kept), 1)), limits.ahead_max)
 
 
 def worth(history: History) -> float:

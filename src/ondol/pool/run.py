@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ondol.clock import Clock
 from ondol.model.errors import Unavailable
 from ondol.model.functions import Revision, Target
@@ -40,8 +42,8 @@ class Run:
     """One call. `lines` are what its contract writes in front of it."""
 
     __slots__ = (
-        "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "ended_s", "fresh", "invocation", "killing", "pinned",
-        "pins", "stream", "tail", "target", "timed_out", "timeout_s", "worker",
+        "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "early_s", "ended_s", "fresh", "invocation", "killing",
+        "pinned", "pins", "stream", "tail", "target", "timed_out", "timeout_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,8 @@ class Run:
         #: The first call of its environment; and, of its worker, one that finds it still loading.
         self.cold = cold
         self.fresh = False
+        #: Set when `fresh`: how long it had been loading before.
+        self.early_s: float
         #: It ran out of time.
         self.timed_out = False
         self.worker: Worker | None = None
@@ -106,13 +110,17 @@ class Run:
                     self.tail += b"\n"  # a record is an event whatever it ends with; in the tail it is a line
             del self.tail[:-LOG_TAIL_BYTES]
 
+    def loading_ms(self, init_ms: float) -> float:
+        """Of what loading took, the part that fell into this call, which found it loading."""
+        return max(init_ms - self.early_s * 1000, 0.0)
+
     def report(self, revision: Revision, status: Status, *, memory_peak_mib: int, exit_status: int | None = None) -> Report:
         """What was measured so far. A cold start's loading is no part of the duration; a later worker's is."""
         init_ms = self.worker.init_ms if self.cold and self.worker is not None else None
         ended_s = self.ended_s if self.ended_s is not None else self._clock.now_s()
         duration_ms = (ended_s - self.begun_s) * 1000
         if init_ms is not None and self.fresh:
-            duration_ms = max(duration_ms - init_ms, 0.0)
+            duration_ms = max(duration_ms - self.loading_ms(init_ms), 0.0)
         configuration = revision.configuration
         return Report(
             invocation=self.invocation.id,
@@ -200,3 +208,22 @@ class Stream:
                 pass
         except Unavailable:
             return  # settled as such
+
+
+async def whole(ran: Ran) -> Ran:
+    """A streamed answer put together, for a caller who wants it whole; as it ended, when it is not."""
+    assert ran.answer is not None
+    assert ran.streaming is not None
+    assert not isinstance(ran.answer.body, bytes)
+    parts: list[bytes] = []
+    try:
+        parts += [chunk async for chunk in ran.answer.body]
+    except Unavailable:
+        pass  # why, is told in the end
+    except asyncio.CancelledError:
+        await ran.answer.body.aclose()  # type: ignore[attr-defined]  # it is a Stream
+        raise
+    ended = await ran.streaming
+    if ended.answer is None or ended.report.status is not Status.OK:
+        return ended
+    return ended._replace(answer=replace(ended.answer, body=b"".join(parts)))

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ondol.model.errors import OndolError
 from ondol.pool.environment import LOST, Environment, Makings
@@ -66,8 +66,11 @@ class Several(Environment):
         self._spawn(self._watch(worker))
         return worker
 
-    async def loaded(self) -> None:
-        await self._await_loaded(self._free[-1])
+    def loaded(self) -> Coroutine[Any, Any, None]:
+        return self._await_loaded(self._free[-1])
+
+    def _has_loaded(self) -> bool:
+        return bool(self._free) and self._free[-1].init_ms is not None
 
     async def _watch(self, worker: Worker) -> None:
         """One that dies while it runs nothing is forgotten; the last of them takes the environment with it."""
@@ -90,6 +93,7 @@ class Several(Environment):
 
     # A call ------------------------------------------------------------------------------------------------------------
     async def _run(self, run: Run, call: Call) -> Answer | None:
+        early_s = self._early_s(run) if self._free else 0.0
         worker = self._free.pop() if self._free else await self._one_more()
         if worker is None:
             return LOST
@@ -97,7 +101,9 @@ class Several(Environment):
         run.fresh = run.cold = worker.init_ms is None
         overdue = self._overdue[run] = self._loop.create_future()
         answering = asyncio.ensure_future(worker.call(call, self.contract.sifted(run.log)))
-        if not run.fresh:
+        if run.fresh:
+            run.early_s = early_s
+        else:
             run.open()
         self._alarm.set(run, run.timeout_s)
         try:
