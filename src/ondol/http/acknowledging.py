@@ -1,6 +1,8 @@
-"""Acknowledgements that do not wait. A client that writes a request in pieces, and lets none go while one is under way (Nagle's
-algorithm, on unless switched off), stands still for 40 ms at each: the kernel holds the acknowledgement back for an answer to ride
-on, which cannot come before the request is whole.
+"""Acknowledgements that do not wait.
+
+A client that writes a request in pieces, and lets none go while one is under way (Nagle's algorithm, on unless switched off),
+stands still for 40 ms at each: the kernel holds the acknowledgement back for an answer to ride on, which cannot come before
+the request is whole.
 """
 
 from __future__ import annotations
