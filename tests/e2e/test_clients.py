@@ -434,9 +434,9 @@ def test_a_substitute_runs_the_function_and_says_so(possible, absent):
 
 
 def test_an_operation_that_is_not_built_says_so(node):
-    code, status, message = refused(node.client("lambda").list_capacity_providers)
+    code, status, message = refused(node.client("lambda").list_durable_executions_by_function, FunctionName="any")
     assert status in (400, 404, 501)
-    assert "ListCapacityProviders" in message
+    assert "ListDurableExecutionsByFunction" in message
     code, status, message = refused(node.client("logs").describe_metric_filters)
     assert status in (400, 501)
     assert "DescribeMetricFilters" in message

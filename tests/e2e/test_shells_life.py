@@ -289,6 +289,13 @@ async def test_where_there_are_no_disks_who_fills_tmp_is_ended():
         assert await after.run("import os; result = os.listdir(tmp)") == []
 
 
+async def test_scouring_twice_at_once_is_scouring(kept):
+    inside = await kept.inside()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(kept.sandboxes.scour(inside.shell) for _ in range(8)))
+    assert await inside.ended() == -signal.SIGKILL
+
+
 async def test_an_unknown_interpreter_is_refused(kept):
     with pytest.raises(StartFailed, match="not one of the interpreters"):
         await kept.sandboxes.zygote(ACCOUNT, "/bin/sh")

@@ -451,7 +451,7 @@ def test_without_a_filter_of_system_calls_doctor_says_that_no_node_can_run():
 
 
 def test_without_landlock_it_is_said_and_the_filter_stands_alone():
-    walls = "from ondol.keeper.__main__ import _walls; walls = _walls(); print(walls.environment, walls.init, len(walls.filters.child) > 0)"
+    walls = "import logging; from ondol.keeper.halves import walls as found; walls = found(logging.getLogger().warning); print(walls.environment, walls.init, len(walls.filters.child) > 0)"
     ran = on_a_kernel_without("landlock_create_ruleset", errno.EOPNOTSUPP, walls)
     assert ran.stdout.split() == ["None", "None", "True"]
     assert "functions are without Landlock, the second wall around files: the kernel has none, or it is off" in ran.stderr

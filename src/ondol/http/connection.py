@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from ondol.http import rendering
+from ondol.http.acknowledging import acknowledge
 from ondol.http.answers import close, failure, write_chunk
 from ondol.http.bodies import EMPTY, Stream, Whole
 from ondol.http.exchange import NAMES, Exchange, Headers, Refused, check_size, check_upgrade, field_name, read_head
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ondol.http.server import Server
 
 log = logging.getLogger("ondol.http")
-
 #: Bodies up to this are joined with their head into one write; longer ones are handed over uncopied.
 _JOINED_BYTES_MAX = 64 * 1024
 
@@ -114,6 +114,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._broken(data, error)
             return
+        if self._in_head or self._incoming is not None:
+            acknowledge(self._transport)
         if self._progress:
             self._unproductive_bytes = 0
         else:

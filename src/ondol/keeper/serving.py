@@ -95,6 +95,8 @@ class Server(ABC, Generic[S, F]):
         self._by_pid: dict[int, Callable[[int], object]] = {}
         self._walks: dict[str, Iterator[None]] = {}
         self._emptying: set[str] = set()
+        #: Shells being scoured.
+        self._scouring: set[str] = set()
         loop.on_children = self._reap
         loop.later(quota.INTERVAL_S, self._watch_quotas)
         kept_free.watch(self._shells, lambda shell: reserve.held(shell.directory) + shell.tmp_bytes, self._make_room)
@@ -212,10 +214,20 @@ class Server(ABC, Generic[S, F]):
     # Operations that all servers have --------------------------------------------------------------------------------
     def _scour(self, front: F, message: Message) -> Operation:
         shell = self._shell(front, message)
-        yield from self._scour_shell(shell)
+        yield from self._scour_alone(shell)
         while shell.id in self._emptying:
             yield Sleep(GLANCE_S)
         return {}, []
+
+    def _scour_alone(self, shell: S) -> Waits:
+        """One after the other: two at a time would end each other's processes, and take that for a failure."""
+        while shell.id in self._scouring:
+            yield Sleep(GLANCE_S)
+        self._scouring.add(shell.id)
+        try:
+            yield from self._scour_shell(shell)
+        finally:
+            self._scouring.discard(shell.id)
 
     def _discard(self, front: F, message: Message) -> Operation:
         shell = front.shells.get(name_in(message, "shell"))
@@ -268,7 +280,7 @@ class Server(ABC, Generic[S, F]):
         """End what is in a shell whose /tmp holds more than it may, and empty that: else the next walk ends who comes next."""
         self._emptying.add(shell.id)
         try:
-            yield from self._scour_shell(shell)
+            yield from self._scour_alone(shell)
             yield from self._empty_tmp(shell)
         except Refused as error:
             self._not_scoured(shell, error)

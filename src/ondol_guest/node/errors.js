@@ -5,9 +5,22 @@ const util = require('util');
 
 const stringify = JSON.stringify;
 
-/** A class of errors that the runtime names itself. */
+let recent = false;
+
+/** Show failures as Node.js 24 and later do, or as those before. */
+function follow(isRecent) {
+  recent = isRecent;
+}
+
+/** A class of errors that the runtime names itself; of recent ones the name is a member, so that logs show it. */
 function named(name) {
-  const kind = class extends Error {};
+  const kind = class extends Error {
+    constructor(message) {
+      super(message);
+      if (recent) this.name = kind.prototype.name;
+    }
+  };
+  Object.defineProperty(kind, 'name', { value: name });
   kind.prototype.name = `Runtime.${name}`;
   return kind;
 }
@@ -28,24 +41,41 @@ function isError(value) {
 }
 
 function intoError(value) {
-  return value instanceof Error ? value : new Error(value);
+  if (value instanceof Error) return value;
+  return new Error(recent ? String(value) : value);
 }
 
 const shown = (text) => text?.replace(/\x7f/g, '%7F');
 
 /** The payload that callers get for `error`, whatever it is. */
 function toPayload(error) {
+  return recent ? toRecentPayload(error) : toOlderPayload(error);
+}
+
+const UNREADABLE = {
+  errorType: 'handled',
+  errorMessage:
+    'callback called with Error argument, but there was a problem while retrieving one or more of its message, name, and stack',
+};
+
+function toRecentPayload(error) {
+  try {
+    if (!(error instanceof Error)) return { errorType: typeof error, errorMessage: String(error), trace: [] };
+    const trace = shown(error.stack);
+    return { errorType: shown(error.name), errorMessage: shown(error.message), trace: trace ? trace.split('\n') : [] };
+  } catch {
+    return { ...UNREADABLE, trace: [] };
+  }
+}
+
+function toOlderPayload(error) {
   try {
     if (isError(error)) {
       return { errorType: shown(error.name), errorMessage: shown(error.message), trace: shown(error.stack).split('\n') };
     }
     return { errorType: typeof error, errorMessage: error.toString(), trace: [] };
   } catch {
-    return {
-      errorType: 'handled',
-      errorMessage:
-        'callback called with Error argument, but there was a problem while retrieving one or more of its message, name, and stack',
-    };
+    return { ...UNREADABLE };
   }
 }
 
@@ -68,5 +98,5 @@ function withMembers(value) {
 module.exports = {
   ImportModuleError, HandlerNotFound, MalformedHandlerName, MalformedStreamingHandler, InvalidStreamingOperation,
   UserCodeSyntaxError, UnhandledPromiseRejection, CallbackHandlerDeprecated, JSONStringifyError,
-  intoError, toPayload, toFormatted,
+  follow, intoError, toPayload, toFormatted,
 };

@@ -77,6 +77,7 @@ function initialise(payload, began) {
   const recent = Number(/^nodejs(\d+)/.exec(settings.runtime)?.[1] ?? 0) >= RECENT_MAJOR;
   const tookMs = () => Math.round((performance.now() - began) * 1000) / 1000;
   enter(settings);
+  errors.follow(recent);
   const logError = patchConsole(log, recent ? '-' : undefined);
   const failed = (error, then) => {
     const body = JSON.stringify(errors.toPayload(error));
