@@ -421,9 +421,17 @@ def handler(event, context):
     return [status, [each["eventType"] for each in told]]
 """
     )
-    assert [call(function).answer for _ in range(2)] == [[200, ["INVOKE"]], [200, ["INVOKE", "INVOKE"]]]
+    assert call(function).answer == [200, ["INVOKE"]]
+    for _ in range(
+        100
+    ):  # while the extension has not asked for the next, a call finds its environment at rest, and starts another
+        answer = call(function).answer
+        if answer != [200, ["INVOKE"]]:
+            break
+    assert answer == [200, ["INVOKE", "INVOKE"]]
     replaced(aws, function)
-    assert "EXTENSION\tName: inner\tState: Ready\tEvents: [INVOKE]" in log(function, "asked to leave")
+    text = log(function, "asked to leave")
+    assert re.search(r"EXTENSION\tName: inner\tState: (Registered|Ready)\tEvents: \[INVOKE\]", text)
 
 
 # Who asks for what it may not -------------------------------------------------------------------------------------------

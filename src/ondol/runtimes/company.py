@@ -378,13 +378,14 @@ class Company:
             return
         self.settled_in = True
         for each in self._by_name.values():
-            record: dict[str, Any] = {"name": each.name, "state": each.stage.value, "events": list(each.events)}
+            stage = Stage.READY if each.stage is Stage.RUNNING else each.stage  # it was ready, and has a call already
+            record: dict[str, Any] = {"name": each.name, "state": stage.value, "events": list(each.events)}
             if each.error_type:
                 record["errorType"] = each.error_type
             error = f"\tError Type: {each.error_type}" if each.error_type else ""
             events = ", ".join(each.events)
             self.say(
-                f"EXTENSION\tName: {each.name}\tState: {each.stage.value}\tEvents: [{events}]{error}\n",
+                f"EXTENSION\tName: {each.name}\tState: {stage.value}\tEvents: [{events}]{error}\n",
                 "platform.extension",
                 record,
             )
