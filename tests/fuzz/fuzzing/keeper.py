@@ -6,6 +6,7 @@ Every path that reaches it is checked to lie where it must.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -155,6 +156,7 @@ class Fixture:
 
 
 FIXTURE = Fixture()
+atexit.register(FIXTURE.close)
 
 
 #: What a message may be made of, besides bytes.
