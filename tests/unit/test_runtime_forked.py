@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import time
 import os
 import signal
 import sys
@@ -114,18 +115,18 @@ async def test_a_guest_that_is_told_before_its_code_is_there_waits_for_that_and_
         "timeout_s": 3,
     }
     runtime = ForkedPython(sandboxes, Choice(this_machine()))
-    began_s = asyncio.get_running_loop().time()
+    began_s = time.monotonic()
     starting = asyncio.ensure_future(
         runtime.start(shell, a_target().revision, Launch(attached=attached, **told), lambda text, at_ms: None)
     )
     await asyncio.sleep(0.3)
     (tmp_path / "app.py").write_text("import os\ndef handler(event, context): return [event, os.environ['A'], os.getcwd()]\n")
-    waited_ms = (asyncio.get_running_loop().time() - began_s) * 1000
+    waited_ms = (time.monotonic() - began_s) * 1000
     attached.set_result(None)
     worker = await starting
     answer = await worker.call(a_call(1), lambda text, at_ms: None)
     assert json.loads(answer.body) == [1, "b", str(tmp_path)]
-    took_ms = (asyncio.get_running_loop().time() - began_s) * 1000
+    took_ms = (time.monotonic() - began_s) * 1000
     assert worker.init_ms <= took_ms - waited_ms
     worker.close()
     await sandboxes.discard(shell)
