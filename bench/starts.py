@@ -20,8 +20,8 @@ from ondol.testing.keepers import USER
 from ondol.testing.node import Node
 
 PER_S = 50
-#: Functions that are called in turn: each is called again when its environment has been ended for long.
-FUNCTIONS = 300
+#: Each is called once a round: one that is called again may find an environment, kept because it is in use.
+FUNCTIONS = 1500
 IDLE_S_MAX = 2
 #: What a start takes is over: the stock is filled again, environments have ended.
 AFTER_S = IDLE_S_MAX + 2.0

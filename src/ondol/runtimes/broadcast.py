@@ -87,7 +87,8 @@ class Broadcast:
 
         def both(text: str, at_ms: int | None) -> None:
             sink(text, at_ms)
-            self._tell("function", {"time": _time(at_ms), "type": "function", "record": text})
+            if self._subscriptions or self._early is not None:
+                self._tell("function", {"time": _time(at_ms), "type": "function", "record": text})
 
         return both
 
