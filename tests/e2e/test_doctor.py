@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,14 +54,16 @@ os.execv(sys.executable, [sys.executable, "-m", "ondol.cli.main", "doctor", "--j
 def doctor(*surroundings, expect):
     """The findings of a doctor started so, by what was looked at."""
     code = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n" + "".join(surroundings) + DOCTOR
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120 * PATIENCE,
-        check=False,
-        env=clean_environment(),
-    )
+    with tempfile.TemporaryDirectory(prefix="ondol-doctor-") as folder:  # where a node ran, its data is another user's
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120 * PATIENCE,
+            check=False,
+            env=clean_environment(),
+            cwd=folder,
+        )
     assert ran.returncode == expect, ran.stdout + ran.stderr
     told = json.loads(ran.stdout)
     assert told["able"] is (expect == 0)
