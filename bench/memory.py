@@ -69,7 +69,7 @@ def shares_kib(node: Node) -> dict[str, int]:
     for stat in stats:
         part = groups[stat.pid]
         if part == "guests":
-            part = "inits" if stat.command.strip() == "cat" else "workers"
+            part = "inits" if stat.command.strip() == "init" else "workers"
         with contextlib.suppress(OSError):
             kib = parse_kib(Path(f"/proc/{stat.pid}/smaps_rollup").read_text())
             found[part] = found.get(part, 0) + kib.get("Pss", 0)

@@ -123,7 +123,7 @@ async def test_after_a_killed_zygote_there_is_a_new_one(doomed):
 
 async def test_a_killed_init_ends_its_shell_only(doomed):
     one, two = doomed.insides
-    inits = [pid for pid in doomed.processes() if open(f"/proc/{pid}/cmdline", "rb").read() == b"cat\0"]
+    inits = [pid for pid in doomed.processes() if open(f"/proc/{pid}/cmdline", "rb").read() == b"init\0"]
     kill(min(inits))
     ended = await asyncio.wait([asyncio.ensure_future(i.ended()) for i in (one, two)], return_when=asyncio.FIRST_COMPLETED)
     assert {task.result() for task in ended[0]} == {-signal.SIGKILL}

@@ -3,9 +3,9 @@
     fork -> the account's user namespace -> new mount, pid, ipc, uts and network namespaces -> fork = PID 1
       -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right, Landlock, seccomp -> exec the init
 
-The init is a copy of the machine's own `cat`, reading from a socket on which nothing ever comes: the smallest program that
-every system has and that only waits. It ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL
-from the keeper, ends it and with it everything in the namespace. Its file is unreadable: a process of the same user can
+The init is the smallest program that only waits (`init_program.py`), reading from a socket on which nothing ever comes. It
+ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL from the keeper, ends it and with it
+everything in the namespace. Its file is unreadable: a process of the same user can
 neither trace it nor look at its /proc entries; and no signal from inside a pid namespace reaches a PID 1 that has no handler.
 
 Knows nothing of lines or requests. `LOCKS` is the list of restrictions that the init is put under, in order.
@@ -234,7 +234,7 @@ def _become_init(control: socket.socket, init: socket.socket, making: Making, ro
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for lock in LOCKS:
         lock(making.walls)
-    os.execve(making.view.init_program, ["cat"], {})  # noqa: S606
+    os.execve(making.view.init_program, ["init"], {})  # noqa: S606
 
 
 def _enter_root(root: int, tmp: int, *, machine_names: bool) -> None:

@@ -89,7 +89,7 @@ def _role(process: Process, first: int, parent: str) -> str:
         b"ondol.blobstores.worker": "helper",
         b"ondol_guest/zygote.py": "zygote",
     }
-    if parent == "inner" and process.words == b"cat\0":
+    if parent == "inner" and process.words == b"init\0":
         return "init"
     return next((name for words, name in by_words.items() if words in process.words), "other")
 

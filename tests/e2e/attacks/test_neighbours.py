@@ -29,7 +29,7 @@ out = [pids, [open(f"/proc/{pid}/cmdline").read().split(chr(0))[0] for pid in pi
     )
     assert pids[0] == 1
     assert len(pids) == 2
-    assert commands[0] == "cat"
+    assert commands[0] == "init"
 
 
 def test_init_and_everybody_else_outlive_a_kill_of_all(inside):
