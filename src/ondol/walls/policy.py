@@ -129,8 +129,8 @@ _RULES: Final[dict[str, Verdict]] = {
     "mknodat": When(2, _NO_DEVICES, _EPERM, ALLOW, mask=_FILE_TYPE),
 }
 
-#: An init starts one program (`keeper/init_program.py`), which reads until nothing more can come. The rest is for the interpreter
-#: that starts it: memory, and saying why it could not.
+#: An init starts one program (`keeper/init_program.py`), which reads until nothing more can come. The rest is for the
+#: interpreter that starts it: memory, and saying why it could not.
 _OF_INIT: Final = "execve read exit exit_group brk mmap munmap sendto"
 
 
