@@ -45,6 +45,18 @@ ALWAYS_LOADED = frozenset(
 )
 
 
+#: Done first in a process that user code forks; what serves a call puts itself here.
+after_fork = []
+
+
+def _forked():
+    for each in after_fork[:]:
+        each()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class Gone(Exception):  # noqa: N818  # what happened
     """The node closed the wire: nobody is left to answer to."""
 
@@ -60,7 +72,7 @@ class Log:
         #: Its own descriptor, so that records survive what user code does to 1 and 2.
         self.fd = os.dup(fd)
         self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)
+        after_fork.append(self._renew_lock)
 
     def _renew_lock(self):
         self.lock = threading.RLock()
@@ -109,7 +121,7 @@ class Wire:
         self._pending = b""
         self._lock = threading.Lock()
         os.set_inheritable(fd, False)
-        os.register_at_fork(after_in_child=self._forget)
+        after_fork.append(self._forget)
 
     @property
     def holds_bytes(self):

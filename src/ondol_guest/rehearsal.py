@@ -74,7 +74,7 @@ def _call_once():
         for frame in frames.FrameReader().feed(node.recv(guest.READ_BYTES)):
             del frame
     finally:
-        wire.fd = -1  # what it registered for forks must not close a number that is another's by then
+        del guest.after_fork[:]
         node.close()
         inside.close()
         os.close(log.fd)

@@ -280,7 +280,13 @@ class Connection(asyncio.Protocol):
 
     async def _run(self, exchange: Exchange) -> None:
         """Calls the application and sends what it answers."""
-        response = await self._answer(exchange)
+        try:
+            response = await self._server.app(exchange.request)
+        except Disconnected as error:
+            exchange.keep_alive = False
+            response = refusal(400, str(error))
+        except Exception:
+            response = failure(exchange.request)
         if self._transport is not None and isinstance(response.body, bytes | bytearray | memoryview):
             try:
                 self._write_whole(exchange, response)
@@ -289,15 +295,6 @@ class Connection(asyncio.Protocol):
         else:
             await self._stream(exchange, response)
         self._finish(exchange)
-
-    async def _answer(self, exchange: Exchange) -> Response:
-        try:
-            return await self._server.app(exchange.request)
-        except Disconnected as error:
-            exchange.keep_alive = False
-            return refusal(400, str(error))
-        except Exception:
-            return failure(exchange.request)
 
     def _finish(self, exchange: Exchange) -> None:
         """The response is written: go on with the next request, or end."""
