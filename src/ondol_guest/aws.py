@@ -45,9 +45,14 @@ class Fault(Exception):  # noqa: N818  # AWS's word
         self.trace = trace
 
 
+def begin(wire):
+    """Set up what needs no file of the function's: its variables are there."""
+    wire.begun = Guest(wire)
+
+
 def serve(wire, settings):
     """Load the handler, then answer calls until STOP."""
-    guest = Guest(wire)
+    guest = wire.begun or Guest(wire)
     if not guest.load(settings["handler"]):
         sys.exit(1)
     wire.ready()
