@@ -170,7 +170,7 @@ class Tally:
         self.add_all([(target, report, levels)])
 
     def add_all(self, calls: Iterable[Measurement]) -> None:
-        """Calls in any order: those of one sum are added together, at a third of what they would cost one by one."""
+        """Calls in any order: those of one sum are added together."""
         groups: dict[_Key, list[Measurement]] = {}
         for call in calls:
             target, report, _ = call

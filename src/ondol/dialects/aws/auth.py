@@ -86,7 +86,7 @@ class Verifier:
         key = self.keys(claim.access_key_id)
         if key is None:
             raise sigv4.unknown_key()
-        if key.kind is Kind.OWNER:  # not given: an Enum's hash takes longer than all the rest of the look-up
+        if key.kind is Kind.OWNER:  # not given: an Enum's hash is a function in Python
             return key.secret, owner(key.account, claim.region, key.id)
         return key.secret, owner(key.account, claim.region, key.id, key.kind)
 
