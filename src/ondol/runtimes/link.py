@@ -24,6 +24,8 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from msgspec import Struct
+
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Company, Ending, LogSink
@@ -46,16 +48,13 @@ _NO_META: Final[Mapping[str, Any]] = MappingProxyType({})
 log = logging.getLogger(__name__)
 
 
-class _Pending:
+class _Pending(Struct, eq=False):
     """One call under way."""
 
-    __slots__ = ("future", "incoming", "outgoing", "sink")
-
-    def __init__(self, future: asyncio.Future[Answer], sink: LogSink) -> None:
-        self.future = future
-        self.sink = sink
-        self.outgoing: Outgoing | None = None
-        self.incoming: Incoming | None = None
+    future: asyncio.Future[Answer]
+    sink: LogSink
+    outgoing: Outgoing | None = None
+    incoming: Incoming | None = None
 
 
 class Link(asyncio.Protocol):
@@ -92,13 +91,15 @@ class Link(asyncio.Protocol):
         wire = socket.socket(fileno=child.wire)
         try:
             wire.setblocking(False)
+            sent = _send_some(wire, init)  # before the loop has taken the wire over: the guest wakes up meanwhile
             await link._loop.create_unix_connection(lambda: link, sock=wire)
         except BaseException:
             wire.close()
             link.close()
             raise
         assert link._transport is not None
-        link._transport.write(init)
+        if sent < len(init):
+            link._transport.write(init[sent:])
         return link
 
     # The port ----------------------------------------------------------------------------------------------------------
@@ -327,3 +328,11 @@ class Link(asyncio.Protocol):
             pending.sink(text, at_ms)
         else:
             self._sink(text, at_ms)
+
+
+def _send_some(wire: socket.socket, data: bytes) -> int:
+    """How much of it the wire took at once; whether somebody is there to read it will be seen."""
+    try:
+        return wire.send(data, socket.MSG_NOSIGNAL)
+    except OSError:
+        return 0
