@@ -6,6 +6,8 @@ framings, two hosts, encodings that we do not undo, targets of another kind.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from ondol.http.bodies import EMPTY, Stream
 from ondol.http.limits import HttpLimits
 from ondol.http.messages import Request, Response
@@ -30,27 +32,24 @@ class Refused(Exception):  # noqa: N818  # a name that reads well where it is ca
         self.sentence = sentence
 
 
-class Exchange:
+class Exchange(Struct, eq=False):
     """A request, where its body is, and how the connection goes on after it."""
 
-    __slots__ = ("answer", "declared_bytes", "expects", "http10", "keep_alive", "parts", "request", "stream", "upgrade")
-
-    def __init__(self, request: Request, *, http10: bool) -> None:
-        self.request = request
-        self.http10 = http10
-        self.keep_alive = True
-        #: The server's own answer instead of the application's.
-        self.answer: Response | None = None
-        #: Content-Length; None when chunked.
-        self.declared_bytes: int | None = 0
-        #: The client waits for "100 Continue" before it sends the body.
-        self.expects = False
-        #: The value of Upgrade, or "".
-        self.upgrade = ""
-        #: The body, when the application is called before it is whole …
-        self.stream: Stream | None = None
-        #: … and its pieces, when not.
-        self.parts: list[bytes] | None = None
+    request: Request
+    http10: bool
+    keep_alive: bool = True
+    #: The server's own answer instead of the application's.
+    answer: Response | None = None
+    #: Content-Length; None when chunked.
+    declared_bytes: int | None = 0
+    #: The client waits for "100 Continue" before it sends the body.
+    expects: bool = False
+    #: The value of Upgrade, or "".
+    upgrade: str = ""
+    #: The body, when the application is called before it is whole …
+    stream: Stream | None = None
+    #: … and its pieces, when not.
+    parts: list[bytes] | None = None
 
     def leaves_more_than(self, discarded_bytes_max: int) -> bool:
         """Whether the unread rest of its body is too long, or may be, to be thrown away for the connection's sake."""

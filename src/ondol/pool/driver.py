@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from msgspec import Struct
+
 from ondol.clock import Clock
 from ondol.contract import Contract
 from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttled, Unavailable
@@ -85,40 +87,37 @@ class Kept:
     why: str = ""
 
 
-class Lease:
+class Lease(Struct, eq=False):
     """A place for one invocation. `release` it in any case; a streaming answer keeps it until its end by itself."""
 
-    __slots__ = ("_invocation", "_pool", "_released", "_slot", "_streaming", "cold", "environment", "waited_s")
-
-    def __init__(self, pool: Pool, slot: SlotId, invocation: int, environment: Environment) -> None:
-        self.environment = environment
-        #: The environment has not served a call yet.
-        self.cold = not environment.calls and environment.fresh
-        self._pool = pool
-        self._slot = slot
-        self._invocation = invocation
-        self._released = False
-        self._streaming: asyncio.Future[Ran] | None = None
-        #: How long it took to get this place, if it was not there at once.
-        self.waited_s = 0.0
+    pool: Pool
+    slot: SlotId
+    number: int
+    environment: Environment
+    #: The environment has not served a call yet.
+    cold: bool
+    #: How long it took to get this place, if it was not there at once.
+    waited_s: float = 0.0
+    released: bool = False
+    streaming: asyncio.Future[Ran] | None = None
 
     async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
         """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
         if self.waited_s:
-            self._pool.makings.telemetry.waited(invocation.id, self.waited_s)
+            self.pool.makings.telemetry.waited(invocation.id, self.waited_s)
         # Of what its scaling says is up, nothing is set aside, and nothing counted so.
-        pins = None if target.function.versions_only else self._pool.pins_at_work(target.revision.id)
+        pins = None if target.function.versions_only else self.pool.pins_at_work(target.revision.id)
         ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail, pins=pins)
-        self._streaming = ran.streaming
+        self.streaming = ran.streaming
         return ran
 
     def release(self) -> None:
         """Give the place back. Idempotent."""
-        if self._released:
+        if self.released:
             return
-        self._released = True
-        if self._streaming is not None and not self._streaming.done():
-            self._streaming.add_done_callback(self._over)
+        self.released = True
+        if self.streaming is not None and not self.streaming.done():
+            self.streaming.add_done_callback(self._over)
         else:
             self._over()
 
@@ -128,7 +127,7 @@ class Lease:
         if resting is not None and not resting.done():
             resting.add_done_callback(self._over)
         else:
-            self._pool._give_back(self._slot, self._invocation, self.environment)  # noqa: SLF001  (its other half)
+            self.pool._give_back(self.slot, self.number, self.environment)  # noqa: SLF001  (its other half)
 
 
 class Pool:
@@ -221,8 +220,7 @@ class Pool:
         if len(actions) == 1:
             action = actions[0]
             if type(action) is Run:
-                self._leases += 1
-                return Lease(self, action.slot, invocation, self._environments[action.slot])
+                return self._lease(action.slot, invocation)
         return await self._wait(revision, invocation, actions, wait_s_max)
 
     def retire(self, revision: str) -> None:
@@ -388,9 +386,7 @@ class Pool:
         for action in actions:
             match action:
                 case Run():
-                    self._leases += 1
-                    lease = Lease(self, action.slot, action.invocation, self._environments[action.slot])
-                    self._answer(action.invocation, lease)
+                    self._answer(action.invocation, self._lease(action.slot, action.invocation))
                 case Start():
                     self._starts[action.slot] = self._task(self._start(action, self._revisions[action.revision]))
                 case Freeze() | Thaw():
@@ -406,6 +402,11 @@ class Pool:
                     assert_never(action)
         self._set_timer()
         self._look_quiet()
+
+    def _lease(self, slot: SlotId, invocation: int) -> Lease:
+        environment = self._environments[slot]
+        self._leases += 1
+        return Lease(self, slot, invocation, environment, not environment.calls and environment.fresh)
 
     def _give_back(self, slot: SlotId, invocation: int, environment: Environment) -> None:
         """A lease ended."""

@@ -25,7 +25,7 @@ import dataclasses
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -35,9 +35,10 @@ from ondol.clock import Clock
 from ondol.contract import Contract, Place
 from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Code, Revision, Target
-from ondol.model.invocations import Invocation, LogEvent, Status
+from ondol.model.invocations import Invocation, Status
 from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX, TMP_MIB_MIN
 from ondol.pool.alarm import Alarm
+from ondol.pool.lines import Lines
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream, whole
 from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, Runtime, Worker
@@ -47,8 +48,6 @@ from ondol.telemetry import LogPlace, Telemetry
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-#: Times further apart than this are another's doing: a clock that was set, a guest that lies.
-DISORDER_MS_MAX: Final = 60_000
 #: The least a cgroup is given, however much of the function's memory is inherited.
 MEMORY_BYTES_MIN: Final = 32 * MIB
 #: How often a call that is over its time looks whether loading has ended.
@@ -146,9 +145,8 @@ class Environment:
         self.broken = False
         #: It is to be given nothing more: close it once what it runs has ended.
         self.spent = False
-        self._log_place = LogPlace(revision.account, revision.region, *self.contract.log_place(revision, self.place))
-        #: The time of the last event.
-        self._written_ms = 0
+        log_place = LogPlace(revision.account, revision.region, *self.contract.log_place(revision, self.place))
+        self._lines = Lines(log_place, makings.telemetry, makings.clock)
         self._loop = asyncio.get_running_loop()
         self._on_death = on_death
         self._shell: Shell | None = None
@@ -192,7 +190,7 @@ class Environment:
                 await attached
             self._answer_inside(shell)
             for line in self.contract.opening(revision, self.place):
-                self.log(line)
+                self._lines.log(line)
             await self._place_worker(attached if early else None)
             await attached
         except BaseException:
@@ -329,7 +327,9 @@ class Environment:
             caller=self._caller if self.place.endpoint == NODE_URL else "",
             attached=attached,
         )
-        worker = await self.makings.runtimes(revision).start(self._shell, revision, launch, self.contract.sifted(self.log))
+        worker = await self.makings.runtimes(revision).start(
+            self._shell, revision, launch, self.contract.sifted(self._lines.log)
+        )
         if self._closed:  # while it was on its way
             worker.close()
             raise StartFailed("the environment was ended while a worker was placed in it")
@@ -404,17 +404,21 @@ class Environment:
         """Run one invocation. Never raises for what the function, or its environment, does."""
         if invocation.tenant != self.tenant:
             raise RuntimeError("a tenant's call was brought to another's environment")
+        clock = self.makings.clock
         run = Run(
-            invocation,
-            target,
+            invocation=invocation,
+            target=target,
             timeout_s=timeout_s,
             lines=self.contract.started(invocation, target),
-            tail=tail,
+            tail=bytearray() if tail else None,
             cold=not self.calls and self.fresh,
-            clock=self.makings.clock,
-            log=self._write,
+            clock=clock,
+            sink=self._lines.write,
+            begun_s=clock.now_s(),
+            begun_wall_s=clock.wall_s(),
+            pinned=self.place.pinned and not target.function.versions_only,
+            pins=pins,
         )
-        run.pinned, run.pins = self.place.pinned and not target.function.versions_only, pins
         self._running += 1
         try:
             answer = await self._run(run, call)
@@ -455,7 +459,7 @@ class Environment:
                 self.broken = True
             elif late:
                 what = f"RequestId: {run.invocation.id} Error: these did not ask for their next event: {', '.join(late)}"
-                self.log(f"{what}; the function's {run.timeout_s:g} s are over, and all in its environment is ended\n")
+                self._lines.log(f"{what}; the function's {run.timeout_s:g} s are over, and all in its environment is ended\n")
                 await self._bury(run.worker, "timeout")
         finally:
             self._running -= 1
@@ -577,22 +581,3 @@ class Environment:
         run.stream = stream = Stream(body, settle, bytes_max)
         report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
         return Ran(replace(answer, body=stream), report, b"", stream.ended)
-
-    def log(self, message: str, at_ms: int | None = None) -> None:
-        """One event into this environment's stream."""
-        if at_ms is None:
-            at_ms = int(self.makings.clock.wall_s() * 1000)
-        self._write((LogEvent(at_ms, message),))
-
-    def _write(self, events: Sequence[LogEvent]) -> None:
-        """Events of one moment. Logs are sorted by time, so times keep the order of writing: a printed line has the time of its
-        reading, and a record behind it, which has that of its making, is not shown in front of it.
-        """
-        if not events:  # a contract may have nothing to say
-            return
-        at_ms = events[0].at_ms
-        if 0 < self._written_ms - at_ms <= DISORDER_MS_MAX:
-            events = [LogEvent(self._written_ms, event.message) for event in events]
-        else:
-            self._written_ms = at_ms
-        self.makings.telemetry.log(self._log_place, events)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ondol.clock import Clock
@@ -38,71 +39,57 @@ class Ran(NamedTuple):
         return self.answer is None or self.answer.started
 
 
-class Run:
-    """One call. `lines` are what its contract writes in front of it."""
+class Run(Struct, kw_only=True, eq=False):
+    """One call."""
 
-    __slots__ = (
-        "_clock", "_lines", "_log", "begun_s", "begun_wall_s", "cold", "early_s", "ended_s", "fresh", "invocation", "killing",
-        "pinned", "pins", "stream", "tail", "target", "timed_out", "timeout_s", "worker",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        invocation: Invocation,
-        target: Target,
-        *,
-        timeout_s: float,
-        lines: Sequence[str],
-        tail: bool,
-        cold: bool,
-        clock: Clock,
-        log: Callable[[Sequence[LogEvent]], None],
-    ) -> None:
-        self._clock = clock
-        self._log = log
-        self._lines = lines
-        self.invocation = invocation
-        self.target = target
-        self.timeout_s = timeout_s
-        self.tail = bytearray() if tail else None
-        self.begun_s = clock.now_s()
-        self.begun_wall_s = clock.wall_s()
-        self.ended_s: float | None = None
-        #: The first call of its environment; and, of its worker, one that finds it still loading.
-        self.cold = cold
-        self.fresh = False
-        #: Set when `fresh`: how long it had been loading before.
-        self.early_s: float
-        #: It ran out of time.
-        self.timed_out = False
-        self.worker: Worker | None = None
-        self.stream: Stream | None = None
-        #: As in `Report`.
-        self.pinned = False
-        self.pins: tuple[int, int] | None = None
-        self.killing: asyncio.Task[None] | None = None
+    invocation: Invocation
+    target: Target
+    timeout_s: float
+    #: What its contract writes in front of it, until that is written.
+    lines: Sequence[str]
+    #: The end of its log, when asked for.
+    tail: bytearray | None
+    #: The first call of its environment; and, of its worker, one that finds it still loading.
+    cold: bool
+    clock: Clock
+    #: Where its part of the log goes.
+    sink: Callable[[Sequence[LogEvent]], None]
+    begun_s: float
+    begun_wall_s: float
+    #: As in `Report`.
+    pinned: bool
+    pins: tuple[int, int] | None
+    ended_s: float | None = None
+    fresh: bool = False
+    #: When `fresh`: how long it had been loading before.
+    early_s: float = 0.0
+    #: It ran out of time.
+    timed_out: bool = False
+    worker: Worker | None = None
+    stream: Stream | None = None
+    killing: asyncio.Task[None] | None = None
 
     def stop_clock(self) -> float:
         """The call is over (since its time ran out, if it did); its duration."""
         if self.ended_s is None:
-            self.ended_s = self._clock.now_s()
+            self.ended_s = self.clock.now_s()
         return self.ended_s - self.begun_s
 
     def log(self, message: str, at_ms: int | None = None) -> None:
         """The sink of what the function writes during this call; without a time it is now."""
-        if self._lines:
+        if self.lines:
             self.open()
-        self.write((message,), int(self._clock.wall_s() * 1000) if at_ms is None else at_ms)
+        self.write((message,), int(self.clock.wall_s() * 1000) if at_ms is None else at_ms)
 
     def open(self) -> None:
         """Write the lines in front of the call, once."""
-        lines, self._lines = self._lines, ()
+        lines, self.lines = self.lines, ()
         if lines:
             self.write(lines, int(self.begun_wall_s * 1000))
 
     def write(self, messages: Sequence[str], at_ms: int) -> None:
         """Events of this call, all of one moment (milliseconds since the epoch)."""
-        self._log([LogEvent(at_ms, message) for message in messages])
+        self.sink([LogEvent(at_ms, message) for message in messages])
         if self.tail is not None:
             for message in messages:
                 self.tail += message.encode("utf-8", "replace")[-LOG_TAIL_BYTES:]
@@ -117,7 +104,7 @@ class Run:
     def report(self, revision: Revision, status: Status, *, memory_peak_mib: int, exit_status: int | None = None) -> Report:
         """What was measured so far. A cold start's loading is no part of the duration; a later worker's is."""
         init_ms = self.worker.init_ms if self.cold and self.worker is not None else None
-        ended_s = self.ended_s if self.ended_s is not None else self._clock.now_s()
+        ended_s = self.ended_s if self.ended_s is not None else self.clock.now_s()
         duration_ms = (ended_s - self.begun_s) * 1000
         if init_ms is not None and self.fresh:
             duration_ms = max(duration_ms - self.loading_ms(init_ms), 0.0)

@@ -24,6 +24,8 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from msgspec import Struct
+
 from ondol.accelerator import hot
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Call, Company, Ending, LogSink
@@ -46,16 +48,13 @@ _NO_META: Final[Mapping[str, Any]] = MappingProxyType({})
 log = logging.getLogger(__name__)
 
 
-class _Pending:
+class _Pending(Struct, eq=False):
     """One call under way."""
 
-    __slots__ = ("future", "incoming", "outgoing", "sink")
-
-    def __init__(self, future: asyncio.Future[Answer], sink: LogSink) -> None:
-        self.future = future
-        self.sink = sink
-        self.outgoing: Outgoing | None = None
-        self.incoming: Incoming | None = None
+    future: asyncio.Future[Answer]
+    sink: LogSink
+    outgoing: Outgoing | None = None
+    incoming: Incoming | None = None
 
 
 class Link(asyncio.Protocol):
