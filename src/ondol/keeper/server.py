@@ -224,13 +224,13 @@ class Keeper(serving.Server[Shell, Front]):
             raise Refused("invalid", f"{bounds}: these are {memory} and {tmp_mib}")
         if memory != shell.memory_bytes:
             self._limit(shell, memory)
-        for key, target in (("tree", "/var/task"), ("opt_tree", "/opt")):
-            if key == "tree" or key in message:
-                self._show(shell, str(message[key]), target)
+        if "opt_tree" in message:
+            self._show(shell, str(message["opt_tree"]), "/opt")
         if self._disks is None:
             shell.tmp_bytes_max = tmp_mib << 20
         elif tmp_mib != disks.TMP_MIB_DEFAULT:
             self._another_tmp(shell, tmp_mib)
+        self._show(shell, str(message["tree"]), "/var/task")  # last of all: a guest that sees it begins
         shell.attached = True
         return {"another_tmp": self._disks is not None and tmp_mib != disks.TMP_MIB_DEFAULT}, []
         yield  # a generator with nothing to wait for

@@ -216,6 +216,10 @@ class KeptSandboxes:
         self._filling: dict[_Kind, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._zygotes: dict[tuple[str, str], asyncio.Task[KeptZygote]] = {}
+        #: Starts that wait for a shell to be made, and whether there is none: nothing is made for the stock meanwhile.
+        self._awaited = 0
+        self._nobody_waits = asyncio.Event()
+        self._nobody_waits.set()
         #: Zygotes that were ended because nobody needed them; the bare ones stand in for them until they are up again.
         self._ended: set[tuple[str, str]] = set()
         #: What the last shell was given. The next is prepared with it: a limit that stays is not set on a call's way.
@@ -249,7 +253,14 @@ class KeptSandboxes:
                 return shell
             self._keep(self._discard_quietly(shell))
         self._refill(kind)
-        return await self._unless_cancelled(self._prepare(account, network), self._stock[account, "", network, b""].append)
+        self._awaited += 1
+        self._nobody_waits.clear()
+        try:
+            return await self._unless_cancelled(self._prepare(account, network), self._stock[account, "", network, b""].append)
+        finally:
+            self._awaited -= 1
+            if not self._awaited:
+                self._nobody_waits.set()
 
     async def stock(self, account: str, interpreter: str, network: str = NETWORK_NONE, told: bytes = b"") -> None:
         """Have the zygote up and one shell ready, and more on their way. Raises StartFailed, OutOfSpace."""
@@ -443,6 +454,9 @@ class KeptSandboxes:
         # Whoever took the last one is still being served by the keeper, who does one thing at a time.
         await asyncio.sleep(after_s)
         while self._line.open and self._lacks(kind):
+            if self._awaited:  # they go first
+                await self._nobody_waits.wait()
+                continue
             try:
                 shell = await self._prepare(account, network)
                 await self._stow(kind, shell)
