@@ -1,45 +1,42 @@
 """The call's trace header where tracing libraries look for it: the variable _X_AMZN_TRACE_ID.
 
-`os.environ` shows it at once. The process's own environment, which the C library keeps, gets it when something is about to be
-started that inherits it: glibc never lets go of a value that a variable once had, so that one for each call would be 160 bytes
-of the function's memory for each, for ever. What reads that environment itself, in C, and what multiprocessing spawns may find
-an older one.
+The C library never lets go of a value that a variable once had, so that one for each call would be 160 bytes of the function's
+memory for each, for ever. So the process's environment is given one piece of memory of ours, in which each call's header takes
+the place of the last one's: what a handler starts, and what reads that environment in C, finds it there as in `os.environ`.
 """
 
 import os
-import sys
+
+try:
+    import ctypes
+
+    _putenv = ctypes.CDLL(None).putenv
+except (ImportError, AttributeError, OSError):  # an interpreter without: each value is kept then
+    _putenv = None
 
 NAME = "_X_AMZN_TRACE_ID"
-#: What is about to happen when a program or a process is started, in the words of the interpreter's audit events.
-STARTS = frozenset(("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"))
+_KEY, _PREFIX = NAME.encode(), NAME.encode() + b"="
+#: AWS's own headers take some seventy bytes. A longer one is set as any variable is.
+BYTES_MAX = 1000
+_room = ctypes.create_string_buffer(len(_PREFIX) + BYTES_MAX + 1) if _putenv else None
+#: What the room holds, while it is the variable.
+_last = None
 
 
 def show(trace):
     """`trace` is that of the call under way; None or "": it has none."""
+    global _last
     environ = os.environ
     shown = getattr(environ, "_data", None)  # where a write goes no further
-    if shown is None:  # the function has put something else in its place
+    if trace and _putenv and shown is not None and len(trace) <= BYTES_MAX and trace.isascii() and "\0" not in trace:
+        value = trace.encode()
+        _room.value = _PREFIX + value
+        if _last is None or shown.get(_KEY) != _last:  # it is not there, or the function has put another in its place
+            _putenv(_room)
+        shown[_KEY] = _last = value
+    else:
+        _last = None
         if trace:
             environ[NAME] = trace
         else:
             environ.pop(NAME, None)
-    elif trace:
-        shown[environ.encodekey(NAME)] = environ.encodevalue(trace)
-    else:
-        shown.pop(environ.encodekey(NAME), None)
-
-
-def _hand_down(event, _):
-    if event in STARTS:
-        try:
-            value = os.environ.get(NAME)
-            if value is None:
-                os.unsetenv(NAME)
-            else:
-                os.putenv(NAME, value)
-        except Exception:  # a value that no program can be given: it is started without
-            os.unsetenv(NAME)
-
-
-# For good: an audit hook is never taken back. Forked children have it, too.
-sys.addaudithook(_hand_down)

@@ -55,6 +55,12 @@ def handler(event, context):
         return [
             os.environ.get(NAME), subprocess.check_output([sys.executable, "-c", SHOW]).decode(), open(path).read(), forked(path)
         ]
+    if event == "C":
+        import ctypes
+        getenv = ctypes.CDLL(None).getenv
+        getenv.restype = ctypes.c_void_p
+        place = getenv(NAME.encode())
+        return [place, ctypes.string_at(place).decode()]
     if event == "own":
         os.environ[NAME] = "own"
         return subprocess.check_output([sys.executable, "-c", SHOW]).decode()
@@ -159,6 +165,21 @@ def test_calls_leave_nothing_in_the_environment_of_the_process(tmp_path):
     traces = [f"Root={number}" for number in range(50)]
     answers, _ = run(tmp_path, ["show"] * 49 + ["count"], traces=traces)
     assert [json.loads(answer.body) for answer in answers] == [*traces[:49], 0]
+
+
+def test_what_reads_the_environment_in_c_finds_each_calls_trace_in_one_place(tmp_path):
+    (tmp_path / "app.py").write_text(TRACED)
+    answers, _ = run(tmp_path, ["C", "C", "C"], traces=["Root=1", "Root=" + "2" * 100, "Root=3"])
+    shown = [json.loads(answer.body) for answer in answers]
+    assert [text for _, text in shown] == ["Root=1", "Root=" + "2" * 100, "Root=3"]
+    assert len({place for place, _ in shown}) == 1
+
+
+def test_a_trace_longer_than_any_of_awss_is_shown_too(tmp_path):
+    (tmp_path / "app.py").write_text(TRACED)
+    answers, _ = run(tmp_path, ["show", "C", "show"], traces=["Root=1", "x" * 5000, "Root=3"])
+    assert [json.loads(answer.body) for answer in answers][0::2] == ["Root=1", "Root=3"]
+    assert json.loads(answers[1].body)[1] == "x" * 5000
 
 
 def test_the_time_zone_is_the_functions(tmp_path):
