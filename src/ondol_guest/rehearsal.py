@@ -12,7 +12,7 @@ import socket
 import sys
 
 import ondol_guest
-from ondol_guest import aws, aws_context, frames, guest
+from ondol_guest import aws, aws_context, aws_trace, frames, guest
 
 _SETTINGS = {
     "guest": "aws",
@@ -43,6 +43,7 @@ def rehearse():
     finally:
         sys.path[:], sys.argv[:] = path, arguments
         sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__ = streams
+        aws_trace.show(None)
         os.environ.clear()
         os.environ.update(environment)
         aws_context.forget_facts()
