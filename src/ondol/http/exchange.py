@@ -33,12 +33,25 @@ class Refused(Exception):  # noqa: N818  # a name that reads well where it is ca
 class Exchange:
     """A request, where its body is, and how the connection goes on after it."""
 
-    __slots__ = ("answer", "declared_bytes", "expects", "http10", "keep_alive", "parts", "request", "stream", "upgrade")
+    __slots__ = (
+        "answer",
+        "declared_bytes",
+        "expects",
+        "http10",
+        "keep_alive",
+        "parts",
+        "prompted",
+        "request",
+        "stream",
+        "upgrade",
+    )
 
     def __init__(self, request: Request, *, http10: bool) -> None:
         self.request = request
         self.http10 = http10
         self.keep_alive = True
+        #: Answered by who was asked first, without the connection's task.
+        self.prompted = False
         #: The server's own answer instead of the application's.
         self.answer: Response | None = None
         #: Content-Length; None when chunked.

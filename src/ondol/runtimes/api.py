@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-from ondol.http.messages import Request, Response
+from ondol.http.messages import Reply, Request, Response
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
@@ -75,6 +75,11 @@ class Callers:
                 403, "InvalidStateTransition", "no runtime of this environment is served by the Runtime API"
             )
         return await api_http.serve(worker, request)
+
+    def prompt(self, request: Request, reply: Reply) -> bool:
+        """What a warm call consists of, without a coroutine; False: `serve` is to be asked."""
+        worker = self._workers.get(request.peer)
+        return worker is not None and api_http.prompt(worker, request, reply)
 
 
 #: What is executed for a launch: the keys of `ondol_guest.executing`'s `told`.
