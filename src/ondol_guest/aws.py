@@ -17,7 +17,7 @@ import os
 import sys
 import traceback
 
-from ondol_guest import frames
+from ondol_guest import aws_trace, frames
 from ondol_guest.aws_context import LambdaContext
 from ondol_guest.aws_json import Encoder
 from ondol_guest.aws_logging import set_up_logging
@@ -45,9 +45,14 @@ class Fault(Exception):  # noqa: N818  # AWS's word
         self.trace = trace
 
 
+def begin(wire):
+    """Set up what needs no file of the function's: its variables are there."""
+    wire.begun = Guest(wire)
+
+
 def serve(wire, settings):
     """Load the handler, then answer calls until STOP."""
-    guest = Guest(wire)
+    guest = wire.begun or Guest(wire)
     if not guest.load(settings["handler"]):
         sys.exit(1)
     wire.ready()
@@ -105,7 +110,7 @@ class Guest:
         request = meta["id"]
         self.sink.request_id = request
         self.sink.tenant_id = meta.get("tenant")
-        trace_to_environment(meta.get("trace"))
+        aws_trace.show(meta.get("trace"))
         error = None
         try:
             context = make_context(meta)
@@ -207,14 +212,6 @@ def parsed(value, name):
     except Exception as error:
         message = "Unable to parse %s JSON: %s" % (name, error)
         raise Fault("Runtime.LambdaContextUnmarshalError", message) from None
-
-
-def trace_to_environment(trace):
-    """Show the call's trace header where tracing libraries look for it."""
-    if trace:
-        os.environ["_X_AMZN_TRACE_ID"] = trace
-    elif "_X_AMZN_TRACE_ID" in os.environ:
-        del os.environ["_X_AMZN_TRACE_ID"]
 
 
 def error_of(kind, value, trace, request):

@@ -10,7 +10,7 @@ The zygote forks, enters the shell and calls `run(wire_fd)`, with file descripto
     cwd        working directory, first place that modules come from
     path       searched before the standard library
     path_last  searched after it
-    waits      true: the code is not there yet, but with the frame ATTACHED, which comes next
+    waits      true: the code is not there yet, but when it is mounted at cwd, or with the frame ATTACHED, which comes next
 
 or only "exec", with a program that this process is to become: see executing.py.
 
@@ -45,6 +45,18 @@ ALWAYS_LOADED = frozenset(
 )
 
 
+#: Done first in a process that user code forks; what serves a call puts itself here.
+after_fork = []
+
+
+def _forked():
+    for each in after_fork[:]:
+        each()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class Gone(Exception):  # noqa: N818  # what happened
     """The node closed the wire: nobody is left to answer to."""
 
@@ -60,7 +72,7 @@ class Log:
         #: Its own descriptor, so that records survive what user code does to 1 and 2.
         self.fd = os.dup(fd)
         self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)
+        after_fork.append(self._renew_lock)
 
     def _renew_lock(self):
         self.lock = threading.RLock()
@@ -102,10 +114,14 @@ class Wire:
         self.log = log
         #: When INIT was read, on the monotonic clock: what loading took counts from here.
         self.began_s = time.monotonic()
+        #: The code was seen to be there before the node said so: its word is still to come, in front of any call.
+        self.attached_due = False
+        #: What the contract's half made ahead.
+        self.begun = None
         self._pending = b""
         self._lock = threading.Lock()
         os.set_inheritable(fd, False)
-        os.register_at_fork(after_in_child=self._forget)
+        after_fork.append(self._forget)
 
     @property
     def holds_bytes(self):
@@ -180,6 +196,9 @@ class Wire:
         """Say that the handler is loaded."""
         self.log.mark_loaded()
         self.send(frames.READY, 0, json.dumps({"init_ms": self.init_ms()}).encode())
+        if self.attached_due:
+            self.attached_due = False
+            recv_attached(self)
 
     def init_ms(self):
         """How long loading has taken so far."""
@@ -235,8 +254,9 @@ def run(wire_fd, adapt=None, *, ahead=False, told=None):
         if "exec" in settings:
             importlib.import_module("ondol_guest.executing").execute(settings["exec"], wire)
         dress(settings, wire)
+        begin(settings, wire)
         if settings.get("waits"):
-            await_attached(wire)
+            await_attached(wire, settings["cwd"])
         move_in(settings)
         status = serve(wire, settings) or 0
     except Gone:
@@ -259,12 +279,45 @@ def await_init(wire):
     return json.loads(payload)
 
 
-def await_attached(wire):
-    """Wait for the code. Loading counts from then."""
+def await_attached(wire, place):
+    """Wait for the code. Loading counts from then.
+
+    The kernel tells whoever has its list of mounts open that it changed: so this process is woken by the mount itself, and not
+    by the keeper's answer to the front and the front's word to us. That word counts where the mount cannot be seen.
+    """
+    try:
+        mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        mounts = -1
+    try:
+        wire.attached_due = mounts >= 0 and _sees_mounted(place, mounts, wire.fd)
+    finally:
+        if mounts >= 0:
+            os.close(mounts)
+    if not wire.attached_due:
+        recv_attached(wire)
+    wire.began_s = time.monotonic()
+
+
+def _sees_mounted(place, mounts, wire_fd):
+    """True when `place` is a mount; False when something comes by the wire first."""
+    import select
+
+    poll = select.poll()
+    poll.register(mounts, select.POLLPRI)
+    poll.register(wire_fd, select.POLLIN)
+    above = os.path.dirname(place)
+    while os.stat(place).st_dev == os.stat(above).st_dev:
+        if any(fd == wire_fd for fd, _ in poll.poll()):
+            return False
+    return True
+
+
+def recv_attached(wire):
+    """The node's word that the code is there."""
     kind, _, _, _ = wire.recv_alone()
     if kind != frames.ATTACHED:
         raise frames.BrokenFrame("a frame of kind %d, expected ATTACHED" % kind)
-    wire.began_s = time.monotonic()
 
 
 def dress(settings, wire):
@@ -275,11 +328,19 @@ def dress(settings, wire):
     sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", wire.log)
     sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", wire.log)
     _add_site_builtins()
+    if not _names_file(settings):
+        time.tzset()
+
+
+def _names_file(settings):
+    """Whether the time zone is a file, which may be the function's."""
+    return settings["variables"].get("TZ", "").lstrip(":").startswith("/")
 
 
 def move_in(settings):
     """The rest of it: where it is, and what its modules are."""
-    time.tzset()  # the variable may name a file
+    if _names_file(settings):
+        time.tzset()
     os.chdir(settings["cwd"])
     sys.path[:] = settings["path"] + _library_path() + settings.get("path_last", [])
     sys.path_importer_cache.clear()
@@ -310,6 +371,13 @@ def _add_site_builtins():
     site.setquit()
     site.setcopyright()
     site.sethelper()
+
+
+def begin(settings, wire):
+    """What the contract's half of the guest can do without the function's files, where it was imported ahead."""
+    half = sys.modules.get("ondol_guest." + settings["guest"])
+    if hasattr(half, "begin"):
+        half.begin(wire)
 
 
 def serve(wire, settings):

@@ -61,17 +61,20 @@ def _call_once():
     try:
         node.sendall(
             frames.pack(frames.INIT, 0, json.dumps(_SETTINGS).encode())
+            + frames.pack(frames.ATTACHED)
             + frames.pack_meta(frames.CALL, 1, json.dumps(_META).encode(), json.dumps(_EVENT).encode())
             + frames.pack(frames.STOP, 0, b"")
         )
         settings = guest.await_init(wire)
         guest.dress(settings, wire)
+        guest.begin(settings, wire)
+        guest.await_attached(wire, settings["cwd"])
         guest.move_in(settings)
         aws.serve(wire, settings)
         for frame in frames.FrameReader().feed(node.recv(guest.READ_BYTES)):
             del frame
     finally:
-        wire.fd = -1  # what it registered for forks must not close a number that is another's by then
+        del guest.after_fork[:]
         node.close()
         inside.close()
         os.close(log.fd)

@@ -110,6 +110,7 @@ def main(fd):
         return
     walls = Walls(told["walls"])
     warm(AHEAD.get(told.get("ahead"), []))
+    importlib.import_module("ondol_guest.settling").settle()
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)

@@ -1,4 +1,4 @@
-"""Several calls in one environment, each in a process of its own, on a whole node."""
+"""Several calls in one environment, each in a process of its own or all in one of a custom runtime's, on a whole node."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 from ondol.keeper import probe
 from ondol.runtimes.interpreters import Interpreters
 from ondol.testing.node import running_node, zipped
+from tests.e2e.test_runtime_api import archive
+from tests.e2e.test_runtime_clients import files_of, python
 
 FOUND = Interpreters.discover()
 NODEJS = FOUND.all("nodejs")
@@ -81,12 +83,12 @@ def attach(aws, name):
     """Deploys and publishes; the function's name."""
     made = []
 
-    def attach(source=MEETS, calls=4, runtime=RUNTIME, file="app.py", **settings):
+    def attach(source=MEETS, calls=4, runtime=RUNTIME, file="app.py", code=b"", **settings):
         provider = aws.get_capacity_provider(CapacityProviderName="pool")["CapacityProvider"]["CapacityProviderArn"]
         config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
         aws.create_function(
             FunctionName=name, Runtime=runtime, Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": zipped({file: source})}, Publish=True,
+            Code={"ZipFile": code or zipped({file: source})}, Publish=True,
             CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config}, **settings,
         )  # fmt: skip
         made.append(name)
@@ -224,3 +226,107 @@ def test_the_least_are_up_before_a_call_and_there_are_never_more_than_the_most(a
     with pytest.raises(ClientError) as caught:
         aws.invoke(FunctionName=function, Payload=b"{}")
     assert caught.value.response["Error"]["Code"] == "TooManyRequestsException"
+
+
+# Custom runtimes: one process with several questions pending ------------------------------------------------------------------
+#: As many threads as calls may run, each with a question of its own.
+BOOTSTRAP = """#!{python}
+import http.client, json, os, threading, time
+address, most = os.environ["AWS_LAMBDA_RUNTIME_API"], int(os.environ["AWS_LAMBDA_MAX_CONCURRENCY"])
+together, lock, began = set(), threading.Lock(), time.time()
+
+def handle(invocation, event):
+    kind = event.get("kind", "meet")
+    with lock:
+        together.add(invocation)
+    if kind == "exit":
+        os._exit(3)
+    until = time.monotonic() + event.get("seconds", 20)
+    met = 0
+    while met < event.get("calls", 1000) and time.monotonic() < until:
+        met = max(met, len(together))
+        time.sleep(0.01)
+    print(json.dumps({{"requestId": invocation, "met": met}}), flush=True)
+    return {{"id": invocation, "process": os.getpid(), "began": began, "met": met, "most": most}}
+
+def serve():
+    connection = http.client.HTTPConnection(address)
+    while True:
+        connection.request("GET", "/2018-06-01/runtime/invocation/next")
+        given = connection.getresponse()
+        invocation, event = given.headers["Lambda-Runtime-Aws-Request-Id"], json.loads(given.read())
+        answer = json.dumps(handle(invocation, event))
+        connection.request("POST", f"/2018-06-01/runtime/invocation/{{invocation}}/response", answer)
+        connection.getresponse().read()
+        with lock:
+            together.discard(invocation)
+
+for _ in range(most - 1):
+    threading.Thread(target=serve).start()
+serve()
+"""
+
+
+@pytest.fixture
+def bootstrap(attach):
+    """Deploys a program that asks from several threads."""
+
+    def bootstrap(calls, **settings):
+        program = BOOTSTRAP.format(python=FOUND.all()[0].path)
+        return attach(calls=calls, runtime="provided.al2023", code=archive({"bootstrap": program}), **settings)
+
+    return bootstrap
+
+
+def test_calls_meet_in_one_process_of_a_custom_runtime_that_asks_several_times(aws, bootstrap, node):
+    function = bootstrap(calls=5)
+    answers = [answer for _, answer in at_once(aws, function, *[{"calls": 5}] * 5)]
+    assert ({answer["met"] for answer in answers}, {answer["most"] for answer in answers}) == ({5}, {5})
+    assert len({answer["id"] for answer in answers}) == 5
+    again = [answer for _, answer in at_once(aws, function, *[{"calls": 3}] * 3)]
+    assert len({(answer["process"], answer["began"]) for answer in answers + again}) == 1, "there was more than one process"
+    logs = node.client("logs")
+
+    def told_apart():
+        events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="{ $.met = 5 }")["events"]
+        return {json.loads(event["message"])["requestId"] for event in events} == {answer["id"] for answer in answers}
+
+    until(told_apart)
+
+
+def test_the_tail_of_a_custom_runtimes_answer_has_the_lines_that_name_its_call(aws, bootstrap):
+    function = bootstrap(calls=3)
+    with ThreadPoolExecutor(3) as threads:
+        event = json.dumps({"calls": 3})
+        replies = list(threads.map(lambda _: aws.invoke(FunctionName=function, Payload=event, LogType="Tail"), range(3)))
+    ids = {reply["ResponseMetadata"]["RequestId"] for reply in replies}
+    for reply in replies:
+        own, tail = reply["ResponseMetadata"]["RequestId"], base64.b64decode(reply["LogResult"]).decode()
+        assert '"met": 3' in tail
+        assert not any(other in tail for other in ids - {own}), "another call's line"
+
+
+def test_a_custom_runtimes_process_that_ends_ends_all_its_calls_and_the_next_has_another(aws, bootstrap):
+    function = bootstrap(calls=3)
+    answers = at_once(aws, function, {"seconds": 15}, {"seconds": 15}, {"kind": "exit"})
+    for error, answer in answers:
+        assert (error, answer["errorType"]) == ("Unhandled", "Runtime.ExitError")
+        assert "exit status 3" in answer["errorMessage"]
+    assert call(aws, function, calls=1)[1]["met"] == 1
+
+
+def test_a_call_of_a_custom_runtime_that_is_out_of_time_leaves_its_neighbours(aws, bootstrap):
+    function = bootstrap(calls=3, Timeout=3)
+    first = call(aws, function, calls=1)[1]
+    late, fine = at_once(aws, function, {"seconds": 30}, {"seconds": 1.5})
+    assert (late[0], late[1]["errorType"]) == ("Unhandled", "Sandbox.Timedout")
+    assert (fine[0], fine[1]["began"]) == (None, first["began"])
+    assert call(aws, function, calls=1)[1]["began"] != first["began"], "a spent environment was used again"
+
+
+def test_awss_python_client_runs_as_many_processes_as_calls(aws, attach):
+    files = {**files_of(python), "app.py": MEETS}
+    function = attach(calls=3, runtime="provided.al2023", code=archive(files))
+    answers = [answer for _, answer in at_once(aws, function, *[{"calls": 3}] * 3)]
+    assert len({answer["process"] for answer in answers}) == 3
+    assert {(answer["tmp"], answer["most"]) for answer in answers} == {(3, "3")}

@@ -86,6 +86,21 @@ async def test_shared_memory_is_bounded_by_the_memory_limit(kept):
     assert await inside.ended() == -9
 
 
+async def test_all_that_is_in_a_shell_is_in_each_of_its_groups(kept):
+    inside = await kept.inside()
+    child = await inside.run("""
+import os, time
+result = os.fork()
+if not result:
+    time.sleep(60)
+""")
+    assert child
+    for parent in groups_of(kept):
+        group = parent / inside.shell.id
+        threads = next(name for name in ("tasks", "cgroup.threads") if (group / name).exists())
+        assert len((group / threads).read_text().split()) == 3, "the init, the guest, and what it forked"
+
+
 async def test_a_function_cannot_reach_its_own_group(kept):
     inside = await kept.inside()
     assert await inside.run("import os; result = os.path.exists('/sys/fs/cgroup')") is False

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 
 import pytest
 
@@ -30,11 +31,42 @@ def handler(event, context):
 """
 
 
-def run(tree, events, runtime=None, handler="app.handler", variables=None):
-    return asyncio.run(_run(tree, events, runtime or FOUND.all()[-1].name, handler, variables or {}))
+TRACED = """
+import os, subprocess, sys
+
+NAME = "_X_AMZN_TRACE_ID"
+SHOW = "import os; print(os.environ.get('%s'), end='')" % NAME
+put = []
+os_putenv, os.putenv = os.putenv, lambda *given: (put.append(given), os_putenv(*given))
+
+def forked(path):
+    child = os.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-c", SHOW.replace(", end=''", ", end='', file=open(%r, 'w')" % path)])
+    os.waitpid(child, 0)
+    return open(path).read()
+
+def handler(event, context):
+    if event == "count":
+        return len(put)
+    if event == "start":
+        path = os.path.join(os.environ["OUT"], "seen")
+        os.system("printf %s \\"$" + NAME + "\\" > " + path)
+        return [
+            os.environ.get(NAME), subprocess.check_output([sys.executable, "-c", SHOW]).decode(), open(path).read(), forked(path)
+        ]
+    if event == "own":
+        os.environ[NAME] = "own"
+        return subprocess.check_output([sys.executable, "-c", SHOW]).decode()
+    return os.environ.get(NAME)
+"""
 
 
-async def _run(tree, events, runtime, handler, variables):
+def run(tree, events, runtime=None, handler="app.handler", variables=None, traces=()):
+    return asyncio.run(_run(tree, events, runtime or FOUND.all()[-1].name, handler, variables or {}, traces))
+
+
+async def _run(tree, events, runtime, handler, variables, traces):
     sandboxes = LocalSandboxes()
     lines = []
     shell = await sandboxes.prepare("1")
@@ -44,10 +76,12 @@ async def _run(tree, events, runtime, handler, variables):
         shell, a_target().revision, launch, lambda text, at_ms: lines.append(text)
     )
     try:
-        meta = b'{"id": "r1", "deadline_ms": 0}'
+        metas = [b'{"id": "r1", "deadline_ms": 0}'] * len(events)
+        if traces:
+            metas = [json.dumps({"id": "r1", "deadline_ms": 0, "trace": trace}).encode() for trace in traces]
         return [
             await worker.call(Call(meta=meta, payload=json.dumps(event).encode()), lambda text, at_ms: lines.append(text))
-            for event in events
+            for event, meta in zip(events, metas, strict=True)
         ], lines
     finally:
         worker.close()
@@ -106,6 +140,25 @@ def test_a_module_imported_ahead_gives_way_to_the_functions_own(tmp_path, monkey
         monkeypatch.setitem(sys.modules, name, module)
     forget_shadowed(str(tmp_path))
     assert [name for name in ahead if name in sys.modules] == ["json"]
+
+
+@pytest.mark.parametrize("runtime", [interpreter.name for interpreter in FOUND.all()])
+def test_a_handler_and_all_that_it_starts_find_the_calls_trace(tmp_path, runtime):
+    (tmp_path / "app.py").write_text(TRACED)
+    events = ["show", "start", "show", "start", "own", "show"]
+    traces = ["Root=1", "Root=2", None, None, "Root=3", "Root=4"]
+    variables = {"OUT": str(tmp_path), "PATH": os.environ["PATH"]}
+    answers, _ = run(tmp_path, events, runtime, variables=variables, traces=traces)
+    shown = [json.loads(answer.body) for answer in answers]
+    assert shown == ["Root=1", ["Root=2"] * 4, None, [None, "None", "", "None"], "own", "Root=4"]
+
+
+def test_calls_leave_nothing_in_the_environment_of_the_process(tmp_path):
+    """The C library keeps each value of a variable for ever: memory of the function's."""
+    (tmp_path / "app.py").write_text(TRACED)
+    traces = [f"Root={number}" for number in range(50)]
+    answers, _ = run(tmp_path, ["show"] * 49 + ["count"], traces=traces)
+    assert [json.loads(answer.body) for answer in answers] == [*traces[:49], 0]
 
 
 def test_the_time_zone_is_the_functions(tmp_path):

@@ -45,6 +45,37 @@ def test_without_control_groups_nothing_is_limited_and_nothing_breaks():
     assert groups.remove("shell") and groups.remove_all()
 
 
+@pytest.mark.parametrize(
+    ("version", "controllers", "file"),
+    [(1, (), "tasks"), (2, (), "cgroup.threads"), (2, ("memory",), "cgroup.procs")],
+    ids=["version 1", "version 2 beside it", "version 2 alone"],
+)
+def test_who_joins_a_group_by_itself_takes_no_lock_where_the_kernel_has_a_way_without(
+    tmp_path, monkeypatch, version, controllers, file
+):
+    (tmp_path / "cgroup.procs").write_text("")
+    groups = Cgroups([Hierarchy(version, controllers, str(tmp_path))])
+    made = os.mkdir
+
+    def mkdir(path, mode):
+        made(path, mode)
+        for name in ("tasks", "cgroup.procs", "cgroup.threads"):
+            Path(path, name).touch()
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    groups.enter()
+    (fd,) = groups.make("shell")
+    assert os.readlink(f"/proc/self/fd/{fd}") == str(tmp_path / "shell" / file)
+    os.close(fd)
+    assert (tmp_path / "cgroup.procs").read_text() == ("0" if file == "cgroup.threads" else "")
+
+
+def test_where_a_node_may_not_be_in_its_own_parent_whole_processes_join(tmp_path):
+    groups = Cgroups([Hierarchy(2, (), str(tmp_path / "not there"))])
+    groups.enter()
+    assert groups.entered == ""
+
+
 @pytest.mark.parametrize(("version", "file"), [(1, "cpu.shares"), (2, "cpu.weight")])
 def test_cpu_time_is_in_proportion_to_memory_and_who_dies_hurries(tmp_path, version, file):
     groups = Cgroups([Hierarchy(version, ("cpu",), str(tmp_path))])

@@ -53,6 +53,30 @@ def test_calls_count_for_the_account_the_function_and_how_it_was_called():
         assert duration.percentile(50) == pytest.approx(10, rel=0.01)
 
 
+def test_calls_added_together_come_to_what_they_come_to_one_by_one():
+    calls = [
+        (a_target(name), a_report(status, **facts), (number, number + 2, number + 1))
+        for number, (name, status, facts) in enumerate(
+            [
+                ("a", Status.OK, {"duration_ms": 12.5}),
+                ("b", Status.OK, {"init_ms": 80.0}),
+                ("a", Status.FAILED, {"duration_ms": 0.0}),
+                ("a", Status.TIMEOUT, {"ended_s": MINUTE_S + 65}),
+                ("a", Status.OK, {"pins": (1, 2), "pinned": True}),
+                ("a", Status.OK, {"pins": (0, 0)}),
+                ("b", Status.OK, {"version": 3}),
+                ("c", Status.OK, {}),
+            ]
+        )
+    ]
+    together, single = Tally(sums_max=4), Tally(sums_max=4)
+    together.add_all(calls)
+    together.add_all(calls)
+    for call in (*calls, *calls):
+        single.add(*call)
+    assert together.take() == single.take()
+
+
 def test_an_aliass_calls_are_told_apart_by_the_version_that_ran():
     function, live = ("function", "f"), ("qualifier", "live")
     assert dimensions_of("f", "live", 3) == [(), (function,), (function, live), (function, live, ("version", "3"))]

@@ -110,6 +110,39 @@ async def test_a_front_that_comes_back_learns_what_went_and_what_came():
         assert front.ready.is_set()
 
 
+async def test_a_front_that_starts_takes_up_what_has_come_and_is_ready_with_the_word_that_it_is_all(monkeypatch):
+    monkeypatch.setattr(following, "PIECE_DOCUMENTS", 1)
+    async with node() as (followers, _, index, front):
+        followers.hold()
+        async with asyncio.timeout(20):
+            while len(index.documents()) < 2:
+                await asyncio.sleep(0)
+        assert not front.ready.is_set()
+        followers.release()
+        await front.ready.wait()
+        assert index.number == 2
+
+
+async def test_a_front_that_serves_takes_up_a_new_snapshot_in_one_go(monkeypatch):
+    monkeypatch.setattr(following, "PIECE_DOCUMENTS", 1)
+    async with node() as (followers, line, index, front):
+        await front.ready.wait()
+        line.down = True
+        line.links[0].close()
+        await line.links[0].lost
+        followers.changed([change("a", 3, gone=True), change("c", 4), change("d", 5)])
+        followers.hold()
+        line.down = False
+        async with asyncio.timeout(20):
+            while len(front._held) < 3:
+                await asyncio.sleep(0)
+        assert sorted(index.documents()) == ["key/a", "key/b"]
+        followers.changed([change("d", 6, gone=True), change("e", 7)])  # behind the pieces, before the word
+        followers.release()
+        await followers.have(7)
+        assert sorted(index.documents()) == ["key/b", "key/c", "key/e"]
+
+
 async def test_a_change_waits_for_a_front_that_is_on_its_way():
     async with node() as (followers, _, index, _):
         followers.changed([change("c", 3)])

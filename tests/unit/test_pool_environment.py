@@ -1,6 +1,7 @@
 """One environment: limits, deaths, logs and reports, over a scripted worker and in virtual time."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -105,6 +106,22 @@ async def dies(worker, call, sink):
 async def is_killed(worker, call, sink):
     worker.die(-9)
     await asyncio.sleep(1e9)
+
+
+@virtually
+async def test_its_code_is_asked_for_before_anything_else_is_made_ready():
+    room = Room()
+    asked = []
+
+    def mint(revision, environment):
+        asked.append(list(room.sandboxes.shells))
+        assert room.shell.tree is not None
+        return "key", "secret", "token"
+
+    room.environment.makings = dataclasses.replace(room.environment.makings, mint=mint)
+    async with room:
+        assert asked == [["shell-1"]]
+        assert room.environment.place.access_key_id == "key"
 
 
 @virtually

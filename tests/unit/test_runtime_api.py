@@ -49,12 +49,12 @@ class Child:
 class Played:
     """A worker, and the process that speaks to it."""
 
-    def __init__(self):
+    def __init__(self, make=ApiWorker):
         self.child = Child()
         self.idle = []
         self.left = 0
         complaint = lambda program, number: f"{program}: {number}"  # noqa: E731
-        self.worker = ApiWorker(self.child, lambda text, at_ms: self.idle.append(text), complaint, self._left)
+        self.worker = make(self.child, lambda text, at_ms: self.idle.append(text), complaint, self._left)
 
     def _left(self, _):
         self.left += 1

@@ -100,6 +100,14 @@ async def running(sandboxes, tmp_path, source, guest="aws", handler="app.handler
 
 
 @on_both_loops
+async def test_what_a_guest_is_told_may_be_more_than_its_wire_takes_at_once(sandboxes, tmp_path):
+    source = "import os\ndef handler(event, context): return len(os.environ['LONG'])\n"
+    async with running(sandboxes, tmp_path, source, LONG="x" * 1_000_000) as guest:
+        answer, _ = await guest.call()
+        assert answer.body == b"1000000"
+
+
+@on_both_loops
 async def test_a_guest_that_is_told_before_its_code_is_there_waits_for_that_and_counts_its_loading_from_then(
     sandboxes, tmp_path
 ):

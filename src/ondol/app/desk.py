@@ -110,7 +110,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     followers = followers_of(settings, handlers, measures, shared)
     dispatcher = dispatching(queue, index, followers, steady, measures.observe)
     keeping = looking.keeping(followers)
-    await desk_work.load(store, index, followers, tasks)
+    links = await desk_work.load(store, index, followers, tasks, orders.listener("link"))
     deployments = Deployments(
         store=store, blobs=blobs, index=index, clock=clock, ids=lambda: uuid.uuid4().hex, fronts_have=followers.have,
         isolation=orders.levels, networks=orders.networks,
@@ -149,7 +149,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     )
     server = HttpServer(door)
     await server.start(orders.listener("desk"))
-    links = await desk_work.serve_links(orders.listener("link"), followers)
+    followers.release()
     tasks.start(dispatcher.serve(), "deferred calls")
     tasks.start(desk_work.sweep(*chores(deployments, queue, journal, clock), meter.sweep, recorder.sweep), "sweeping")
 

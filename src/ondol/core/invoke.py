@@ -67,7 +67,9 @@ class Invoker:
         try:
             target = resolve(self.index, function, invocation.qualifier, self.draw())
             contract = self.contracts[target.revision.configuration.contract]
-            ran = await self._run(invocation, target, contract)
+            ran = await self._attempt(invocation, target, contract)
+            if not ran.started and invocation.body is None:  # that environment died before it took the call up: one more
+                ran = await self._attempt(invocation, target, contract)
             streaming = ran.streaming
             outcome = contract.outcome(invocation, ran.report, ran.answer)
             if ran.answer is not None and outcome.body is not ran.answer.body and not isinstance(ran.answer.body, bytes):
@@ -117,14 +119,8 @@ class Invoker:
             self.telemetry.throttled(function.account, function.region, function.id)
             raise
 
-    async def _run(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
-        """In the pool's first environment; if that died before it took the call up, in one more."""
-        ran = await self._attempt(invocation, target, contract)
-        if ran.started or invocation.body is not None:
-            return ran
-        return await self._attempt(invocation, target, contract)
-
     async def _attempt(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
+        """In one environment of the pool's."""
         timeout_s = target.revision.configuration.timeout_s
         lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max, tenant=invocation.tenant)
         try:

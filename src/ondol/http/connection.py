@@ -282,7 +282,13 @@ class Connection(asyncio.Protocol):
 
     async def _run(self, exchange: Exchange) -> None:
         """Calls the application and sends what it answers."""
-        response = await self._answer(exchange)
+        try:
+            response = await self._server.app(exchange.request)
+        except Disconnected as error:
+            exchange.keep_alive = False
+            response = refusal(400, str(error))
+        except Exception:
+            response = failure(exchange.request)
         if self._transport is not None and isinstance(response.body, bytes | bytearray | memoryview):
             self._reply(exchange, response)
         else:
@@ -297,15 +303,6 @@ class Connection(asyncio.Protocol):
             except Exception:
                 self._write_whole(exchange, failure(exchange.request))
             self._finish(exchange)
-
-    async def _answer(self, exchange: Exchange) -> Response:
-        try:
-            return await self._server.app(exchange.request)
-        except Disconnected as error:
-            exchange.keep_alive = False
-            return refusal(400, str(error))
-        except Exception:
-            return failure(exchange.request)
 
     def _finish(self, exchange: Exchange) -> None:
         """The response is written: go on with the next request, or end."""

@@ -38,7 +38,8 @@ def allowed(listen_host: str, names: tuple[str, ...] = ()) -> Allowed:
 
 def refusal(request: Request, allowed: Allowed, *, for_pages: bool = False) -> Response | None:
     """403 with the reason, or None for a request that may go on. `for_pages`: whatever page sent it."""
-    host = hostname(request.header("host"))
+    values = request.index()
+    host = hostname(values.get("host", ""))
     if host and not _is_ours(host, allowed):
         return _refusal(
             403,
@@ -47,14 +48,14 @@ def refusal(request: Request, allowed: Allowed, *, for_pages: bool = False) -> R
         )
     if for_pages:
         return None
-    origin = request.header("origin")
+    origin = values.get("origin", "")
     if origin and not _is_home(origin, host, allowed):
         return _refusal(
             403,
             f"pages of the origin {origin[:253]!r} may not call this node; if they should, "
             "add the host to its public hosts (--public-hosts)",
         )
-    if not origin and request.header("sec-fetch-site") == "cross-site":
+    if not origin and values.get("sec-fetch-site") == "cross-site":
         return _refusal(403, "a page of another site made the browser send this request; open the address itself instead")
     return None
 

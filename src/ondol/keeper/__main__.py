@@ -155,6 +155,7 @@ def _inner(options: Options, cgroups: Cgroups, walls: Walls, shells: int, *, roo
     if options.lock_fd >= 0:
         os.close(options.lock_fd)  # the outer half's alone
     syscalls.set_name("ondol-keeper")
+    cgroups.enter()
     syscalls.leave_session_keyring()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

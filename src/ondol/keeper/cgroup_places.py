@@ -9,6 +9,8 @@ and one owner for each part of it:
   everything in it is moved into a leaf, `ondol-main`, and the functions' groups are made beside that.
 * Who moves a process must be able to write the common ancestor of both places. So an ordinary user needs a group in which the
   node was started, or one above it that is that user's.
+* Who moves itself into a group of whole processes waits for a grace period of the kernel's; into a *threaded* group, whose
+  parent it is in already, it does not. There can be such where there are no controllers: on hybrid hosts.
 * A group that systemd made for something else is not divided: root then takes the machine's topmost, an ordinary user the
   nearest slice that is theirs.
 
@@ -202,7 +204,7 @@ def _claim(directory: str, name: str, wanted: tuple[str, ...], *, divide: bool) 
     path = f"{directory}/{name}"
     os.makedirs(path, exist_ok=True)
     try:
-        if read(f"{path}/cgroup.type").strip() not in ("domain", ""):
+        if read(f"{path}/cgroup.type").strip() not in ("domain", "domain threaded", ""):  # the latter is an earlier node's
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         _hand_down(path, wanted, divide=False)
     except OSError:

@@ -38,6 +38,8 @@ class Cgroups:
     hierarchies: list[Hierarchy] = field(default_factory=list)
     #: Why there is less than there could be.
     missing: str = ""
+    #: The parent in version 2 that this process is in: groups below are joined thread by thread (`enter`).
+    entered: str = ""
 
     @classmethod
     def find(cls, node: str) -> Cgroups:
@@ -55,6 +57,16 @@ class Cgroups:
         """What `find` would give; changes nothing that stays."""
         found, reasons = cgroup_places.take(f"ondol-{node}", look=True)
         return cls(found, cgroup_places.lacking(found, reasons))
+
+    def enter(self) -> None:
+        """Be in the node's parent of version 2, with all that this process is to fork, where that has no controllers.
+
+        Below it groups can then be *threaded*: who moves itself into one takes no lock, as in version 1. A group of whole
+        processes is joined under the lock that every fork waits for, after a grace period of the kernel's: some 10 ms.
+        """
+        for hierarchy in self.hierarchies:
+            if hierarchy.version == 2 and not hierarchy.controllers and try_write(f"{hierarchy.parent}/cgroup.procs", "0"):
+                self.entered = hierarchy.parent
 
     @property
     def controllers(self) -> frozenset[str]:
@@ -78,7 +90,8 @@ class Cgroups:
         """This shell's groups; descriptors of the file of each that a process of one thread joins it by.
 
         Of version 1 that is `tasks`: whoever moves itself by that does without the lock that a whole process is moved under,
-        which every fork of the machine's waits for, and which takes a grace period of the kernel's to get.
+        which every fork of the machine's waits for, and which takes a grace period of the kernel's to get. Of version 2 it is
+        `cgroup.threads`, if `enter` could be done.
         """
         descriptors: list[int] = []
         try:
@@ -90,6 +103,8 @@ class Cgroups:
                 if hierarchy.version == 1 and "memory" in hierarchy.controllers:
                     try_write(f"{path}/memory.kmem.tcp.limit_in_bytes", str(SOCKETS_BYTES_MAX))
                 file = "tasks" if hierarchy.version == 1 else "cgroup.procs"
+                if hierarchy.parent == self.entered and try_write(f"{path}/cgroup.type", "threaded"):
+                    file = "cgroup.threads"
                 descriptors.append(os.open(f"{path}/{file}", os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             for fd in descriptors:

@@ -80,8 +80,6 @@ class Keeper(serving.Server[Shell, Front]):
         self._interpreters = interpreters
         self._allowed = allowed
         self._walls = walls
-        #: Names of shells that have no process yet.
-        self._beginning: set[str] = set()
         self.operations = {
             "prepare": self._prepare,
             "attach": self._attach,
@@ -104,30 +102,18 @@ class Keeper(serving.Server[Shell, Front]):
     def _prepare(self, front: Front, message: Message) -> Operation:
         shell_id, account = name_in(message, "shell"), name_in(message, "account")
         self._room_for(shell_id)
-        if shell_id in self._beginning:
-            raise Refused("exists", f"shell {shell_id} is there already")
         network = message.get("network")
         if network not in self._allowed:
             raise Refused("invalid", f"network {network!r} is none of those that this node gives: {', '.join(self._allowed)}")
-        self._beginning.add(shell_id)
-        try:
-            shell = yield from self._begin(shell_id, self._accounts.get(account), network)
-        finally:
-            self._beginning.discard(shell_id)
+        shell = self._begin(shell_id, self._accounts.get(account), network)
         self._shells[shell_id] = front.shells[shell_id] = shell
         namespaces: dict[str, int] = {}
         cgroups: list[int] = []
         files: dict[str, int] = {}
         try:
+            cgroups = yield from self._furnish(shell, int(message.get("memory_bytes", 0)))
             namespaces, files = yield from self._until_prepared(shell)
-            yield OTHERS_FIRST
-            cgroups = self._cgroups.make(shell_id)
-            yield OTHERS_FIRST
             files |= zip(("memory_peak",), self._cgroups.memory_peak(shell_id), strict=False)
-            if cgroups:
-                self._join(shell, cgroups)
-            if (memory := int(message.get("memory_bytes", 0))) >= MEMORY_BYTES_MIN:
-                self._limit(shell, memory)
             if network == networks.EGRESS:
                 with socket.socket(fileno=files.pop("route")) as inside:
                     yield from self._ways.connect(account, shell_id, namespaces[networks.NAMESPACE], inside)
@@ -148,22 +134,39 @@ class Keeper(serving.Server[Shell, Front]):
         }
         return said, [*namespaces.values(), *cgroups, *files.values()]
 
-    def _discard(self, front: Front, message: Message) -> Operation:
-        while message.get("shell") in self._beginning:
-            yield OTHERS_FIRST
-        return (yield from super()._discard(front, message))
-
-    def _begin(self, shell_id: str, account: Account, network: str) -> Generator[Sleep | Readable, bool, Shell]:
+    def _begin(self, shell_id: str, account: Account, network: str) -> Shell:
         directory = f"{self._places.shells}/{shell_id}"
         os.mkdir(directory, 0o711)
         try:
-            tmp = self._tmp(directory, account, disks.TMP_MIB_DEFAULT)
-            yield OTHERS_FIRST
-            making = shells.Making(account.userns, self._view, tmp, network, self._walls)
-            return shells.begin(shell_id, account, directory, making)
+            return shells.begin(shell_id, account, directory, shells.Making(account.userns, self._view, network, self._walls))
         except OSError:
             cleaning.remove_own(directory)
             raise
+
+    def _furnish(self, shell: Shell, memory_bytes: int) -> Generator[Sleep | Readable, bool, list[int]]:
+        """Its /tmp and control groups, while its first process makes namespaces; the files that the groups are joined by."""
+        yield OTHERS_FIRST
+        self._still_wanted(shell)
+        tmp = self._tmp(shell.directory, shell.account, disks.TMP_MIB_DEFAULT)
+        cgroups: list[int] = []
+        try:
+            yield OTHERS_FIRST
+            self._still_wanted(shell)
+            cgroups = self._cgroups.make(shell.id)
+            if memory_bytes >= MEMORY_BYTES_MIN:
+                self._limit(shell, memory_bytes)
+            shells.furnish(shell, tmp, cgroups)
+        except OSError:
+            close_all(cgroups)
+            raise
+        finally:
+            os.close(tmp)
+        return cgroups
+
+    def _still_wanted(self, shell: Shell) -> None:
+        """Raises Refused where it was discarded meanwhile: nothing is made for it that nobody would remove."""
+        if shell.ending:
+            raise Refused("failed", f"shell {shell.id} was discarded while it was made")
 
     def _tmp(self, directory: str, account: Account, mib: int) -> int:
         """A /tmp as a detached mount."""
@@ -205,11 +208,6 @@ class Keeper(serving.Server[Shell, Front]):
         shell.mnt = os.dup(namespaces["mnt"])
         shell.pid_namespace = os.dup(namespaces["pid"])
         return namespaces, dict(zip(sockets, came[len(names) :], strict=True))
-
-    def _join(self, shell: Shell, cgroups: list[int]) -> None:
-        """The init goes into the shell's own groups: what it costs is the shell's."""
-        for fd in cgroups:
-            os.write(fd, str(shell.pid).encode())
 
     def _limit(self, shell: Shell, memory_bytes: int) -> None:
         self._cgroups.limit(shell.id, memory_bytes)

@@ -1,7 +1,8 @@
 """Shells: how one is made, shown its code, scoured. The child's half of making one stands here, in the order that works.
 
     fork -> the account's user namespace -> new mount, pid, ipc, uts and network namespaces -> fork = PID 1
-      -> golden view, /proc, /dev/shm, /tmp -> pivot_root -> give up every right, Landlock, seccomp -> exec the init
+      -> /tmp and control groups are handed in, which the keeper made meanwhile -> golden view, /proc, /dev/shm, /tmp
+      -> pivot_root -> join the groups -> give up every right, Landlock, seccomp -> exec the init
 
 The init is the smallest program that only waits (`init_program.py`), reading from a socket on which nothing ever comes. It
 ignores SIGCHLD, so that the kernel reaps orphans; the end of the socket, or SIGKILL from the keeper, ends it and with it
@@ -20,6 +21,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ondol import syscalls
@@ -32,6 +34,8 @@ NAMESPACES = ("mnt", "pid", "ipc", "uts")
 _UNSHARED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 SHM_MIB_MAX = 64
 SCOUR_S_MAX = 2.0
+#: Descriptors that an init is handed: its /tmp, and a file of each hierarchy of control groups.
+FURNISHED_MAX = 16
 #: The stacked place of the new root: exists everywhere, and is hidden in the new namespace only.
 _STAGE = "/tmp"  # noqa: S108
 
@@ -108,14 +112,12 @@ class Making:
 
     userns: int
     view: View
-    #: /tmp as a detached mount, taken over.
-    tmp: int
     network: str
     walls: Walls
 
 
 def begin(shell_id: str, account: Account, directory: str, making: Making) -> Shell:
-    """Fork the shell's first process; what it reports comes on `control`."""
+    """Fork the shell's first process; what it reports comes on `control`, where it waits for `furnish`."""
     root = -1
     try:
         root = making.view.copy()
@@ -127,12 +129,17 @@ def begin(shell_id: str, account: Account, directory: str, making: Making) -> Sh
         control_inside.close()
         init_inside.close()
     finally:
-        os.close(making.tmp)
         if root >= 0:
             os.close(root)
     control.setblocking(False)
     init.setblocking(False)
     return Shell(shell_id, account, directory, control, init, making.network, first_pid)
+
+
+def furnish(shell: Shell, tmp: int, cgroups: list[int]) -> None:
+    """Hand in what the init waits for: /tmp as a detached mount, and the files by which it joins its control groups."""
+    with suppress(BrokenPipeError, ConnectionResetError):  # it failed: what it reported says why
+        socket.send_fds(shell.control, [b"+"], [tmp, *cgroups], socket.MSG_NOSIGNAL)
 
 
 def names_of(network: str) -> tuple[str, ...]:
@@ -206,7 +213,7 @@ def _first_process(control: socket.socket, init: socket.socket, making: Making, 
     """Never returns. Its child is the shell's PID 1, and the keeper's child once this one has left."""
     try:
         quiet_signals()
-        syscalls.close_all_but([control.fileno(), init.fileno(), making.userns, root, making.tmp])
+        syscalls.close_all_but([control.fileno(), init.fileno(), making.userns, root])
         syscalls.setns(making.userns, syscalls.CLONE_NEWUSER)
         syscalls.unshare(_UNSHARED | (0 if making.network == networks.HOST else syscalls.CLONE_NEWNET))
         pid = os.fork()
@@ -223,7 +230,8 @@ def _first_process(control: socket.socket, init: socket.socket, making: Making, 
 
 def _become_init(control: socket.socket, init: socket.socket, making: Making, root: int) -> None:
     sockets = [each.detach() for each in networks.open_inside(making.network)]
-    _enter_root(root, making.tmp, machine_names=making.network == networks.HOST)
+    tmp, *cgroups = _furnished(control)
+    _enter_root(root, tmp, machine_names=making.network == networks.HOST)
     become_function_user()
     namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names_of(making.network)]
     socket.send_fds(control, [b'{"ready":true}'], [*namespaces, *sockets])
@@ -232,9 +240,19 @@ def _become_init(control: socket.socket, init: socket.socket, making: Making, ro
         os.dup2(source, target)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for group in cgroups:  # by itself: whoever moves another process waits for a grace period of the kernel's
+        os.write(group, b"0")
     for lock in LOCKS:
         lock(making.walls)
     os.execve(making.view.init_program, ["init"], {})  # noqa: S606
+
+
+def _furnished(control: socket.socket) -> list[int]:
+    """What `furnish` hands in. Raises OSError."""
+    data, fds, _, _ = socket.recv_fds(control, 1, FURNISHED_MAX, socket.MSG_CMSG_CLOEXEC)
+    if not data or not fds:
+        raise OSError("the keeper gave up")
+    return fds
 
 
 def _enter_root(root: int, tmp: int, *, machine_names: bool) -> None:

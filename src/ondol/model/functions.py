@@ -56,7 +56,8 @@ class Configuration:
     network: str = ""
     #: The level of isolation that its owner asked for; "": whatever the node gives.
     isolation: str = ""
-    #: So many calls run side by side in one environment, each in a process of its own; 0: as the contract has it.
+    #: So many calls run side by side in one environment, each in a process of its own unless what runs them takes several at a
+    #: time; 0: as the contract has it.
     concurrency: int = 0
     #: What is shown beside the code, at /opt: one tree, made of one or more archives.
     opt: Code | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,7 @@ from typing import Final
 
 from ondol.core.catalog import Index
 from ondol.model.errors import OndolError
-from ondol.node.following import Followers
+from ondol.node.following import PIECE_DOCUMENTS, Followers
 from ondol.node.serving import Tasks, uncollected
 from ondol.store import Store
 
@@ -19,12 +20,21 @@ SWEEP_S: Final = 600.0
 log = logging.getLogger(__name__)
 
 
-async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -> None:
-    """Read the catalog into memory, and have the index and every front follow it from now on."""
+async def load(store: Store, index: Index, followers: Followers, tasks: Tasks, listener: socket.socket) -> asyncio.Server:
+    """Read the catalog into memory, and have the index and every front follow it from now on.
+
+    The fronts are given theirs first, on `listener`, and make their indexes of it at the same time; they are told that they
+    have all when the followers are released.
+    """
     number, documents = await store.snapshot()
-    with uncollected():
-        index.load(number, documents)
-        followers.load(number, documents)
+    followers.load(number, documents)
+    followers.hold()
+    links = await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
+    remaining = iter(documents)
+    while piece := list(itertools.islice(remaining, PIECE_DOCUMENTS)):
+        with uncollected():
+            index.load(number, piece)
+        await asyncio.sleep(0)  # what the fronts are sent goes out
 
     async def follow() -> None:
         async for change in store.watch(number):
@@ -32,11 +42,7 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks) -
             followers.changed([change])
 
     tasks.start(follow(), "following the store")
-
-
-async def serve_links(listener: socket.socket, followers: Followers) -> asyncio.Server:
-    """Take the fronts' connections."""
-    return await asyncio.get_running_loop().create_unix_server(followers.link, sock=listener)
+    return links
 
 
 async def sweep(*works: Callable[[], Awaitable[object]]) -> None:

@@ -1,12 +1,14 @@
 """The front's half of the line to the desk: the catalog's index follows, logs and deferred calls go over.
 
 The front serves on from memory while the desk is away, and takes a new snapshot when it is back. `ready` is set once the first
-snapshot is in.
+snapshot is in. A snapshot comes in pieces: a front that starts takes each up as it comes, while the desk makes its own index of
+the same documents; one that serves already takes them up together, so that no call sees half of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +28,8 @@ RECONNECT_S: Final = 0.1
 ANSWER_S_MAX: Final = 30.0
 #: How long a change waits for a front to take it up, or to come back, before it is in force without that front.
 FOLLOW_S_MAX: Final = 2.0
+#: Documents of a snapshot in one message.
+PIECE_DOCUMENTS: Final = 1000
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +57,11 @@ class Following:
         self._index = index
         self._opened = opened
         self._tries = tries
-        self._handlers: dict[str, Handler] = {"change": self._changed, **answers}
+        self._handlers: dict[str, Handler] = {"change": self._changed, "documents": self._arrived, **answers}
         self._link: Link | None = None
+        #: While a snapshot comes: the keys that it has shown to be there still, and what waits to be taken up with the rest.
+        self._found: set[str] = set()
+        self._held: list[Sequence[Any]] = []
         self._closing = False
         self.ready = asyncio.Event()
 
@@ -100,15 +107,12 @@ class Following:
             await asyncio.wait([link.lost], timeout=seconds_max)
 
     async def _open(self, link: Link) -> None:
-        number, documents = await link.call("follow", self._tries())
-        known = set(self._index.documents())
-        with uncollected():
-            for key, value, revision in documents:
-                known.discard(key)
-                if self._index.revision_of(key) != revision:
-                    self._index.apply(Change(revision, key, value))
-        for key in known:
+        self._found, self._held = set(), []
+        number = await link.call("follow", self._tries())
+        self._take_up(self._held)
+        for key in set(self._index.documents()) - self._found:
             self._index.apply(Change(number, key, None))
+        self._found, self._held = set(), []
         self._index.number = number
         self._link = link
         link.cast("have", number)
@@ -116,10 +120,29 @@ class Following:
         if self._opened is not None:
             await self._opened(link)
 
+    async def _arrived(self, _link: Link, value: Any) -> None:
+        if self.ready.is_set():
+            self._held += value
+        else:
+            self._take_up(value)
+
     async def _changed(self, link: Link, value: Any) -> None:
+        if self._link is None:
+            await self._arrived(link, value)  # of its snapshot, as far as it is in
+            return
         for number, key, document in value:
             self._index.apply(Change(number, key, document))
         link.cast("have", self._index.number)
+
+    def _take_up(self, changes: Sequence[Sequence[Any]]) -> None:
+        with uncollected():
+            for number, key, document in changes:
+                if document is None:
+                    self._found.discard(key)
+                else:
+                    self._found.add(key)
+                if self._index.revision_of(key) != number:
+                    self._index.apply(Change(number, key, document))
 
 
 class Followers:
@@ -143,6 +166,15 @@ class Followers:
         self._documents: dict[str, Packed] = {}
         self._links: dict[Link, int] = {}
         self._moved = asyncio.Event()
+        self._whole = asyncio.Event()
+        self._whole.set()
+
+    def hold(self) -> None:
+        """Give fronts their snapshots from now on, but not the word that they have all, until `release`."""
+        self._whole.clear()
+
+    def release(self) -> None:
+        self._whole.set()
 
     def answer(self, name: str, handler: Handler) -> None:
         """One more message of the fronts'; before the first of them is here."""
@@ -249,7 +281,11 @@ class Followers:
         self._links[link] = 0
         self._tries.update(((event, attempt), link) for event, attempt in tries)
         self._moved.set()
-        return self._number, [(d.key, d.data, d.revision) for d in self._documents.values()]
+        documents = iter(self._documents.values())
+        while piece := [(d.revision, d.key, d.data) for d in itertools.islice(documents, PIECE_DOCUMENTS)]:
+            link.send("documents", piece)
+        await self._whole.wait()
+        return self._number
 
     async def _have(self, link: Link, number: int) -> None:
         if link in self._links:

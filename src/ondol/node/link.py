@@ -81,6 +81,10 @@ class Link(asyncio.Protocol):
         self._send(0, name, value)
         return True
 
+    def send(self, name: str, value: Any) -> None:
+        """A cast that belongs to the answer of a call, and waits to be sent however much waits already."""
+        self._send(0, name, value)
+
     def close(self) -> None:
         """Once what was sent is out."""
         if self._transport is not None:

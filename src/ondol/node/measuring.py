@@ -142,8 +142,7 @@ class Measuring:
         calls, self._calls = self._calls[:CHUNK], self._calls[CHUNK:]
         tally, records = self._tally, self._records
         room = RECORDS_MAX - len(records)
-        for target, report, levels in calls:
-            tally.add(target, report, levels)
+        tally.add_all(calls)
         waited_ms = self._waited.pop
         for target, report, _ in calls:
             queue_ms = waited_ms(report.invocation, 0.0)

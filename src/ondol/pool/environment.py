@@ -128,16 +128,14 @@ class Environment:
         self.tenant = tenant
         self.makings = makings
         self.contract = makings.contracts[revision.configuration.contract].of(revision)
-        environment = makings.new_id()
-        key_id, secret, token = makings.mint(revision, environment)
         self.place = Place(
-            environment=environment,
+            environment=makings.new_id(),
             started_s=makings.clock.wall_s(),
             version=revision.version,
             endpoint=makings.endpoint,
-            access_key_id=key_id,
-            secret=secret,
-            session_token=token,
+            access_key_id="",  # these three: see `start`
+            secret="",
+            session_token="",
             substitute=makings.substitute(revision),
             pinned=pinned,
         )
@@ -187,6 +185,9 @@ class Environment:
         # Meanwhile the worker is told all the rest; not where it would see more change than the code: another /tmp, an /opt.
         early = shell.early and configuration.opt is None and configuration.tmp_mib == TMP_MIB_MIN
         try:
+            await asyncio.sleep(0)  # the question is on its way before anything else is done
+            key_id, secret, token = makings.mint(revision, self.place.environment)
+            self.place = dataclasses.replace(self.place, access_key_id=key_id, secret=secret, session_token=token)
             if not early:
                 await attached
             self._answer_inside(shell)

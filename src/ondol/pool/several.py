@@ -2,7 +2,8 @@
 
 What differs from one that has a single process:
 
-* **Processes.** One is placed when a call finds none free, and kept for later calls; each loads the function for itself.
+* **Processes.** One is placed when a call finds none free, and kept for later calls; each loads the function for itself. Of a
+  custom runtime a worker is a lane to the one process that there is (`runtimes/api_crowd.py`), which dies for all of them.
 * **Time.** A call that is out of time is answered so, then and there, and what it still does is left alone: what is killed in a
   shell is killed together, and its neighbours have done nothing wrong. The environment is *spent* by that: it is given nothing
   more, and ends, with all that still runs in it, once its other calls have.

@@ -6,20 +6,23 @@ the socket that it came by. Must not know: contracts' texts, the pool.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ondol.http.messages import Reply, Request, Response
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
 from ondol.runtimes import api_http, company_http
+from ondol.runtimes.api_crowd import Crowd
 from ondol.runtimes.api_worker import ApiWorker
 from ondol.runtimes.choice import Choice
 from ondol.runtimes.company import Company
+from ondol.runtimes.interpreters import Interpreter
 from ondol.runtimes.program import reason
-from ondol.sandbox import NODE_URL, Sandboxes, Shell
+from ondol.sandbox import NODE_URL, Child, Sandboxes, Shell
 
 TASK: Final = "/var/task"
 BOOTSTRAPS: Final = ("/var/task/bootstrap", "/opt/bootstrap")
@@ -55,6 +58,9 @@ class Callers:
     def add(self, name: str, worker: ApiWorker) -> None:
         self._workers[name] = worker
 
+    def worker(self, name: str) -> ApiWorker | None:
+        return self._workers.get(name)
+
     def remove(self, name: str, worker: ApiWorker) -> None:
         """Unless another has taken its place."""
         if self._workers.get(name) is worker:
@@ -82,6 +88,10 @@ class Callers:
         return worker is not None and api_http.prompt(worker, request, reply)
 
 
+W = TypeVar("W", bound=ApiWorker)
+#: Makes the node's end of a child, which tells the second when it is closed.
+Make = Callable[[Child, Callable[[ApiWorker], None]], W]
+
 #: What is executed for a launch: the keys of `ondol_guest.executing`'s `told`.
 Program = Callable[[Launch], dict[str, Any]]
 
@@ -94,6 +104,8 @@ class RuntimeApi:
         self._choice = choice
         self._callers = callers
         self._program = program
+        #: By caller: of an environment whose calls run side by side, one process is placed at a time.
+        self._placing: dict[str, asyncio.Lock] = {}
 
     def find(self, runtime: str) -> str | None:
         """Why `runtime` cannot run here, with how to mend it; None when it can."""
@@ -101,7 +113,7 @@ class RuntimeApi:
 
     async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
         """Fork into `shell`, and have the child execute the program."""
-        del revision  # its code is in the shell already
+        several = revision.configuration.concurrency
         carrier = self._choice.carrier(launch.runtime)
         if carrier is None:
             raise RuntimeMissing(launch.runtime, self.find(launch.runtime) or "")
@@ -114,10 +126,23 @@ class RuntimeApi:
                 f"{launch.runtime} is called by the Runtime API, for which an environment needs a network of its own: "
                 "deploy it for the isolation sandbox, and a network of none or egress"
             )
+        if several <= 1:
+            return await self._placed(shell, launch, carrier, lambda child, left: ApiWorker(child, sink, complaint, left))
+        async with self._placing.setdefault(launch.caller, asyncio.Lock()):
+            found = self._callers.worker(launch.caller)
+            if isinstance(found, Crowd) and found.alive and not found.closed:
+                return found.lane()
+            crowd = await self._placed(
+                shell, launch, carrier, lambda child, left: Crowd(child, sink, complaint, left, calls_max=several)
+            )
+            return crowd.lane()
+
+    async def _placed(self, shell: Shell, launch: Launch, carrier: Interpreter, make: Make[W]) -> W:
+        """A process in `shell` that executes the program."""
         told = self._program(launch)
         zygote = await self._sandboxes.zygote(shell.account, carrier.path)
         child = await zygote.fork(shell)
-        worker = ApiWorker(child, sink, complaint, lambda worker: self._callers.remove(launch.caller, worker))
+        worker = make(child, lambda worker: self._forget(launch.caller, worker))
         self._callers.add(launch.caller, worker)
         try:
             worker.become(told)
@@ -125,6 +150,10 @@ class RuntimeApi:
             worker.close()
             raise StartFailed(f"a forked {carrier.name} could not be talked to: {error}") from error
         return worker
+
+    def _forget(self, caller: str, worker: ApiWorker) -> None:
+        self._callers.remove(caller, worker)
+        self._placing.pop(caller, None)
 
 
 def bootstrap(launch: Launch) -> dict[str, Any]:

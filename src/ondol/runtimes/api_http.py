@@ -16,7 +16,7 @@ from ondol.http.messages import BodyTooLarge, Disconnected, Reply, Request, Resp
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Ending
 from ondol.runtimes.api_states import NotAllowed, State
-from ondol.runtimes.api_worker import ApiWorker, Given, Streamed, too_large
+from ondol.runtimes.api_worker import Answering, ApiWorker, Given, Streamed, too_large
 from ondol.runtimes.metas import trailed
 
 PREFIX: Final = "/2018-06-01/"
@@ -77,10 +77,10 @@ def _response_path(invocation: str) -> str:
 
 
 async def _answer(worker: ApiWorker, request: Request, invocation: str, kind: str) -> Response:
-    """The states come first, as the documented system has it: who answers twice is told so."""
-    if invocation != worker.running and worker.runtime.state is State.RUNNING:
+    answering = worker.answering(invocation)
+    if answering is None:
         return refused(400, "InvalidRequestID", "Invalid request ID")
-    return await (_response if kind == "response" else _error)(worker, request)
+    return await (_response if kind == "response" else _error)(answering, request)
 
 
 def refused(status: int, kind: str, message: str) -> Response:
@@ -132,28 +132,28 @@ def _printable(value: str) -> str:
     return "".join(char if " " <= char <= "~" else "?" for char in value)
 
 
-async def _response(worker: ApiWorker, request: Request) -> Response:
+async def _response(answering: Answering, request: Request) -> Response:
     mode = request.header(_MODE)
-    worker.begin(State.RESPONSE)
+    answering.begin(State.RESPONSE)
     if mode == "streaming":
-        return await _streamed(worker, request)
+        return await _streamed(answering, request)
     if mode:
-        worker.answer(_failure("Runtime.InvalidResponseModeHeader", ""))
+        answering.answer(_failure("Runtime.InvalidResponseModeHeader", ""))
         return refused(400, "InvalidFunctionResponseMode", "Invalid function response mode")
     try:
         body = await request.body.read(RESULT_BYTES_MAX)
     except BodyTooLarge:
-        worker.answer(too_large())
+        answering.answer(too_large())
         message = f"Exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes)."
         return refused(413, "RequestEntityTooLarge", message)
     except Disconnected:
-        worker.answer(_failure("Runtime.TruncatedResponse", "Response truncated"))
+        answering.answer(_failure("Runtime.TruncatedResponse", "Response truncated"))
         return refused(400, "TruncatedHTTPRequest", "HTTP request detected as truncated")
-    worker.answer(Answer(ending=Ending.OK, body=body))
+    answering.answer(Answer(ending=Ending.OK, body=body))
     return accepted()
 
 
-async def _streamed(worker: ApiWorker, request: Request) -> Response:
+async def _streamed(answering: Answering, request: Request) -> Response:
     """The answer goes on while it is read; this request ends with it."""
     body = request.body
 
@@ -163,26 +163,26 @@ async def _streamed(worker: ApiWorker, request: Request) -> Response:
             raise trailed(_type(trailers[_ERROR_TYPE]), trailers.get(_ERROR_BODY, ""))
 
     stream = Streamed(body.chunks(), check)
-    worker.answer(Answer(ending=Ending.OK, meta={"content_type": request.header("content-type")}, body=stream))
+    answering.answer(Answer(ending=Ending.OK, meta={"content_type": request.header("content-type")}, body=stream))
     await stream.over
-    worker.streamed()
+    answering.streamed()
     return accepted()
 
 
-async def _error(worker: ApiWorker, request: Request) -> Response:
-    worker.begin(State.ERROR_RESPONSE)
+async def _error(answering: Answering, request: Request) -> Response:
+    answering.begin(State.ERROR_RESPONSE)
     try:
         body = await request.body.read(RESULT_BYTES_MAX)
     except BodyTooLarge:
-        worker.answer(too_large())
+        answering.answer(too_large())
         return refused(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({RESULT_BYTES_MAX} bytes).")
     except Disconnected:
-        worker.answer(_failure("Runtime.TruncatedResponse", "Response truncated"))
+        answering.answer(_failure("Runtime.TruncatedResponse", "Response truncated"))
         return refused(400, "TruncatedHTTPRequest", "HTTP request detected as truncated")
     if request.header("content-type") == _WITH_CAUSE:
         body = _without_cause(body)
     meta = {"error_type": _type(request.header(_ERROR_TYPE))}
-    worker.answer(Answer(ending=Ending.ERROR, meta=meta, body=body or b"null"))
+    answering.answer(Answer(ending=Ending.ERROR, meta=meta, body=body or b"null"))
     return accepted()
 
 

@@ -57,8 +57,8 @@ class Runtime:
 
     __slots__ = ("state",)
 
-    def __init__(self) -> None:
-        self.state = State.STARTED
+    def __init__(self, state: State = State.STARTED) -> None:
+        self.state = state
 
     def move(self, to: State) -> None:
         """Raises NotAllowed; then nothing has changed."""

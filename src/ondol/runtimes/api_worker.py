@@ -17,7 +17,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ondol.model.errors import Unavailable
 from ondol.model.limits import RESULT_BYTES_MAX
@@ -49,6 +49,22 @@ class Given:
     def id(self) -> str:
         """The invocation's, by which the process answers."""
         return str(self.meta.get("id", ""))
+
+
+class Answering(Protocol):
+    """A call that the process was given, as it is answered."""
+
+    def begin(self, to: State) -> None:
+        """The process begins to answer. Raises NotAllowed."""
+        ...
+
+    def answer(self, answer: Answer) -> None:
+        """Its answer is whole, or, for one that streams, begins."""
+        ...
+
+    def streamed(self) -> None:
+        """An answer that streamed is whole, or broken."""
+        ...
 
 
 #: What could not be executed and the system's error number -> what callers are told.
@@ -161,6 +177,10 @@ class ApiWorker:
     def running(self) -> str:
         """The id of the invocation that the process was given last and has not answered, or ""."""
         return self._given.id if self._given is not None and self._taken else ""
+
+    def answering(self, invocation: str) -> Answering | None:
+        """What an answer with this id is to; None: to nothing. The states come first: who answers twice is told so."""
+        return None if invocation != self.running and self.runtime.state is State.RUNNING else self
 
     def begin(self, to: State) -> None:
         """It begins to answer. Raises NotAllowed."""

@@ -92,13 +92,15 @@ class Link(asyncio.Protocol):
         wire = socket.socket(fileno=child.wire)
         try:
             wire.setblocking(False)
+            sent = _send_some(wire, init)  # before the loop has taken the wire over: the guest wakes up meanwhile
             await link._loop.create_unix_connection(lambda: link, sock=wire)
         except BaseException:
             wire.close()
             link.close()
             raise
         assert link._transport is not None
-        link._transport.write(init)
+        if sent < len(init):
+            link._transport.write(init[sent:])
         return link
 
     # The port ----------------------------------------------------------------------------------------------------------
@@ -327,3 +329,11 @@ class Link(asyncio.Protocol):
             pending.sink(text, at_ms)
         else:
             self._sink(text, at_ms)
+
+
+def _send_some(wire: socket.socket, data: bytes) -> int:
+    """How much of it the wire took at once; whether somebody is there to read it will be seen."""
+    try:
+        return wire.send(data, socket.MSG_NOSIGNAL)
+    except OSError:
+        return 0

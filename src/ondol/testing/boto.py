@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from ondol.dialects.aws import codec, errors
 from ondol.dialects.aws.access import Access
@@ -68,6 +69,15 @@ def client(
 async def blocking(call: Callable[..., Made], *args: Any, **kwargs: Any) -> Made:
     """Run what blocks beside the loop."""
     return await asyncio.to_thread(call, *args, **kwargs)
+
+
+async def error(call: Callable[..., object], **params: Any) -> tuple[str, str]:
+    """Code and message of the error that the call must be answered with; AssertionError when it is not."""
+    try:
+        answer = await blocking(call, **params)
+    except ClientError as refused:
+        return refused.response["Error"]["Code"], refused.response["Error"]["Message"]
+    raise AssertionError(f"it was answered: {answer}")
 
 
 async def _answer(

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ondol.model.principals import Kind, Principal
+from ondol.testing.boto import ACCOUNT, REGION
+
 VERSION = "2012-10-17"
 
 
@@ -32,6 +35,14 @@ def trusting(condition: Mapping[str, Any] | None = None, **principal: Any) -> st
 
 #: What the role of a function says of whom it trusts.
 LAMBDA = trusting(Service="lambda.amazonaws.com")
+
+
+#: An account's owners may take the role on.
+ROOT = trusting(AWS=ACCOUNT)
+#: The role "worker" of the usual account.
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
+#: Somebody of another account.
+OTHER = Principal(kind=Kind.OWNER, account="999999999999", region=REGION, name="AKIAOTHER")
 
 
 def make_role(iam: Any, name: str, trust: str = LAMBDA, **policies: str) -> str:

@@ -183,6 +183,7 @@ async def test_a_function_is_attached_with_what_goes_along(control, client):
         ("python3.13", {"ExecutionEnvironmentMemoryGiBPerVCpu": 4.0}, 4096, 16),
         ("python3.13", {"PerExecutionEnvironmentMaxConcurrency": 3}, 2048, 3),
         ("provided.al2023", {}, 2048, 1),
+        ("provided.al2023", {"PerExecutionEnvironmentMaxConcurrency": 400}, 2048, 400),
     ],
 )
 async def test_how_many_calls_an_environment_runs_follows_its_vcpus_unless_it_is_said(
@@ -194,7 +195,7 @@ async def test_how_many_calls_an_environment_runs_follows_its_vcpus_unless_it_is
     index = control.desk.index
     function = index.handle("aws", ACCOUNT, REGION, "f")
     several = index.revision(function.id, function.latest).configuration.concurrency
-    assert several == (0 if runtime.startswith("provided") else calls)
+    assert several == calls
 
 
 @pytest.mark.parametrize(
@@ -208,11 +209,6 @@ async def test_how_many_calls_an_environment_runs_follows_its_vcpus_unless_it_is
             {"CapacityProviderConfig": on(ExecutionEnvironmentMemoryGiBPerVCpu=8.0)},
             "InvalidParameterValueException",
             "less than one vCPU",
-        ),
-        (
-            {"Runtime": "provided.al2023", "CapacityProviderConfig": on(PerExecutionEnvironmentMaxConcurrency=2)},
-            "InvalidParameterValueException",
-            "custom runtime",
         ),
         (
             {"CapacityProviderConfig": on(PerExecutionEnvironmentMaxConcurrency=1600)},

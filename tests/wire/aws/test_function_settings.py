@@ -1,7 +1,6 @@
 """Recursion, runtime management and code signing of functions."""
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ondol.clock import SystemClock
 from ondol.dialects.aws import lineage
@@ -12,7 +11,7 @@ from ondol.http.bodies import Whole
 from ondol.http.messages import Request
 from ondol.model.principals import Kind, Principal
 from ondol.testing.aws import EchoInvoker
-from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
+from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking, error
 from ondol.testing.control import ARN, archive
 from ondol.testing.control import control as control_over
 
@@ -30,12 +29,6 @@ async def control(tmp_path):
 @pytest.fixture
 async def client(control):
     return control.client()
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 # Recursion --------------------------------------------------------------------------------------------------------------------

@@ -3,19 +3,12 @@
 import json
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ondol.model.principals import Kind, Principal
-from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
+from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking, error
 from ondol.testing.control import ARN
 from ondol.testing.control import control as control_over
-from ondol.testing.iam import LAMBDA, allowing, make_role, trusting
-
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
-OTHER = Principal(kind=Kind.OWNER, account="999999999999", region=REGION, name="AKIAOTHER")
-
-
-ROOT = trusting(AWS=ACCOUNT)
+from ondol.testing.iam import LAMBDA, OTHER, ROLE, ROOT, allowing, make_role, trusting
 
 
 @pytest.fixture
@@ -27,12 +20,6 @@ async def control(tmp_path):
 @pytest.fixture
 async def iam(control):
     return control.client(service="iam")
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 async def session(control, trust=ROOT, principal=OWNER, **policies):

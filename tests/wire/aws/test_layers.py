@@ -5,11 +5,10 @@ import hashlib
 import json
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ondol.dialects.aws import layers
 from ondol.model.principals import Kind, Principal
-from ondol.testing.boto import ACCOUNT, REGION, blocking
+from ondol.testing.boto import ACCOUNT, REGION, blocking, error
 from ondol.testing.control import archive
 from ondol.testing.control import control as control_over
 
@@ -32,12 +31,6 @@ async def client(control):
 
 async def publish(client, name="tools", text="x = 1", file="python/tools.py", **more):
     return await blocking(client.publish_layer_version, LayerName=name, Content={"ZipFile": archive(text, file)}, **more)
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 async def test_a_version_is_published_and_shown_by_name_and_by_arn(client):

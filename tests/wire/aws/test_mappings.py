@@ -3,10 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ondol.model.principals import Kind, Principal
-from ondol.testing.boto import ACCOUNT, REGION, blocking
+from ondol.testing.boto import ACCOUNT, REGION, blocking, error
 from ondol.testing.control import ARN
 from ondol.testing.control import control as control_over
 
@@ -32,12 +31,6 @@ async def create(client, **params):
     made = await blocking(client.create_event_source_mapping, **{"FunctionName": "hello", "EventSourceArn": QUEUE, **params})
     made.pop("ResponseMetadata")
     return made
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 async def test_a_queues_mapping_with_what_nobody_said(client):

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ondol.clock import SystemClock
 from ondol.core.admit import Admission
@@ -13,7 +12,7 @@ from ondol.dialects.aws.service import ServiceError
 from ondol.http.bodies import Whole
 from ondol.http.messages import Request
 from ondol.model.principals import Kind, Principal
-from ondol.testing.boto import ACCOUNT, REGION, blocking
+from ondol.testing.boto import ACCOUNT, REGION, blocking, error
 from ondol.testing.control import ARN
 from ondol.testing.control import control as control_over
 from ondol.testing.iam import document, make_role, statement, trusting
@@ -32,12 +31,6 @@ async def control(tmp_path):
 @pytest.fixture
 async def client(control):
     return control.client()
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 async def may_call(control, who, function=f"{ARN}hello"):

@@ -5,21 +5,17 @@ import string
 from urllib.parse import urlencode
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ondol.dialects.aws import codec
 from ondol.dialects.aws.credentials import TOKEN_CHARS_MAX
 from ondol.dialects.aws.service import ServiceError
 from ondol.model.principals import Kind, Principal
-from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
+from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking, error
 from ondol.testing.control import ARN
 from ondol.testing.control import control as control_over
-from ondol.testing.iam import LAMBDA, allowing, document, make_role, statement, trusting
+from ondol.testing.iam import LAMBDA, OTHER, ROLE, ROOT, allowing, document, make_role, statement, trusting
 
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
 ME = f"arn:aws:sts::{ACCOUNT}:assumed-role/worker/me"
-OTHER = Principal(kind=Kind.OWNER, account="999999999999", region=REGION, name="AKIAOTHER")
-ROOT = trusting(AWS=ACCOUNT)
 
 
 @pytest.fixture
@@ -31,12 +27,6 @@ async def control(tmp_path):
 @pytest.fixture
 async def iam(control):
     return control.client(service="iam")
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 async def taken_on(control, who=OWNER, role=ROLE, **params):

@@ -6,7 +6,6 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Signer
-from botocore.exceptions import ClientError
 
 from ondol.clock import SystemClock
 from ondol.core.catalog import put
@@ -18,7 +17,7 @@ from ondol.model.errors import Throttled
 from ondol.model.invocations import Status
 from ondol.model.principals import AccessKey, Kind
 from ondol.testing.aws import EchoInvoker
-from ondol.testing.boto import ACCOUNT, REGION, blocking
+from ondol.testing.boto import ACCOUNT, REGION, blocking, error
 from ondol.testing.control import ARN
 from ondol.testing.control import control as control_over
 
@@ -75,12 +74,6 @@ def asking(url, method="GET", path="", headers=(), body=b"", key=None):
         SigV4Auth(Signer(key.id, key.secret), "lambda", REGION).add_auth(sent)
     named = [(name.lower(), value) for name, value in sent.headers.items()]
     return Request(method, "/" + path.lstrip("/"), [*named, *headers], Whole(body), "127.0.0.1:5")
-
-
-async def error(call, **params):
-    with pytest.raises(ClientError) as caught:
-        await blocking(call, **params)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
 async def created(client, auth="NONE", *, public=True, **more):

@@ -145,9 +145,6 @@ class AwsFront:
         if route.name == "url" and self._urls is not None:
             return await self._urls(request)
         request_id = new_request_id()
-        return await self._invocation(request, route, request_id)
-
-    async def _invocation(self, request: Request, route: Route, request_id: str) -> Response:
         try:
             claimed = self._verifier.claim(request, "lambda")
             body = request.body.buffered

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -51,6 +52,12 @@ _DURABLE = "x-amz-durable-execution-name"
 _SYNC, _EVENT, _DRY = "RequestResponse", "Event", "DryRun"
 _TENANT = re.compile(rf"(?=.{{1,{TENANT_CHARS_MAX}}}$){TENANT_PATTERN}", re.ASCII)
 _KINDS, _LOGS = frozenset({_SYNC, _EVENT, _DRY}), frozenset({"None", "Tail"})
+
+
+#: What few calls say about themselves; what all others ask for is known by their path.
+_SELDOM = frozenset({"x-amz-invocation-type", "x-amz-log-type", "x-amz-tenant-id", "x-amz-client-context", _DURABLE})
+#: Paths up to this are remembered with what they mean: nobody's name is longer, and what stands behind it is not looked at.
+_KNOWN_CHARS_MAX = 256
 
 
 class Invoker(Protocol):
@@ -151,6 +158,15 @@ class Invoke:
 def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     """What is asked for. Raises ServiceError with Lambda's own texts."""
     path = request.path
+    if not request.query and len(path) <= _KNOWN_CHARS_MAX and path.startswith(_PREFIX) and _SELDOM.isdisjoint(request.index()):
+        named, context = _plain(path, principal.account, principal.region)
+        return _Asked(_SYNC, named, _payload(body, _SYNC), context, False, False, None)
+    return _parse(request, body, principal)
+
+
+def _parse(request: Request, body: bytes, principal: Principal) -> _Asked:
+    """The definition: whatever a call may say."""
+    path = request.path
     in_events = path.startswith(_PREFIX_STREAM)
     if in_events:
         kind = request.header("x-amz-invocation-type", _SYNC)
@@ -177,6 +193,14 @@ def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     if given:
         context["client_context"] = _client_context(given)
     return _Asked(kind, named, _payload(body, kind), context, log == "Tail" and kind == _SYNC, in_events, tenant)
+
+
+@lru_cache(maxsize=4096)
+def _plain(path: str, account: str, region: str) -> tuple[names.Named, Mapping[str, Any]]:
+    """What a path without a query means to a caller who says nothing else. Raises ServiceError."""
+    text = path[len(_PREFIX) :].partition("/")[0]
+    named, arn = _named(unquote(text) if "%" in text else text, None, account, region)
+    return named, MappingProxyType({"invoked_arn": arn})
 
 
 @lru_cache(maxsize=4096)

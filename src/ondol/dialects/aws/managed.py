@@ -33,7 +33,7 @@ MEMBER: Final = "CapacityProviderConfig"
 _INSTANCES: Final = "LambdaManagedInstancesCapacityProviderConfig"
 VERSIONS_MAX: Final = 100
 MEMORY_MIB_MIN: Final = 2048
-#: Each call has a process of its own, and an environment holds so many.
+#: Each call has a process of its own, except of custom runtimes, and an environment holds so many.
 PROCESSES_MAX: Final = 256
 #: Calls for each vCPU, where nothing is said.
 _PER_VCPU: Final[Mapping[str, int]] = {"python": 16, "nodejs": 64}
@@ -130,21 +130,18 @@ def attach(index: Index, context: Context, wanted: Configuration, params: Params
         "ExecutionEnvironmentMemoryGiBPerVCpu": ratio,
     }
     own = {**wanted.annotations.get(DIALECT, {}), MEMBER: {_INSTANCES: config}}
-    several = 0 if family == "provided" else side_by_side
-    return replace(wanted, concurrency=several, annotations={**wanted.annotations, DIALECT: own})
+    return replace(wanted, concurrency=side_by_side, annotations={**wanted.annotations, DIALECT: own})
 
 
 def _side_by_side(family: str, vcpus: float, asked: int | None) -> int:
     """How many calls an environment runs at a time."""
     if asked is None:
         return min(int(vcpus * _PER_VCPU.get(family, 0)), PROCESSES_MAX) or 1
+    if family == "provided":
+        return asked  # one process for all of them
     if asked > PROCESSES_MAX:
         raise refusals.not_built(
             f"{asked} calls at a time in one environment", f"Each has a process of its own: {PROCESSES_MAX} at most."
-        )
-    if asked > 1 and family == "provided":
-        raise refusals.not_built(
-            "several calls at a time in one environment of a custom runtime", "Set PerExecutionEnvironmentMaxConcurrency to 1."
         )
     return asked
 

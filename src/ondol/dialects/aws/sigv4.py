@@ -36,6 +36,7 @@ OBJECTS = "s3"
 
 _REGION = re.compile(r"(?:eusc-)?[a-z]{2}(?:-[a-z]+)+-\d{1,2}", re.ASCII)
 _STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+STAMP_CHARS = 16
 _USUAL = re.compile(
     rf"{ALGORITHM} Credential=([^/,=\s]+)/(\d{{8}})/([^/,=\s]+)/([^/,=\s]+)/aws4_request, ?"
     r"SignedHeaders=([^,=\s]+), ?Signature=",
@@ -187,7 +188,10 @@ def _read_usual(method: str, target: str, headers: Headers, now_s: float, values
     text, signature = value[:-64], value[-64:]
     usual = _usual(text) if len(text) <= USUAL_CHARS_MAX else None
     stamp = values.get("x-amz-date", "")
-    if usual is None or len(values) != len(headers) or not _STAMP.fullmatch(stamp) or stamp[:8] != usual.date:
+    if usual is None or len(values) != len(headers) or len(stamp) != STAMP_CHARS or stamp[:8] != usual.date:
+        return None
+    signed_s = _usual_seconds(stamp)
+    if signed_s is None:
         return None
     path, _, query = target.partition("?")
     head = None if query else hot.canonical(method, path, values, usual.names, usual.signed)
@@ -195,7 +199,7 @@ def _read_usual(method: str, target: str, headers: Headers, now_s: float, values
         lines = "".join([f"{name}:{values.get(name, '')}\n" for name in usual.names])
         if "  " in lines or ": " in lines or " \n" in lines or "\t" in lines:
             return None  # signers fold blanks
-    _check_skew(_seconds(stamp), now_s)
+    _check_skew(signed_s, now_s)
     if head is None:
         uri = canonical.path_of(path, usual.service)
         head = f"{method}\n{uri}\n{canonical.query_of(query)}\n{lines}\n{usual.signed}\n"
@@ -329,6 +333,12 @@ def _seconds(stamp: str) -> int:
     except ValueError:
         raise incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp}'.") from None
     return midnight_s + int(stamp[9:11]) * 3600 + int(stamp[11:13]) * 60 + int(stamp[13:15])
+
+
+@lru_cache(maxsize=1024)
+def _usual_seconds(stamp: str) -> int | None:
+    """The same; None for what has another form."""
+    return _seconds(stamp) if _STAMP.fullmatch(stamp) else None
 
 
 def _from_http_date(text: str) -> str:

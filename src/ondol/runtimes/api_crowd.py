@@ -1,0 +1,234 @@
+"""A process that speaks the Runtime API and asks several questions at a time, and the lanes by which calls come to it.
+
+To the pool each lane is a worker of its own that runs one call at a time (`pool/several.py`); all lanes of an environment
+lead to one process. What differs from a process that answers one call after another:
+
+* **States** are each call's own: what is answered counts for the call whose id the process names, once.
+* **Questions** wait in line, as many as calls may run; who asks more often has two minds, and the oldest question is refused.
+* **Lines** belong to the one call that runs. While several do, a line belongs to the call whose id stands in it, and else to
+  the environment: the process alone could tell.
+* **Its end** is the end of every call that it was given; those that wait for a question were not started.
+
+Must not know: shells, the pool, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from ondol.runtime import Answer, Call, Company, Ending, LogSink
+from ondol.runtimes.api_states import Runtime, State
+from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given
+from ondol.runtimes.metas import meta_of
+from ondol.sandbox import Child
+
+#: Exit status of a lane that was closed while its process goes on.
+_LEFT: Final = 0
+
+
+class Exchange:
+    """One call that the process was given, until its answer is whole."""
+
+    def __init__(self, given: Given, crowd: Crowd) -> None:
+        self.given = given
+        self._crowd = crowd
+        self._state = Runtime(State.RUNNING)
+
+    def begin(self, to: State) -> None:
+        """Raises NotAllowed."""
+        self._state.move(to)
+
+    def answer(self, answer: Answer) -> None:
+        """Its answer is whole, or, for one that streams, begins."""
+        self._crowd.flush()
+        if not self.given.future.done():
+            self.given.future.set_result(
+                Answer(ending=answer.ending, meta=answer.meta, body=answer.body, init_ms=self._crowd.loading_of(self.given))
+            )
+        if isinstance(answer.body, bytes):
+            self._crowd.over(self)
+
+    def streamed(self) -> None:
+        self._crowd.flush()
+        self._crowd.over(self)
+
+
+class Crowd(ApiWorker):
+    """See the module. `lane` gives the workers; this one takes no calls by itself."""
+
+    def __init__(
+        self, child: Child, sink: LogSink, complaint: Complaint, left: Callable[[ApiWorker], None], *, calls_max: int
+    ) -> None:
+        super().__init__(child, sink, complaint, left)
+        self._calls_max = calls_max
+        self._lanes: set[Lane] = set()
+        self._waiting: deque[Given] = deque()
+        self._questions: deque[asyncio.Future[Given | None]] = deque()
+        self._exchanges: dict[str, Exchange] = {}
+        #: Calls that came while it loaded.
+        self._early: set[Given] = set()
+
+    def lane(self) -> Lane:
+        lane = Lane(self)
+        self._lanes.add(lane)
+        return lane
+
+    def part(self, lane: Lane) -> None:
+        """Nothing more comes by this one; without any the process is let go."""
+        self._lanes.discard(lane)
+        if not self._lanes:
+            self.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """Hand it to a question that is there; else to the next."""
+        given = Given(meta_of(call.meta), call.payload, self._loop.create_future(), sink)
+        if self._init_ms is None:
+            self._early.add(given)
+        if self._failed is not None:
+            given.future.set_result(self._failed)
+        elif self._unexecuted:
+            self._refuse(given)
+        elif not self._alive:
+            given.future.set_result(Answer(ending=Ending.DEAD, started=False))
+        else:
+            self._waiting.append(given)
+            self._hand_over()
+        return self._answered(given)
+
+    async def _answered(self, given: Given) -> Answer:
+        try:
+            return await given.future
+        finally:
+            self._early.discard(given)
+            if given in self._waiting:  # the caller did not wait for it
+                self._waiting.remove(given)
+
+    # What the process does ---------------------------------------------------------------------------------------------
+    async def next(self) -> Given | None:
+        """It wants one more invocation; None when there will be no more for this question. Raises NotAllowed."""
+        self.runtime.move(State.READY)
+        self._log.drain()
+        if self._init_ms is None:
+            self._log.flush()
+            self._init_ms = (self._loop.time() - self._began_s) * 1000
+        if not self._alive:
+            return None
+        while self._questions and (self._questions[0].done() or len(self._questions) >= self._calls_max):
+            oldest = self._questions.popleft()
+            if not oldest.done():
+                oldest.set_result(None)
+        question: asyncio.Future[Given | None] = self._loop.create_future()
+        self._questions.append(question)
+        self._hand_over()
+        return await question
+
+    def answering(self, invocation: str) -> Answering | None:
+        return self._exchanges.get(invocation)
+
+    def loading_of(self, given: Given) -> float | None:
+        """How long loading took, to a call that waited for it."""
+        return self._init_ms if given in self._early else None
+
+    def flush(self) -> None:
+        """What was written before an answer is read before it."""
+        self._log.drain()
+        self._log.flush()
+
+    def over(self, exchange: Exchange) -> None:
+        self._exchanges.pop(exchange.given.id, None)
+
+    def _hand_over(self) -> None:
+        while self._questions and self._waiting:
+            question = self._questions.popleft()
+            if question.done():
+                continue
+            given = self._waiting.popleft()
+            self._exchanges[given.id] = Exchange(given, self)
+            question.set_result(given)
+
+    # Its end -----------------------------------------------------------------------------------------------------------
+    def _lost(self) -> None:
+        self._alive = False
+        self.flush()
+        for question in self._questions:
+            if not question.done():
+                question.set_result(None)
+        self._questions.clear()
+        taken = [exchange.given for exchange in self._exchanges.values()]
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._exchanges.clear()
+        for given in (*taken, *waiting):
+            if given.future.done():
+                continue
+            if self._failed is not None:
+                given.future.set_result(self._failed)
+            elif self._unexecuted:
+                self._refuse(given)
+            else:
+                # Who dies while loading would die again: that counts as started.
+                started = given in taken or self._init_ms is None
+                given.future.set_result(Answer(ending=Ending.DEAD, started=started))
+
+    def _line(self, text: str, at_ms: int | None) -> None:
+        running = self._exchanges
+        if len(running) == 1:
+            found = next(iter(running.values()))
+        else:
+            named = [exchange for invocation, exchange in running.items() if invocation in text]
+            if len(named) != 1:
+                self._sink(text, at_ms)
+                return
+            found = named[0]
+        found.given.sink(text, at_ms)
+
+
+class Lane:
+    """`ondol.runtime.Worker`: the way of one call at a time to a crowd's process."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.company: Company | None = None
+        self._crowd = crowd
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def alive(self) -> bool:
+        return self._crowd.alive
+
+    @property
+    def init_ms(self) -> float | None:
+        return self._crowd.init_ms
+
+    async def ended(self) -> int:
+        """The process's end; of a lane that is closed while the process has others, that."""
+        exited = asyncio.ensure_future(self._crowd.ended())
+        try:
+            await asyncio.wait((exited, self._gone), return_when=asyncio.FIRST_COMPLETED)
+            return _LEFT if not exited.done() and not self._crowd.closed else await exited
+        finally:
+            exited.cancel()
+
+    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        return self._crowd.call(call, sink)
+
+    def close(self) -> None:
+        if self._gone.done():
+            return
+        self._gone.set_result(None)
+        if self.company is not None:
+            self.company.close()
+        self._crowd.part(self)
+
+    def signal(self, number: int) -> None:
+        self._crowd.signal(number)
+
+    def become(self, told: Mapping[str, Any]) -> None:
+        """Raises OSError."""
+        self._crowd.become(told)
