@@ -50,9 +50,9 @@ def listener():
 
 
 @asynccontextmanager
-async def serving(app, limits=None):
+async def serving(app, limits=None, prompt=None):
     sock = listener()
-    server = Server(app, limits)
+    server = Server(app, limits, prompt)
     await server.start(sock)
     server.address = sock.getsockname()
     try:
@@ -233,6 +233,62 @@ async def test_pipelined_requests_are_answered_in_order():
     async with serving(app) as server, connected(server) as client:
         await client.send(b"".join(b"GET /%d HTTP/1.1\r\n" % n + HOST + b"\r\n" for n in range(20)))
         assert [(await client.answer()).body for _ in range(20)] == [b"/%d" % n for n in range(20)]
+
+
+@on_both_loops
+async def test_who_is_asked_first_answers_when_it_likes_and_what_is_behind_waits():
+    later = []
+
+    def prompt(request, reply):
+        if request.path == "/later":
+            later.append(reply)
+        elif request.path == "/broken":
+            raise ValueError("no")
+        elif request.path == "/now":
+            reply(Response(200, (), b"at once"))
+        return request.path != "/others"
+
+    request = lambda path: GET.replace(b"/ ", path + b" ", 1)  # noqa: E731
+    paths = (b"/others", b"/later", b"/now", b"/broken", b"/others", b"/later")
+    async with serving(echo, prompt=prompt) as server, connected(server) as client:
+        await client.send(b"".join(map(request, paths)))
+        assert json.loads((await client.answer()).body)["path"] == "/others"
+        while not later:
+            await asyncio.sleep(0)
+        later[0](Response(200, (), b"later"))
+        later[0](Response(200, (), b"too late"))
+        assert [(await client.answer()).body for _ in range(2)] == [b"later", b"at once"]
+        assert (await client.answer()).status == 500
+        assert json.loads((await client.answer()).body)["path"] == "/others"
+        while len(later) < 2:
+            await asyncio.sleep(0)
+        later[1](Response(200, (), b"the last"))
+        assert (await client.answer()).body == b"the last"
+
+
+@on_both_loops
+async def test_many_that_wait_and_are_then_answered_at_once_are_not_answered_within_each_other():
+    """A hundred ends within ends would be more than an interpreter's stack has room for."""
+    later, depths = [], []
+
+    def prompt(request, reply):
+        depths.append(len(inspect.stack(0)))
+        if request.path == "/later":
+            later.append(reply)
+        else:
+            reply(Response(200, (), request.path.encode()))
+        return True
+
+    request = lambda path: GET.replace(b"/ ", path + b" ", 1)  # noqa: E731
+    paths = [b"/later", *(b"/%d" % number for number in range(120))]
+    async with serving(echo, prompt=prompt) as server, connected(server) as client:
+        await client.send(b"".join(map(request, paths)))
+        while not later:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)  # so that all of them wait
+        later[0](Response(200, (), b"/later"))
+        assert [(await client.answer()).body for _ in paths] == paths
+    assert max(depths) < min(depths) + 20
 
 
 @on_both_loops

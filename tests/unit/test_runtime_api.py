@@ -142,6 +142,47 @@ async def test_a_call_is_handed_to_who_waits_and_its_answer_to_who_called(play):
 
 
 @played
+async def test_who_called_hears_of_an_answer_before_the_process_does(play):
+    order = []
+    call = play.call()
+    call.add_done_callback(lambda _: order.append("who called"))
+    await play.next()
+    path = f"/2018-06-01/runtime/invocation/{ID}/response"
+    assert api_http.prompt(play.worker, Request("POST", path, (), Whole(b"1")), lambda response: order.append(response.status))
+    await call
+    while len(order) < 2:
+        await asyncio.sleep(0)
+    assert order == ["who called", 202]
+
+
+@played
+async def test_no_request_but_a_usual_calls_two_is_answered_without_a_coroutine(play):
+    call = play.call()
+    await play.next()
+    mode = (("lambda-runtime-function-response-mode", "streaming"),)
+    for method, path, headers in (
+        ("POST", f"runtime/invocation/{ID}/error", ()),
+        ("POST", "runtime/invocation/another/response", ()),
+        ("POST", f"runtime/invocation/{ID}/response", mode),
+        ("POST", "runtime/init/error", ()),
+        ("GET", "runtime/invocation/another", ()),
+    ):
+        request = Request(method, f"/2018-06-01/{path}", headers, Whole(b"1"))
+        assert not api_http.prompt(play.worker, request, pytest.fail)
+    await play.answers()
+    await call
+
+
+@played
+async def test_a_client_context_that_no_parser_ends_is_passed_on_as_it_is(play):
+    call = play.call(client_context="[" * 100_000)
+    given = dict((await play.next()).headers)
+    assert given["Lambda-Runtime-Client-Context"] == "[" * 100_000
+    await play.answers()
+    await call
+
+
+@played
 async def test_a_call_waits_until_the_process_asks_and_only_the_first_answer_tells_of_loading(play):
     for number in (1, 2):
         call = play.call(number)

@@ -199,8 +199,15 @@ def sharing_of(orders: Orders, cast: Callable[[str, Any], bool]) -> Sharing:
 
 def server_of_shells(bells: Bells, aws: Dialect, passing: Passing, callers: Callers) -> Server:
     """What functions, and runtimes, call their node by."""
-    door = ShellDoor(table=TABLE, dialects={"aws": aws}, passing=passing, hosts=allowed("localhost"), own=callers.serve)
-    server = Server(door, SHELLS)
+    door = ShellDoor(
+        table=TABLE,
+        dialects={"aws": aws},
+        passing=passing,
+        hosts=allowed("localhost"),
+        own=callers.serve,
+        own_prompt=callers.prompt,
+    )
+    server = Server(door, SHELLS, door.prompt)
     server.on_left = lambda connection: bells.left(connection.peer, connection)
     return server
 

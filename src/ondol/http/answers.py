@@ -6,9 +6,12 @@ import asyncio
 import logging
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
-from ondol.http.messages import Request, Response
+from ondol.http.bodies import EMPTY
+from ondol.http.exchange import Exchange
+from ondol.http.messages import Prompt, Request, Response
 from ondol.http.rendering import refusal
 
 log = logging.getLogger("ondol.http")
@@ -35,6 +38,37 @@ def write_chunk(transport: asyncio.WriteTransport, chunk: bytes, *, chunked: boo
         transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
     else:
         transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+
+
+def refusing(status: int, sentence: str) -> Exchange:
+    """In the place of a request that was none, with the server's own answer; the connection ends behind it."""
+    exchange = Exchange(Request("GET", "/", (), EMPTY), http10=False)
+    exchange.keep_alive = False
+    exchange.answer = refusal(status, sentence)
+    if status == 426:
+        exchange.answer.headers = [*exchange.answer.headers, ("upgrade", "HTTP/1.1")]
+    return exchange
+
+
+def not_understood(data: bytes, error: Exception, *, http2: bool) -> tuple[int, str]:
+    """Status and sentence for bytes that are not HTTP/1.1."""
+    if http2:
+        return 505, "this port speaks HTTP/1.1; tell the client not to assume HTTP/2"
+    if data[:2] == b"\x16\x03":
+        return 400, "this port speaks plain HTTP; use http:// instead of https://"
+    return 400, f"this is not a valid HTTP/1.1 request: {error}"
+
+
+def prompted(prompt: Prompt | None, exchange: Exchange, reply: Callable[[Exchange, Response], None]) -> bool:
+    """Whether `prompt` took the request. One that fails has: with a failure for an answer."""
+    if prompt is None or exchange.stream is not None:
+        return False
+    try:
+        exchange.prompted = prompt(exchange.request, partial(reply, exchange))
+    except Exception:
+        exchange.prompted = True
+        reply(exchange, failure(exchange.request))
+    return exchange.prompted
 
 
 async def close(chunks: AsyncIterator[bytes]) -> None:

@@ -18,10 +18,10 @@ import httptools
 
 from ondol.http import rendering
 from ondol.http.acknowledging import acknowledge
-from ondol.http.answers import close, failure, write_chunk
-from ondol.http.bodies import EMPTY, Stream, Whole
-from ondol.http.exchange import NAMES, Exchange, Headers, Refused, check_size, check_upgrade, field_name, read_head
-from ondol.http.messages import Disconnected, Request, Response
+from ondol.http.answers import close, failure, not_understood, prompted, refusing, write_chunk
+from ondol.http.bodies import Stream, Whole
+from ondol.http.exchange import NAMES, Enough, Exchange, Headers, Refused, check_size, check_upgrade, field_name, read_head
+from ondol.http.messages import Disconnected, Response
 from ondol.http.rendering import refusal
 from ondol.http.taking import take, takeable_bytes_max
 
@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._queue: deque[Exchange] = deque()
+        self._launching = False
         #: Whether the parser gave us something since the last read, and how much it was fed while it gave nothing.
         self._progress = False
         self._unproductive_bytes = 0
@@ -124,9 +125,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A half-closed client still gets its answer; one that was being streamed to counts as gone."""
         self._eof = True
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None and incoming.stream is not None:
-            incoming.stream.end("the client closed the connection before its body was whole")
+        self._cut_short()
         if self._streaming:
             return False
         return self._current is not None or bool(self._queue)
@@ -134,9 +133,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the loop's signature
         self._transport = None
         self._deaf = True
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None and incoming.stream is not None:
-            incoming.stream.end("the client closed the connection before its body was whole")
+        self._cut_short()
         self._queue.clear()
         self._wake_writer()
         task = self._task
@@ -146,6 +143,11 @@ class Connection(asyncio.Protocol):
             self._server.adopt(task)
             self._wake_server()
         self._server.leave(self)
+
+    def _cut_short(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming.stream is not None:
+            incoming.stream.end("the client closed the connection before its body was whole")
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -247,15 +249,16 @@ class Connection(asyncio.Protocol):
         if len(self._queue) >= self._limits.pipelined_max:
             self._queue[-1].keep_alive = False
             self._deaf = True
-            raise _Enough
+            raise Enough
         self._queue.append(exchange)
         self._flow()
 
     def _launch(self, exchange: Exchange) -> None:
         self._current = exchange
         if exchange.answer is not None:
-            self._write_whole(exchange, exchange.answer)
-            self._finish(exchange)
+            self._reply(exchange, exchange.answer)
+        elif prompted(self._server.prompt, exchange, self._reply):
+            pass
         elif self._task is None:
             self._task = self._loop.create_task(self._serve())
         else:
@@ -265,7 +268,7 @@ class Connection(asyncio.Protocol):
         """One exchange after the other, until the connection is gone."""
         while True:
             exchange = self._current
-            if exchange is not None:
+            if exchange is not None and not exchange.prompted:
                 await self._run(exchange)
             elif self._transport is None:
                 return
@@ -288,13 +291,19 @@ class Connection(asyncio.Protocol):
         except Exception:
             response = failure(exchange.request)
         if self._transport is not None and isinstance(response.body, bytes | bytearray | memoryview):
+            self._reply(exchange, response)
+        else:
+            await self._stream(exchange, response)
+            self._finish(exchange)
+
+    def _reply(self, exchange: Exchange, response: Response) -> None:
+        """The whole answer to what runs; to anything else it comes too late."""
+        if exchange is self._current:
             try:
                 self._write_whole(exchange, response)
             except Exception:
                 self._write_whole(exchange, failure(exchange.request))
-        else:
-            await self._stream(exchange, response)
-        self._finish(exchange)
+            self._finish(exchange)
 
     def _finish(self, exchange: Exchange) -> None:
         """The response is written: go on with the next request, or end."""
@@ -311,8 +320,13 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        if self._queue and not self._write_paused:
+        """Launch those who wait, one after the other: where they are answered at once, not each within the last one's end."""
+        if self._launching:
+            return
+        self._launching = True
+        while self._queue and self._current is None and not (self._write_paused or self._closing):
             self._launch(self._queue.popleft())
+        self._launching = False
         self._flow()
 
     # --- responses ---------------------------------------------------------------------------------------------------
@@ -516,19 +530,15 @@ class Connection(asyncio.Protocol):
     def _broken(self, data: bytes, error: Exception) -> None:
         """The parser stopped: our own refusal, a parting client's surplus bytes, or bytes that are not HTTP."""
         cause = error.__context__
-        if isinstance(cause, _Enough) or self._deaf:
+        if isinstance(cause, Enough) or self._deaf:
             return
         if isinstance(cause, Refused):
             self._refuse(cause.status, cause.sentence)
         elif isinstance(error, httptools.HttpParserCallbackError):
             log.error("the server failed on a request", exc_info=error)
             self._refuse(500, "the server failed on this request; its log has the reason")
-        elif self._url == b"*" and self._parser.get_method() == b"PRI":
-            self._refuse(505, "this port speaks HTTP/1.1; tell the client not to assume HTTP/2")
-        elif data[:2] == b"\x16\x03":
-            self._refuse(400, "this port speaks plain HTTP; use http:// instead of https://")
         else:
-            self._refuse(400, f"this is not a valid HTTP/1.1 request: {error}")
+            self._refuse(*not_understood(data, error, http2=self._url == b"*" and self._parser.get_method() == b"PRI"))
 
     def _refuse(self, status: int, sentence: str) -> None:
         """Answers in its turn with a sentence of the server's own, and ends the connection after it."""
@@ -544,11 +554,7 @@ class Connection(asyncio.Protocol):
                 return
             self._end()
             return
-        exchange = Exchange(Request("GET", "/", (), EMPTY), http10=False)
-        exchange.keep_alive = False
-        exchange.answer = refusal(status, sentence)
-        if status == 426:
-            exchange.answer.headers = [*exchange.answer.headers, ("upgrade", "HTTP/1.1")]
+        exchange = refusing(status, sentence)
         if self._current is None and not self._queue:
             self._launch(exchange)
         else:
@@ -591,7 +597,3 @@ class Connection(asyncio.Protocol):
         self.abort_transport()
         if self._task is not None:
             self._task.cancel()
-
-
-class _Enough(Exception):  # noqa: N818  # a name that reads well where it is caught
-    """Stops the parser: the connection takes no further request."""

@@ -32,12 +32,18 @@ class Refused(Exception):  # noqa: N818  # a name that reads well where it is ca
         self.sentence = sentence
 
 
+class Enough(Exception):  # noqa: N818  # a name that reads well where it is caught
+    """Stops the parser: the connection takes no further request."""
+
+
 class Exchange(Struct, eq=False):
     """A request, where its body is, and how the connection goes on after it."""
 
     request: Request
     http10: bool
     keep_alive: bool = True
+    #: Answered by who was asked first, without the connection's task.
+    prompted: bool = False
     #: The server's own answer instead of the application's.
     answer: Response | None = None
     #: Content-Length; None when chunked.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 
@@ -100,6 +100,12 @@ class Response:
         self.status = status
         self.headers = headers
         self.body = body
+
+
+#: Takes the one response to a request, now or later; one that comes when nobody waits any more is dropped.
+Reply = Callable[[Response], None]
+#: What of an application answers without a coroutine: whether it took the request, and will call the reply.
+Prompt = Callable[[Request, Reply], bool]
 
 
 class Application(Protocol):

@@ -15,7 +15,7 @@ from email.utils import formatdate
 
 from ondol.http.connection import Connection
 from ondol.http.limits import HttpLimits
-from ondol.http.messages import Application
+from ondol.http.messages import Application, Prompt
 
 __all__ = ["HttpLimits", "Server"]
 
@@ -23,8 +23,10 @@ __all__ = ["HttpLimits", "Server"]
 class Server:
     """Serves one application on any number of listening sockets."""
 
-    def __init__(self, app: Application, limits: HttpLimits | None = None) -> None:
+    def __init__(self, app: Application, limits: HttpLimits | None = None, prompt: Prompt | None = None) -> None:
+        """`prompt` is asked before `app`, for requests whose body is there."""
         self.app = app
+        self.prompt = prompt
         self.limits = limits or HttpLimits()
         #: Seconds on the coarse clock: good to `sweep_s`, and free to read.
         self.now_s = time.monotonic()

@@ -14,7 +14,7 @@ import msgspec
 
 from ondol.dialect import Dialect
 from ondol.http.guard import Allowed, refusal
-from ondol.http.messages import Request, Response
+from ondol.http.messages import Prompt, Reply, Request, Response
 from ondol.http.passing import Passing
 from ondol.http.table import Plane, Table
 
@@ -99,13 +99,23 @@ class ShellDoor:
         passing: Passing,
         hosts: Allowed,
         own: Callable[[Request], Awaitable[Response | None]] | None = None,
+        own_prompt: Prompt | None = None,
     ) -> None:
-        """`own` is asked first: what an environment's own runtime says; None: it was something else."""
+        """`own` is asked first: what an environment's own runtime says; None: it was something else. `own_prompt` has what of
+        that needs no coroutine.
+        """
         self._table = table
         self._dialects = dialects
         self._passing = passing
         self._hosts = hosts
         self._own = own
+        self._own_prompt = own_prompt
+
+    def prompt(self, request: Request, reply: Reply) -> bool:
+        """What is answered without a coroutine: `ondol.http.messages.Prompt`."""
+        if self._own_prompt is None or refusal(request, self._hosts) is not None:
+            return False
+        return self._own_prompt(request, reply)
 
     async def __call__(self, request: Request) -> Response:
         refused = refusal(request, self._hosts)

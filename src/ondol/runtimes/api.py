@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from ondol.http.messages import Request, Response
+from ondol.http.messages import Reply, Request, Response
 from ondol.model.errors import RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
 from ondol.runtime import Launch, LogSink, Worker
@@ -81,6 +81,11 @@ class Callers:
                 403, "InvalidStateTransition", "no runtime of this environment is served by the Runtime API"
             )
         return await api_http.serve(worker, request)
+
+    def prompt(self, request: Request, reply: Reply) -> bool:
+        """What a warm call consists of, without a coroutine; False: `serve` is to be asked."""
+        worker = self._workers.get(request.peer)
+        return worker is not None and api_http.prompt(worker, request, reply)
 
 
 W = TypeVar("W", bound=ApiWorker)

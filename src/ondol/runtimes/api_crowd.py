@@ -66,7 +66,7 @@ class Crowd(ApiWorker):
         self._calls_max = calls_max
         self._lanes: set[Lane] = set()
         self._waiting: deque[Given] = deque()
-        self._questions: deque[asyncio.Future[Given | None]] = deque()
+        self._questions: deque[Callable[[Given | None], None]] = deque()
         self._exchanges: dict[str, Exchange] = {}
         #: Calls that came while it loaded.
         self._early: set[Given] = set()
@@ -111,7 +111,7 @@ class Crowd(ApiWorker):
                 self._waiting.remove(given)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    async def next(self) -> Given | None:
+    def ask(self, take: Callable[[Given | None], None]) -> None:
         """It wants one more invocation; None when there will be no more for this question. Raises NotAllowed."""
         self.runtime.move(State.READY)
         self._log.drain()
@@ -119,15 +119,12 @@ class Crowd(ApiWorker):
             self._log.flush()
             self._init_ms = (self._loop.time() - self._began_s) * 1000
         if not self._alive:
-            return None
-        while self._questions and (self._questions[0].done() or len(self._questions) >= self._calls_max):
-            oldest = self._questions.popleft()
-            if not oldest.done():
-                oldest.set_result(None)
-        question: asyncio.Future[Given | None] = self._loop.create_future()
-        self._questions.append(question)
+            take(None)
+            return
+        while len(self._questions) >= self._calls_max:
+            self._questions.popleft()(None)
+        self._questions.append(take)
         self._hand_over()
-        return await question
 
     def answering(self, invocation: str) -> Answering | None:
         return self._exchanges.get(invocation)
@@ -146,21 +143,16 @@ class Crowd(ApiWorker):
 
     def _hand_over(self) -> None:
         while self._questions and self._waiting:
-            question = self._questions.popleft()
-            if question.done():
-                continue
-            given = self._waiting.popleft()
+            take, given = self._questions.popleft(), self._waiting.popleft()
             self._exchanges[given.id] = Exchange(given, self)
-            question.set_result(given)
+            take(given)
 
     # Its end -----------------------------------------------------------------------------------------------------------
     def _lost(self) -> None:
         self._alive = False
         self.flush()
-        for question in self._questions:
-            if not question.done():
-                question.set_result(None)
-        self._questions.clear()
+        while self._questions:
+            self._questions.popleft()(None)
         taken = [exchange.given for exchange in self._exchanges.values()]
         waiting = list(self._waiting)
         self._waiting.clear()

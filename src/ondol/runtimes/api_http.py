@@ -6,12 +6,13 @@ The socket says which environment asks; of what the request says, only its own i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response
+from ondol.http.messages import BodyTooLarge, Disconnected, Reply, Request, Response
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Ending
 from ondol.runtimes.api_states import NotAllowed, State
@@ -19,6 +20,7 @@ from ondol.runtimes.api_worker import Answering, ApiWorker, Given, Streamed, too
 from ondol.runtimes.metas import trailed
 
 PREFIX: Final = "/2018-06-01/"
+_NEXT: Final = f"{PREFIX}runtime/invocation/next"
 _JSON: Final = (("Content-Type", "application/json"),)
 _ERROR_TYPE: Final = "lambda-runtime-function-error-type"
 _ERROR_BODY: Final = "lambda-runtime-function-error-body"
@@ -31,16 +33,47 @@ _TYPE_CHARS_MAX: Final = 256
 
 async def serve(worker: ApiWorker, request: Request) -> Response:
     """One request of a process's."""
+    replied: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    if prompt(worker, request, lambda response: None if replied.done() else replied.set_result(response)):
+        return await replied
     asked = f"{request.method} {request.path.removeprefix(PREFIX)}"
     try:
-        if asked == "GET runtime/invocation/next":
-            return await _next(worker)
         if asked == "POST runtime/init/error":
             return await _init_error(worker, request)
         answered = _ANSWERED.match(asked)
         return _not_found() if answered is None else await _answer(worker, request, *answered.groups())
     except NotAllowed as error:
         return refused(403, "InvalidStateTransition", str(error))
+
+
+def prompt(worker: ApiWorker, request: Request, reply: Reply) -> bool:
+    """The two requests of a usual call, answered from where they were read; False for all others.
+
+    Who called hears of an answer first: the process, whose next question is no part of the call, is told two turns of the loop
+    later that it was taken.
+    """
+    if request.method == "GET":
+        if request.path != _NEXT:
+            return False
+        try:
+            worker.ask(lambda given: reply(_OVER if given is None else Response(200, headers_of(given), given.payload)))
+        except NotAllowed as error:
+            reply(refused(403, "InvalidStateTransition", str(error)))
+        return True
+    body = request.body.buffered
+    if body is None or len(body) > RESULT_BYTES_MAX or not worker.running or request.path != _response_path(worker.running):
+        return False
+    if request.header(_MODE) or worker.runtime.state is not State.RUNNING:
+        return False
+    worker.begin(State.RESPONSE)
+    worker.answer(Answer(ending=Ending.OK, body=body))
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, reply, _ACCEPTED)
+    return True
+
+
+def _response_path(invocation: str) -> str:
+    return f"{PREFIX}runtime/invocation/{invocation}/response"
 
 
 async def _answer(worker: ApiWorker, request: Request, invocation: str, kind: str) -> Response:
@@ -59,15 +92,13 @@ def accepted() -> Response:
     return Response(202, _JSON, b'{"status":"OK"}\n')
 
 
+#: Never changed.
+_ACCEPTED: Final = accepted()
+_OVER: Final = refused(500, "InternalServerError", "Internal Server Error")
+
+
 def _not_found() -> Response:
     return Response(404, (("Content-Type", "text/plain; charset=utf-8"),), b"404 page not found\n")
-
-
-async def _next(worker: ApiWorker) -> Response:
-    given = await worker.next()
-    if given is None:
-        return refused(500, "InternalServerError", "Internal Server Error")
-    return Response(200, headers_of(given), given.payload)
 
 
 def headers_of(given: Given) -> list[tuple[str, str]]:
@@ -92,7 +123,7 @@ def _as_json(value: Any) -> str:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return str(value)
     return json.dumps(value, separators=(",", ":"))
 

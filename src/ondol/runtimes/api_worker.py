@@ -91,7 +91,7 @@ class ApiWorker:
         #: The call under way, whether the process was given it, and who waits for one.
         self._given: Given | None = None
         self._taken = False
-        self._asking: asyncio.Future[Given | None] | None = None
+        self._asking: Callable[[Given | None], None] | None = None
         #: Why it could not be executed: (type, message without its request id).
         self._unexecuted = ""
         self._failed: Answer | None = None
@@ -155,21 +155,23 @@ class ApiWorker:
         self._becoming.tell(told)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    async def next(self) -> Given | None:
-        """It wants an invocation; None when there will be no more. Raises NotAllowed."""
+    def ask(self, take: Callable[[Given | None], None]) -> None:
+        """It wants an invocation, which `take` gets when there is one; None when there will be no more. Raises NotAllowed."""
         again = self.runtime.next()
         self._log.drain()
         if self._init_ms is None:
             self._log.flush()
             self._init_ms = (self._loop.time() - self._began_s) * 1000
         if again:
-            return self._given
-        if self._asking is not None and not self._asking.done():
-            self._asking.set_result(None)  # whoever asked before is gone, or has two minds
-        asking: asyncio.Future[Given | None] = self._loop.create_future()
-        self._asking = asking
+            take(self._given)
+            return
+        if not self._alive:
+            take(None)
+            return
+        before, self._asking = self._asking, take
+        if before is not None:
+            before(None)  # whoever asked before is gone, or has two minds
         self._hand_over()
-        return await asking
 
     @property
     def running(self) -> str:
@@ -216,12 +218,12 @@ class ApiWorker:
     def _hand_over(self) -> None:
         """When there are both a call and somebody who asks for one."""
         asking, given = self._asking, self._given
-        if asking is None or asking.done() or given is None or self._taken:
+        if asking is None or given is None or self._taken:
             return
         self._asking = None
         self._taken = True
         self.runtime.move(State.RUNNING)
-        asking.set_result(given)
+        asking(given)
 
     # Its beginning and its end -----------------------------------------------------------------------------------------
     def _not_executed(self, program: str, number: int) -> None:
@@ -245,8 +247,9 @@ class ApiWorker:
         self._alive = False
         self._log.drain()
         self._log.flush()
-        if self._asking is not None and not self._asking.done():
-            self._asking.set_result(None)
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking(None)
         given, self._given = self._given, None
         if given is None or given.future.done():
             return
