@@ -65,7 +65,7 @@ def below(pid: int, all_of_them: dict[int, Process]) -> list[Process]:
 
 
 def roles(node: Node) -> dict[str, list[int]]:
-    """Pids by what they are: supervisor, keeper, inner, nursery, front, desk, helper, zygote, init, guest."""
+    """Pids by what they are: supervisor, keeper, inner, maker, nursery, front, desk, helper, zygote, init, guest."""
     found: dict[str, list[int]] = {}
     names: dict[int, str] = {}
     for process in below(node.process.pid, processes()):
@@ -82,7 +82,8 @@ def _role(process: Process, first: int, parent: str) -> str:
     if parent in ("zygote", "guest"):
         return "guest"
     by_words = {
-        b"keeper/__main__.py": "inner" if parent == "keeper" else "keeper",
+        # What makes a shell is a fork of the inner half, and has its words until it becomes an init.
+        b"keeper/__main__.py": {"keeper": "inner", "inner": "maker", "maker": "maker"}.get(parent, "keeper"),
         b"ondol.app\0front": "front",
         b"ondol.app\0desk": "desk",
         b"ondol.app\0nursery": "nursery",
