@@ -58,6 +58,8 @@ class Launch:
     variables: Mapping[str, str]  #: the whole process environment
     memory_mib: int
     timeout_s: int
+    #: So many calls run in its environment at a time, at most.
+    calls_max: int = 1
     #: The name under which its requests come to the node, by the socket of its shell; "": by none.
     caller: str = ""
     #: Names of the programs that run beside it, from its /opt.

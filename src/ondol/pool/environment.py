@@ -322,6 +322,7 @@ class Environment:
             variables=self.contract.variables(revision, self.place),
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
+            calls_max=max(configuration.concurrency, 1),
             own=configuration.variables,
             extensions=configuration.opt.extensions if configuration.opt is not None else (),
             caller=self._caller if self.place.endpoint == NODE_URL else "",
