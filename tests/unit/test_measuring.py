@@ -104,6 +104,26 @@ def test_where_nothing_is_kept_up_nothing_is_said_of_it():
     assert not [name for name, _ in added((a_target(), a_report())) if name.startswith("pinned")]
 
 
+def test_what_extensions_took_behind_answers_is_counted_by_when_they_were_done():
+    tally = Tally()
+    target = a_target()
+    tally.add(target, a_report(), (1, 1, 1))
+    for milliseconds in (10.0, 30.0):
+        tally.rest(target, MINUTE_S + 6, milliseconds)
+    tally.rest(target, MINUTE_S + 61, 5.0)
+    found = [{(p.series.name, p.series.dimensions): p for p in points_of(each)} for each in tally.take().sums]
+    for dimensions in ((), (("function", "hello"),), (("function", "hello"), ("qualifier", ""))):
+        point = found[0]["extensions_afterwards", dimensions]
+        assert (point.summary.count, point.summary.sum, point.summary.low, point.summary.high) == (2, 40, 10, 30)
+        assert point.series.unit == "milliseconds"
+    assert found[0]["invocations", ()].summary.sum == 1
+    assert {name for name, _ in found[1]} == {"extensions_afterwards"}
+
+
+def test_where_there_are_no_extensions_nothing_is_said_of_them():
+    assert not [name for name, _ in added((a_target(), a_report())) if "extensions" in name]
+
+
 def test_everything_that_is_not_ok_is_an_error():
     found = added(*[(a_target(), a_report(status)) for status in Status])
     assert found["errors", ()].sum == len(Status) - 1

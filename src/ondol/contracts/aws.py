@@ -148,7 +148,7 @@ class AwsContract:
         }
         if not configuration.runtime.startswith("provided"):
             variables["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{configuration.runtime}"
-        if configuration.concurrency and configuration.runtime.startswith(("python", "provided")):
+        if configuration.concurrency and not configuration.runtime.startswith("nodejs"):
             # Not for Node.js: its libraries take it for a process that runs several calls, and here each has its own.
             variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(configuration.concurrency)
         return variables

@@ -21,6 +21,8 @@ INVOCATIONS: Final = "invocations"
 ERRORS: Final = "errors"
 THROTTLES: Final = "throttles"
 DURATION: Final = "duration"
+#: How long what runs beside functions worked behind their answers; of functions with extensions only.
+AFTERWARDS: Final = "extensions_afterwards"
 CONCURRENCY: Final = "concurrency"
 UNRESERVED: Final = "concurrency_unreserved"
 COLD_STARTS: Final = "cold_starts"
@@ -46,6 +48,7 @@ UNITS: Final[Mapping[str, str]] = {
     ERRORS: COUNT,
     THROTTLES: COUNT,
     DURATION: MILLISECONDS,
+    AFTERWARDS: MILLISECONDS,
     CONCURRENCY: COUNT,
     UNRESERVED: COUNT,
     COLD_STARTS: COUNT,
@@ -132,6 +135,8 @@ class Sum:
     spilled: int = 0
     pinned_at_work: Range = field(default_factory=Range)
     pinned_share: Range = field(default_factory=Range)
+    afterwards: Range = field(default_factory=Range)
+    afterwards_bins: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -193,6 +198,16 @@ class Tally:
                     level = self._levels[where] = Level(account=where[0], region=where[1], minute_s=where[2])
                 level.all.add_all([levels[1] for _, _, levels in group])
                 level.shared.add_all([levels[2] for _, _, levels in group])
+
+    def rest(self, target: Target, at_s: float, milliseconds: float) -> None:
+        """Behind the answer to a call, what runs beside the function worked so long, until `at_s` (wall time)."""
+        function, minute_s = target.function, int(at_s) // MINUTE_S * MINUTE_S
+        where = (function.account, function.region, function.name)
+        found = self._sum((*where, target.qualifier, target.revision.version, minute_s), 0)
+        if found is not None:
+            found.afterwards.add(milliseconds)
+            number = bin_of(milliseconds)
+            found.afterwards_bins[number] = found.afterwards_bins.get(number, 0.0) + 1
 
     def throttle(self, account: str, region: str, name: str, at_s: float, count: int = 1) -> None:
         """Calls of the function of this name were refused for want of room."""
@@ -313,6 +328,8 @@ def ones(count: int, of: int | None = None) -> Summary:
 
 
 def _summaries(taken: Sum, calls: int) -> Iterator[tuple[str, Summary]]:
+    if taken.afterwards.count:
+        yield AFTERWARDS, taken.afterwards.summary(bounded(dict(taken.afterwards_bins)))
     if not calls:
         return
     yield INVOCATIONS, ones(calls)

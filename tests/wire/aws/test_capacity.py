@@ -182,6 +182,8 @@ async def test_a_function_is_attached_with_what_goes_along(control, client):
         ("nodejs22.x", {}, 2048, 64),
         ("python3.13", {"ExecutionEnvironmentMemoryGiBPerVCpu": 4.0}, 4096, 16),
         ("python3.13", {"PerExecutionEnvironmentMaxConcurrency": 3}, 2048, 3),
+        ("java21", {}, 4096, 64),
+        ("java25", {"PerExecutionEnvironmentMaxConcurrency": 400}, 2048, 400),
         ("provided.al2023", {}, 2048, 1),
         ("provided.al2023", {"PerExecutionEnvironmentMaxConcurrency": 400}, 2048, 400),
     ],
@@ -203,7 +205,10 @@ async def test_how_many_calls_an_environment_runs_follows_its_vcpus_unless_it_is
     [
         ({"CapacityProviderConfig": on("absent")}, "ResourceNotFoundException", f"Capacity provider not found: {ARN}absent"),
         ({"MemorySize": 1024}, "ValidationException", "memory size greater than or equal to 2048"),
-        ({"Runtime": "python3.12"}, "InvalidParameterValueException", "Runtime python3.12 is not supported"),
+        *(
+            ({"Runtime": runtime}, "InvalidParameterValueException", f"Runtime {runtime} is not supported for Lambda Managed")
+            for runtime in ("python3.12", "nodejs20.x", "java17", "ruby3.4", "provided.al2")
+        ),
         ({"LoggingConfig": {"LogFormat": "Text"}}, "InvalidParameterValueException", 'LogFormat is set to "Text"'),
         (
             {"CapacityProviderConfig": on(ExecutionEnvironmentMemoryGiBPerVCpu=8.0)},

@@ -32,14 +32,17 @@ KIND: Final = "capacity-provider"
 MEMBER: Final = "CapacityProviderConfig"
 _INSTANCES: Final = "LambdaManagedInstancesCapacityProviderConfig"
 VERSIONS_MAX: Final = 100
+CALLS_MAX: Final = 1600
 MEMORY_MIB_MIN: Final = 2048
-#: Each call has a process of its own, except of custom runtimes, and an environment holds so many.
+#: Of these each call has a process of its own, and an environment holds so many; all others have one process for all calls.
+_APART: Final = frozenset(("python", "nodejs"))
 PROCESSES_MAX: Final = 256
-#: Calls for each vCPU, where nothing is said.
-_PER_VCPU: Final[Mapping[str, int]] = {"python": 16, "nodejs": 64}
+#: Calls for each vCPU, where nothing is said; of custom runtimes one in all.
+_PER_VCPU: Final[Mapping[str, int]] = {"python": 16, "nodejs": 64, "java": 32}
 _GIB_PER_VCPU: Final = 2.0
-_OLDEST: Final = {"python": (3, 13), "nodejs": (22, 0)}
-_RUNTIME: Final = re.compile(r"(python|nodejs)(\d+)\.(\d+|x)$")
+#: The oldest of each that the documented system takes; it takes no Ruby.
+_OLDEST: Final = {"python": (3, 13), "nodejs": (22, 0), "java": (21, 0)}
+_RUNTIME: Final = re.compile(r"(python|nodejs|java)(\d+)(?:\.(\d+|x))?$")
 
 
 class Managed:
@@ -135,11 +138,10 @@ def attach(index: Index, context: Context, wanted: Configuration, params: Params
 
 def _side_by_side(family: str, vcpus: float, asked: int | None) -> int:
     """How many calls an environment runs at a time."""
+    most = PROCESSES_MAX if family in _APART else CALLS_MAX
     if asked is None:
-        return min(int(vcpus * _PER_VCPU.get(family, 0)), PROCESSES_MAX) or 1
-    if family == "provided":
-        return asked  # one process for all of them
-    if asked > PROCESSES_MAX:
+        return min(int(vcpus * _PER_VCPU.get(family, 0)), most) or 1
+    if asked > most:
         raise refusals.not_built(
             f"{asked} calls at a time in one environment", f"Each has a process of its own: {PROCESSES_MAX} at most."
         )
@@ -193,7 +195,7 @@ def _check_format(logging: Mapping[str, Any]) -> None:
 def _check_runtime(runtime: str) -> str:
     """The family of a runtime that runs on managed instances here."""
     found = _RUNTIME.match(runtime)
-    if found is not None and (int(found[2]), 0 if found[3] == "x" else int(found[3])) >= _OLDEST[found[1]]:
+    if found is not None and (int(found[2]), int(found[3]) if (found[3] or "x") != "x" else 0) >= _OLDEST[found[1]]:
         return found[1]
     if runtime == "provided.al2023":
         return "provided"

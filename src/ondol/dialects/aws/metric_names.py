@@ -29,6 +29,7 @@ NAMES: Final[Mapping[str, str]] = {
     core.ERRORS: "Errors",
     core.THROTTLES: "Throttles",
     core.DURATION: "Duration",
+    core.AFTERWARDS: "PostRuntimeExtensionsDuration",
     core.CONCURRENCY: "ConcurrentExecutions",
     core.UNRESERVED: "UnreservedConcurrentExecutions",
     core.PINNED: "ProvisionedConcurrencyInvocations",
