@@ -322,6 +322,7 @@ class Environment:
             variables=self.contract.variables(revision, self.place),
             memory_mib=configuration.memory_mib,
             timeout_s=configuration.timeout_s,
+            calls_max=max(configuration.concurrency, 1),
             own=configuration.variables,
             extensions=configuration.opt.extensions if configuration.opt is not None else (),
             caller=self._caller if self.place.endpoint == NODE_URL else "",
@@ -453,9 +454,12 @@ class Environment:
     async def _rest(self, run: Run, company: Company) -> None:
         """The call has been answered; it is over when all who were told of it are done."""
         assert run.worker is not None
+        now_s = self.makings.clock.now_s
         try:
-            late = await company.rest(run.begun_s + run.timeout_s - self.makings.clock.now_s())
-            if not run.worker.alive:
+            began_s = now_s()
+            late = await company.rest(run.begun_s + run.timeout_s - began_s)
+            self.makings.telemetry.rested(run.target, now_s() - began_s)
+            if not run.worker.alive or company.broken:
                 self.broken = True
             elif late:
                 what = f"RequestId: {run.invocation.id} Error: these did not ask for their next event: {', '.join(late)}"
@@ -474,11 +478,9 @@ class Environment:
         run.fresh = worker.init_ms is None
         company, sink = worker.company, self.contract.sifted(run.log)
         answering: Awaitable[Answer]
-        if company is not None and company.there:
+        if company is not None and (company.there or run.fresh):
             answering = company.call(worker, call, sink)
         else:
-            if company is not None and run.fresh:
-                sink = company.expecting(call, sink)
             answering = worker.call(call, sink)
         if run.fresh:
             run.early_s = self._early_s(run)
