@@ -8,11 +8,11 @@ import pytest
 
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
-from ondol.core.measuring import LATEST, UNITS, Tally, dimensions_of, points_of, points_of_level
+from ondol.core.measuring import LATEST, PUBLISHED, UNITS, Tally, dimensions_of, points_of, points_of_level
 from ondol.core.totals import OTHERS, Totals, cumulated
 from ondol.meter import Series
 from ondol.model.errors import OutOfSpace
-from ondol.model.functions import Target
+from ondol.model.functions import UNNUMBERED, Target
 from ondol.model.invocations import Report, Status
 from ondol.node import measuring as module
 from ondol.node.measuring import Measured, Measures, Measuring, record_of
@@ -81,6 +81,8 @@ def test_an_aliass_calls_are_told_apart_by_the_version_that_ran():
     function, live = ("function", "f"), ("qualifier", "live")
     assert dimensions_of("f", "live", 3) == [(), (function,), (function, live), (function, live, ("version", "3"))]
     assert dimensions_of("f", "live", None)[-1][-1] == ("version", LATEST)
+    assert dimensions_of("f", "live", UNNUMBERED)[-1][-1] == ("version", PUBLISHED)
+    assert len(dimensions_of("f", "$any", UNNUMBERED)) == 3, "a version that is named needs no other series of its own"
     assert dimensions_of("f", "3", 3) == [(), (function,), (function, ("qualifier", "3"))]
     assert all(list(each) == sorted(each) for each in dimensions_of("f", "live", 3))
 

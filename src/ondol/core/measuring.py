@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ondol.core.resolve import number_of
 from ondol.meter import MINUTE_S, PLATFORM, Dimensions, Point, Series
-from ondol.model.functions import Target
+from ondol.model.functions import UNNUMBERED, Target, version_name
 from ondol.model.invocations import Report, Status
 from ondol.model.summaries import Summary, bin_of, bounded
 
@@ -68,7 +69,8 @@ FUNCTION: Final = "function"
 QUALIFIER: Final = "qualifier"
 VERSION: Final = "version"
 #: How a version is written in a dimension when it is the latest revision.
-LATEST: Final = "latest"
+LATEST: Final = version_name(None)
+PUBLISHED: Final = version_name(UNNUMBERED)
 
 #: (of the function, of the account, of the account without reservations): calls under way.
 Levels = tuple[int, int, int]
@@ -313,8 +315,8 @@ def dimensions_of(name: str, qualifier: str | None, version: int | None) -> list
     function = (FUNCTION, name)
     as_called = (function, (QUALIFIER, qualifier or ""))
     found: list[Dimensions] = [(), (function,), as_called]
-    if qualifier is not None and not qualifier.isdecimal():
-        found.append((*as_called, (VERSION, LATEST if version is None else str(version))))
+    if qualifier is not None and number_of(qualifier) is None:
+        found.append((*as_called, (VERSION, version_name(version))))
     return found
 
 
