@@ -5,6 +5,7 @@ runtime's own process, which register while it loads. What must hold:
 
 * An extension has at most one question open, and is given an event once.
 * An INVOKE goes out when a call begins; the environment is free again when all who are told of calls have asked for their next.
+  Where calls run side by side there is none: extensions are told of the end only, and of each call by telemetry.
 * The first failure of any of them is a failure of the environment: `failed` has it, and no more calls are taken.
 * Nothing is believed: an identifier is looked up among this environment's own, and states say what is in turn.
 
@@ -55,6 +56,8 @@ class About:
     instance: str
     memory_mib: int
     json_lines: bool
+    #: Its calls may run side by side: nobody is told of a call, as the documented system has it then.
+    side_by_side: bool = False
 
     def started(self) -> Mapping[str, Any]:
         """The record of the beginning of loading."""
@@ -107,7 +110,7 @@ class Extension:
 
 
 class Company:
-    """See the module. One for each worker; make it where an event loop runs."""
+    """See the module. One for each worker, or for all that run calls side by side; make it where an event loop runs."""
 
     def __init__(self, about: About, names: Sequence[str], write: LogSink, left: Callable[[Company], None]) -> None:
         """`names`: of external extensions. `write`: into the environment's log. `left` is called once, by `close`."""
@@ -124,17 +127,19 @@ class Company:
         self.failed: asyncio.Future[Failure] = self._loop.create_future()
         #: Done when calls can be taken, or never will be. None: at once.
         self.loading: asyncio.Future[None] | None = None
-        #: The runtime's own process, once there is one, and what ends it and the rest in order.
-        self.worker: Worker | None = None
+        #: The runtime's own processes that are alive, and perhaps others; what ends them and the rest in order.
+        self.workers: list[Worker] = []
         self.ending: Callable[[str], Awaitable[None]] | None = None
         #: Makes ready for telemetry, and hands batches of it over, inside.
         self.opening: Callable[[], Awaitable[None]] | None = None
         self.deliver: Deliver | None = None
         self.broadcast = Broadcast(json_lines=about.json_lines)
+        #: Called by `close`.
+        self.closing: list[Callable[[], None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._report: Report | None = None
-        #: What the runtime was told of the call that it runs.
-        self._running: Mapping[str, Any] | None = None
+        #: What the runtime was told of the calls that it runs, by their ids.
+        self._running: dict[str, Mapping[str, Any]] = {}
         #: A call that the runtime was sent before it had loaded.
         self._expected: Call | None = None
 
@@ -171,10 +176,15 @@ class Company:
         """The runtime is done with a call."""
         if self._closed:
             return  # it was cut short
-        self._report, self._expected, self._running = report, None, None
+        self._expected = None
+        self._running.pop(report.invocation, None)
         if self.loading is None:
             self.settle_in()
             self.broadcast.loaded()
+        if self.about.side_by_side:
+            self.broadcast.reported(report)
+            return
+        self._report = report
         self.broadcast.runtime_done(report, produced_bytes)
 
     @property
@@ -204,9 +214,9 @@ class Company:
         if self.leaving:
             return
         self.leaving = True
-        if self._running is not None:
-            kind = self.failed.result().kind if self.failed.done() and not self.failed.cancelled() else "Runtime.ExitError"
-            self.broadcast.cut_short(self._running, reason, kind)
+        kind = self.failed.result().kind if self.failed.done() and not self.failed.cancelled() else "Runtime.ExitError"
+        for meta in () if self.about.side_by_side else self._running.values():
+            self.broadcast.cut_short(meta, reason, kind)
         if self.ending is not None:
             await self.ending(_REASONS.get(reason, "spindown"))
 
@@ -221,7 +231,11 @@ class Company:
                 extension.asking.set_result(None)
         self.stir()
         self.broadcast.close()
-        self.worker = self.ending = self.opening = self.deliver = None
+        for close in self.closing:
+            close()
+        self.workers.clear()
+        self.closing.clear()
+        self.ending = self.opening = self.deliver = None
         self._left(self)
 
     # What extensions do ------------------------------------------------------------------------------------------------
@@ -231,8 +245,11 @@ class Company:
             raise Refusal("Extension.InvalidExtensionName", "Empty extension name")
         extension = self._by_name.get(name)
         external = extension is not None and extension.external
+        side_by_side = self.about.side_by_side
+        if side_by_side and events and not external:
+            raise Refusal("Extension.InvalidEventType", "No events allowed for internal extensions")
         for event in events:
-            if event not in _EVENTS:
+            if event not in _EVENTS or (side_by_side and event == INVOKE):
                 raise Refusal("Extension.InvalidEventType", f"{event[:64]}: ErrorInvalidEventType")
             if event == SHUTDOWN and not external:
                 raise Refusal("Extension.InvalidEventType", f"{event}: ShutdownEventNotSupportedForInternalExtension")
@@ -261,7 +278,7 @@ class Company:
 
     @property
     def _is_closed_to_new(self) -> bool:
-        loaded = self.loading is None and self.worker is not None and self.worker.init_ms is not None
+        loaded = self.loading is None and any(worker.init_ms is not None for worker in self.workers)
         return self.settled_in or self.leaving or loaded
 
     async def subscribe(self, extension: Extension, wanted: Wanted) -> None:
@@ -396,7 +413,8 @@ class Company:
         self._write(json.dumps(event) + "\n" if self.about.json_lines else text, None)
 
     def _began(self, call: Call) -> None:
-        meta = self._running = meta_of(call.meta)
+        meta = meta_of(call.meta)
+        self._running[str(meta.get("id", ""))] = meta
         self.broadcast.start(meta, self.about.version)
         event = _invoke(meta)
         for extension in self._by_name.values():

@@ -148,17 +148,6 @@ def _side_by_side(family: str, vcpus: float, asked: int | None) -> int:
     return asked
 
 
-def check_company(wanted: Configuration) -> Configuration:
-    """Raise where extensions would have to run beside several calls at a time."""
-    if wanted.concurrency > 1 and wanted.opt is not None and wanted.opt.extensions:
-        raise refusals.not_built(
-            "extensions beside several calls at a time in one environment",
-            "Set PerExecutionEnvironmentMaxConcurrency to 1, or deploy without the layers that bring them: "
-            f"{', '.join(wanted.opt.extensions)}.",
-        )
-    return wanted
-
-
 def check_room(index: Index, function: Function) -> None:
     """Raise when its provider has as many versions as one may have."""
     provider = provider_of(function, index)
