@@ -102,18 +102,19 @@ class Company(Protocol):
         ...
 
     async def call(self, worker: Worker, call: Call, sink: LogSink) -> Answer:
-        """As `worker.call`, once all are ready; what fails one of them fails the call."""
-        ...
+        """As `worker.call`, once all are ready; what fails one of them fails the call.
 
-    def expecting(self, call: Call, sink: LogSink) -> LogSink:
-        """Nobody is there yet, and the worker, which is loading, was sent a call: whoever joins meanwhile is told of it.
-
-        The sink for what the call writes.
+        Also while nobody is there yet and the worker is loading: whoever joins meanwhile is told of the call.
         """
         ...
 
     def settled(self, report: Report, produced_bytes: int) -> None:
         """The worker is done with a call."""
+        ...
+
+    @property
+    def broken(self) -> bool:
+        """One of them failed: nothing more is to be run with it."""
         ...
 
     @property

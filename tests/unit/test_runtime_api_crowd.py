@@ -3,7 +3,10 @@
 import asyncio
 import json
 
+from ondol.http.bodies import EMPTY
+from ondol.http.messages import Request
 from ondol.runtime import Call, Ending
+from ondol.runtimes import api_http
 from ondol.runtimes.api_crowd import Crowd
 from tests.unit.test_runtime_api import META, Played, error_of
 
@@ -85,6 +88,22 @@ async def test_a_call_waits_for_a_question_however_many_others_run(play):
     await asyncio.sleep(0)
     assert not waiting.done()
     assert id_of(await play.next()) == "b"
+
+
+@played
+async def test_a_question_whose_client_went_away_gets_no_call(play):
+    gone = Request("GET", "/2018-06-01/runtime/invocation/next", (), EMPTY)
+    asked = asyncio.ensure_future(api_http.serve(play.worker, gone))
+    await asyncio.sleep(0)
+    (question,) = play.asking(1)
+    await asyncio.sleep(0)
+    gone.left()
+    assert (await asked).status == 500
+    call = play.by(play.lanes[0], "a")
+    assert id_of(await question) == "a"
+    gone.left()
+    await play.answers(invocation="a")
+    assert (await call)[0].ending is Ending.OK
 
 
 @played

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.contract import Place
-from ondol.model.functions import Configuration, Revision, Target
+from ondol.model.functions import UNNUMBERED, Configuration, Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report, Status
 from ondol.model.limits import RESULT_BYTES_MAX, STREAM_BYTES_MAX
 from ondol.runtime import Answer, LogSink
@@ -227,7 +227,7 @@ def _defaults_of(runtime: str) -> Mapping[str, str]:
 
 def version_label(version: int | None) -> str:
     """A version as AWS writes it."""
-    return "$LATEST" if version is None else str(version)
+    return "$LATEST" if version is None else "$LATEST.PUBLISHED" if version == UNNUMBERED else str(version)
 
 
 def invoked_arn(target: Target) -> str:

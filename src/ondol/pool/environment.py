@@ -464,9 +464,12 @@ class Environment:
     async def _rest(self, run: Run, company: Company) -> None:
         """The call has been answered; it is over when all who were told of it are done."""
         assert run.worker is not None
+        now_s = self.makings.clock.now_s
         try:
-            late = await company.rest(run.begun_s + run.timeout_s - self.makings.clock.now_s())
-            if not run.worker.alive:
+            began_s = now_s()
+            late = await company.rest(run.begun_s + run.timeout_s - began_s)
+            self.makings.telemetry.rested(run.target, now_s() - began_s)
+            if not run.worker.alive or company.broken:
                 self.broken = True
             elif late:
                 what = f"RequestId: {run.invocation.id} Error: these did not ask for their next event: {', '.join(late)}"
@@ -495,10 +498,8 @@ class Environment:
     def _sent(self, worker: Worker, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """The answer to come: by its company where there is any, or may come to be while it loads."""
         company = worker.company
-        if company is not None and company.there:
+        if company is not None and (company.there or worker.init_ms is None):
             return company.call(worker, call, sink)
-        if company is not None and worker.init_ms is None:
-            sink = company.expecting(call, sink)
         return worker.call(call, sink)
 
     def _due(self, run: Run) -> None:

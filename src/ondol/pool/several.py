@@ -157,6 +157,8 @@ class Several(Environment):
     def _leave(self, run: Run) -> None:
         if run.worker in self._workers and not run.timed_out:
             self._free.append(run.worker)
+        if self._others is not None and self._others.broken:
+            self.spent = True
         super()._leave(run)
 
     async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ondol.runtime import Answer, Call, Company, Ending, LogSink
 from ondol.runtimes.api_states import Runtime, State
-from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given
+from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given, Take
 from ondol.runtimes.metas import meta_of
 from ondol.sandbox import Child
 
@@ -66,7 +66,7 @@ class Crowd(ApiWorker):
         self._calls_max = calls_max
         self._lanes: set[Lane] = set()
         self._waiting: deque[Given] = deque()
-        self._questions: deque[Callable[[Given | None], None]] = deque()
+        self._questions: deque[Take] = deque()
         self._exchanges: dict[str, Exchange] = {}
         self._signalled: set[int] = set()
         #: Calls that came while it loaded.
@@ -118,7 +118,7 @@ class Crowd(ApiWorker):
                 self._waiting.remove(given)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    def ask(self, take: Callable[[Given | None], None]) -> None:
+    def ask(self, take: Take) -> None:
         """It wants one more invocation; None when there will be no more for this question. Raises NotAllowed."""
         self.runtime.move(State.READY)
         self._log.drain()
@@ -132,6 +132,11 @@ class Crowd(ApiWorker):
             self._questions.popleft()(None)
         self._questions.append(take)
         self._hand_over()
+
+    def forget(self, take: Take) -> None:
+        if take in self._questions:
+            self._questions.remove(take)
+            take(None)
 
     def answering(self, invocation: str) -> Answering | None:
         return self._exchanges.get(invocation)

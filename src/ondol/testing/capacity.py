@@ -18,7 +18,7 @@ def provide(client: Any) -> None:
 
 
 def attach(client: Any, name: str, code: bytes, *, calls: int, **settings: Any) -> str:
-    """A function that runs so many calls in one environment at a time, published and active; its name."""
+    """A function that runs so many calls in one environment at a time, published without a number and active; its name."""
     arn = client.get_capacity_provider(CapacityProviderName=PROVIDER)["CapacityProvider"]["CapacityProviderArn"]
     config = {"CapacityProviderArn": arn, "PerExecutionEnvironmentMaxConcurrency": calls}
     client.create_function(
@@ -26,10 +26,11 @@ def attach(client: Any, name: str, code: bytes, *, calls: int, **settings: Any) 
         Role=_ROLE,
         Code={"ZipFile": code},
         Publish=True,
+        PublishTo="LATEST_PUBLISHED",
         CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config},
         **settings,
     )
     client.get_waiter("published_version_active").wait(
-        FunctionName=name, Qualifier="1", WaiterConfig={"Delay": 0.05, "MaxAttempts": 1200}
+        FunctionName=name, Qualifier="$LATEST.PUBLISHED", WaiterConfig={"Delay": 0.05, "MaxAttempts": 1200}
     )
     return name

@@ -330,6 +330,7 @@ class Notebook:
     reports: list[Report] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
+    rests: list[float] = field(default_factory=list)
 
     def log(self, place: LogPlace, events: Sequence[LogEvent]) -> None:
         self.events += [(place.stream, event) for event in events]
@@ -339,6 +340,9 @@ class Notebook:
 
     def settled(self, target: Target, report: Report) -> None:
         self.reports.append(report)
+
+    def rested(self, target: Target, seconds: float) -> None:
+        self.rests.append(seconds)
 
     def throttled(self, account: str, region: str, function: str) -> None:
         self.throttles.append(function)
