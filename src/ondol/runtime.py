@@ -138,14 +138,14 @@ class Company(Protocol):
         ...
 
     def close(self) -> None:
-        """Answer none of them any more; their worker does this when it is closed."""
+        """Answer none of them any more, once the last worker they were with is closed. Idempotent."""
         ...
 
 
 class Worker(Protocol):
     """A process placed in a shell with one revision loaded, or loading."""
 
-    #: Who else is in its shell, or may come to be; None: nobody will.
+    #: Who else is in its shell, or may come to be; None: nobody will. Where calls run side by side, all workers have the same.
     company: Company | None
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:

@@ -41,7 +41,7 @@ from ondol.pool.alarm import Alarm
 from ondol.pool.lines import Lines
 from ondol.pool.memory import Memory
 from ondol.pool.run import Ran, Run, Stream, whole
-from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, Runtime, Worker
+from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, LogSink, Runtime, Worker
 from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
 from ondol.telemetry import LogPlace, Telemetry
 
@@ -222,9 +222,13 @@ class Environment:
             self._spawn(self._freeze(on=on))
 
     def _pause(self, *, on: bool) -> None:
-        company = self._worker.company if self._worker is not None else None
+        company = self._company
         if company is not None and company.there:
             company.pause(on=on)
+
+    @property
+    def _company(self) -> Company | None:
+        return self._worker.company if self._worker is not None else None
 
     async def _freeze(self, *, on: bool) -> None:
         assert self._shell is not None
@@ -276,12 +280,12 @@ class Environment:
         if self._closed:
             return
         self._closed = self.broken = True
-        worker = self._worker
+        company = self._company
         # The alarm goes on: a call whose worker says nothing any more still ends when its time is up.
         for task in tuple(self._tasks):
             task.cancel()
-        if worker is not None and worker.company is not None and worker.company.there:
-            await self._farewell(worker.company)
+        if company is not None and company.there:
+            await self._farewell(company)
         self._let_go()
         if self.makings.answering is not None:
             self.makings.answering.take_down(self._caller)
@@ -302,8 +306,14 @@ class Environment:
     def _let_go(self) -> None:
         """Once closed: the last call that it runs sees the worker die and buries it; one that nobody buried is let go here."""
         if self._closed and self._worker is not None and not self._running:
-            self._worker.close()
+            self._dismiss(self._worker)
             self._worker = None
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Let go of it, and of those who were with it."""
+        worker.close()
+        if worker.company is not None:
+            worker.company.close()
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = self._worker = await self._launch(attached)
@@ -332,7 +342,7 @@ class Environment:
             self._shell, revision, launch, self.contract.sifted(self._lines.log)
         )
         if self._closed:  # while it was on its way
-            worker.close()
+            self._dismiss(worker)
             raise StartFailed("the environment was ended while a worker was placed in it")
         return worker
 
@@ -383,7 +393,7 @@ class Environment:
             self.broken = True
             return None
         finally:
-            worker.close()
+            self._dismiss(worker)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(work)
@@ -476,12 +486,7 @@ class Environment:
             return LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
-        company, sink = worker.company, self.contract.sifted(run.log)
-        answering: Awaitable[Answer]
-        if company is not None and (company.there or run.fresh):
-            answering = company.call(worker, call, sink)
-        else:
-            answering = worker.call(call, sink)
+        answering = self._sent(worker, call, self.contract.sifted(run.log))
         if run.fresh:
             run.early_s = self._early_s(run)
         else:
@@ -489,6 +494,13 @@ class Environment:
         self._alarm.set(run, run.timeout_s)
         answer = await answering
         return None if run.timed_out else answer
+
+    def _sent(self, worker: Worker, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """The answer to come: by its company where there is any, or may come to be while it loads."""
+        company = worker.company
+        if company is not None and (company.there or worker.init_ms is None):
+            return company.call(worker, call, sink)
+        return worker.call(call, sink)
 
     def _due(self, run: Run) -> None:
         """The time may be up: see Limits in the module's docstring."""

@@ -94,6 +94,8 @@ class Script:
     start_error: Exception | None = None
     start_s: float = 0.0
     inits: int = 0
+    #: That of each of them.
+    company: Company | None = None
 
 
 class ScriptedWorker:
@@ -103,7 +105,7 @@ class ScriptedWorker:
         loop = asyncio.get_running_loop()
         self.script = script
         self.sink = sink
-        self.company: Company | None = None
+        self.company = script.company
         self.signals: list[int] = []
         self.calls = 0
         self.closed = False
