@@ -58,6 +58,8 @@ class Launch:
     variables: Mapping[str, str]  #: the whole process environment
     memory_mib: int
     timeout_s: int
+    #: So many calls run in its environment at a time, at most.
+    calls_max: int = 1
     #: The name under which its requests come to the node, by the socket of its shell; "": by none.
     caller: str = ""
     #: Names of the programs that run beside it, from its /opt.
@@ -104,18 +106,19 @@ class Company(Protocol):
         ...
 
     async def call(self, worker: Worker, call: Call, sink: LogSink) -> Answer:
-        """As `worker.call`, once all are ready; what fails one of them fails the call."""
-        ...
+        """As `worker.call`, once all are ready; what fails one of them fails the call.
 
-    def expecting(self, call: Call, sink: LogSink) -> LogSink:
-        """Nobody is there yet, and the worker, which is loading, was sent a call: whoever joins meanwhile is told of it.
-
-        The sink for what the call writes.
+        Also while nobody is there yet and the worker is loading: whoever joins meanwhile is told of the call.
         """
         ...
 
     def settled(self, report: Report, produced_bytes: int) -> None:
         """The worker is done with a call."""
+        ...
+
+    @property
+    def broken(self) -> bool:
+        """One of them failed: nothing more is to be run with it."""
         ...
 
     @property
@@ -139,14 +142,14 @@ class Company(Protocol):
         ...
 
     def close(self) -> None:
-        """Answer none of them any more; their worker does this when it is closed."""
+        """Answer none of them any more, once the last worker they were with is closed. Idempotent."""
         ...
 
 
 class Worker(Protocol):
     """A process placed in a shell with one revision loaded, or loading."""
 
-    #: Who else is in its shell, or may come to be; None: nobody will.
+    #: Who else is in its shell, or may come to be; None: nobody will. Where calls run side by side, all workers have the same.
     company: Company | None
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 import zipfile
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -47,7 +48,7 @@ EXTENSION = """#!%s -Su
 %s
 NAME = os.path.basename(__file__)
 BEFORE
-status, headers, body = register(NAME, "INVOKE", "SHUTDOWN", Lambda_Extension_Accept_Feature="accountId")
+status, headers, body = register(NAME, EVENTS, Lambda_Extension_Accept_Feature="accountId")
 ME = headers.get("Lambda-Extension-Identifier")
 LOADING
 while True:
@@ -99,9 +100,9 @@ def python():
     return Interpreters.discover().all()[-1].path
 
 
-def extension(called="pass", *, loading="pass", before="pass"):
+def extension(called="pass", *, loading="pass", before="pass", events='"INVOKE", "SHUTDOWN"'):
     """An external extension that does `called` with each event."""
-    made = EXTENSION % (python(), ASKING)
+    made = (EXTENSION % (python(), ASKING)).replace("EVENTS", events)
     return made.replace("BEFORE", before).replace("LOADING", loading).replace("CALLED", called.strip().replace("\n", "\n    "))
 
 
@@ -335,6 +336,34 @@ def test_what_fails_an_extension_fails_the_call(layered, call, program, mode, ki
     assert f"RequestId: ID Error: {reason}\n{kind}\n" in called.tail
 
 
+def test_what_an_extension_works_behind_answers_is_measured(layered, call, node):
+    function = layered(
+        "def handler(event, context): pass", {"slow": extension('if event["eventType"] == "INVOKE": time.sleep(0.5)')}
+    )
+    call(function)
+    found = {}
+    for _ in range(300):
+        found = measured(node, "PostRuntimeExtensionsDuration", function)
+        if found:
+            break
+        time.sleep(0.1)
+    assert found["SampleCount"] == 1
+    assert 0 < found["Sum"]
+    assert found["Unit"] == "Milliseconds"
+    assert measured(node, "PostRuntimeExtensionsDuration", function, Resource=function)["Sum"] == found["Sum"]
+
+
+def measured(node, name, function, **dimensions):
+    """The only point of a metric in the last ten minutes, or nothing."""
+    now = datetime.now(UTC)
+    points = node.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/Lambda", MetricName=name, StartTime=now - timedelta(minutes=10), EndTime=now + timedelta(minutes=1), Period=60,
+        Dimensions=[{"Name": key, "Value": value} for key, value in {"FunctionName": function, **dimensions}.items()],
+        Statistics=["SampleCount", "Sum"],
+    )["Datapoints"]  # fmt: skip
+    return points[0] if points else {}
+
+
 def test_eleven_are_one_too_many(layered, call):
     function = layered("def handler(event, context): return 1", {f"e{number:02}": extension() for number in range(11)})
     assert call(function).answer["errorType"] == "Extension.LaunchError"
@@ -434,6 +463,53 @@ def handler(event, context):
     replaced(aws, function)
     text = log(function, "asked to leave")
     assert re.search(r"EXTENSION\tName: inner\tState: (Registered|Ready)\tEvents: \[INVOKE\]", text)
+
+
+#: Reports an error at `{path}`.
+FAILING = """ask("2020-01-01/extension/{path}", b"", Lambda_Extension_Identifier=me, Lambda_Extension_Function_Error_Type="My.Error")
+"""
+
+
+@pytest.mark.parametrize(("path", "kind"), [("init/error", "Extension.InitError"), ("exit/error", "Extension.ExitError")])
+def test_an_internal_extension_that_fails_while_the_function_loads_fails_its_first_call(deploy, call, log, path, kind):
+    registering = INTERNAL.split("told = []")[0]
+    source = f"{registering}{FAILING.format(path=path)}time.sleep(60)\ndef handler(event, context): return 1"
+    function = deploy(source, Timeout=30)
+    for _ in range(2):
+        called = call(function)
+        assert (called.error, called.answer["errorType"]) == ("Unhandled", kind)
+        assert called.answer["errorMessage"] == f"RequestId: {called.id} Error: extension inner: My.Error"
+    state = kind.removeprefix("Extension.")
+    log(function, rf"EXTENSION\tName: inner\tState: {state}\tEvents: \[INVOKE\]\tError Type: My.Error")
+
+
+def test_an_internal_extension_that_fails_in_a_call_fails_it(deploy, call):
+    failing = FAILING.format(path="exit/error").strip()
+    function = deploy(
+        f"{INTERNAL}\ndef handler(event, context):\n    if event == 'fail':\n        {failing}\n        time.sleep(60)\n    return 1",
+        Timeout=30,
+    )
+    assert call(function).answer == 1
+    called = call(function, "fail")
+    assert called.answer == {
+        "errorType": "Extension.ExitError",
+        "errorMessage": f"RequestId: {called.id} Error: extension inner: My.Error",
+    }
+    assert call(function).answer == 1
+
+
+@pytest.mark.parametrize("where", ["inside", "beside"])
+def test_an_extension_that_fails_between_calls_fails_none_and_its_environment_is_no_more(deploy, layered, call, log, where):
+    failing = f"threading.Timer(0.2, lambda: {FAILING.format(path='exit/error').strip()}).start()"
+    counting = "count = 0\ndef handler(event, context):\n    global count\n    count += 1\n{}    return count"
+    if where == "inside":
+        function = deploy(INTERNAL + counting.format(f"    {failing}\n"))
+    else:
+        beside = extension(f'if event["eventType"] == "INVOKE": {failing.replace("=me,", "=ME,")}')
+        function = layered(counting.format(""), {"inner": beside})
+    assert call(function).answer == 1
+    log(function, r"RequestId:  Error: extension inner: My.Error\nExtension.ExitError")
+    assert call(function).answer == 1
 
 
 # Who asks for what it may not -------------------------------------------------------------------------------------------
@@ -555,6 +631,38 @@ subscribe(ME, 8080, "2020-08-15/logs", schemaVersion="2021-03-18", types=["platf
     }  # fmt: skip
     assert by_kind["platform.runtimeDone"] == {"requestId": by_kind["platform.start"]["requestId"], "status": "success"}
     assert by_kind["platform.end"] == {"requestId": by_kind["platform.start"]["requestId"]}
+
+
+@pytest.mark.parametrize("what", ["runtime", "extension"])
+def test_the_logs_api_is_told_of_faults(layered, call, telling, what):
+    subscribing = (
+        RECEIVER.strip()
+        + """
+subscribe(ME, 8080, "2020-08-15/logs", schemaVersion="2021-03-18", types=["platform"])"""
+    )
+    source = TELLING.replace("    for _", '    if event.get("die"): RUNTIME\n    for _').replace(
+        "RUNTIME", "os._exit(3)" if what == "runtime" else 'open("/tmp/die", "w").close(); time.sleep(60)'
+    )
+    dying = """def die():
+    while not os.path.exists("/tmp/die"):
+        time.sleep(0.05)
+    os.remove("/tmp/die")
+    os._exit(3)
+threading.Thread(target=die, daemon=True).start()
+"""
+    function = layered(source, {"reader": extension(loading=subscribing), "weak": extension(loading=dying.strip())}, Timeout=30)
+    died = call(function, {"die": True})
+    told = telling(function, "platform.fault")
+    kind, text = {
+        "runtime": ("Runtime.ExitError", "Runtime exited with error: exit status 3"), "extension": ("Extension.Crash", "exit status 3")
+    }[what]  # fmt: skip
+    assert died.answer["errorType"] == kind
+    assert [each["record"] for each in told if each["type"] == "platform.fault"] == [
+        f"RequestId: {died.id} Error: {text}\n{kind}\n"
+    ]
+    assert {"requestId": died.id, "status": "error"} in [
+        each["record"] for each in told if each["type"] == "platform.runtimeDone"
+    ]
 
 
 def test_with_json_logs_the_platforms_lines_are_events_and_records_are_objects(layered, call, telling, log):

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from ondol.keeper import probe
 from ondol.runtimes.interpreters import Interpreters
+from ondol.testing import capacity
 from ondol.testing.node import running_node, zipped
 from tests.e2e.test_runtime_api import archive
 from tests.e2e.test_runtime_clients import files_of, python
@@ -20,6 +21,7 @@ FOUND = Interpreters.discover()
 NODEJS = FOUND.all("nodejs")
 #: The service takes Python from 3.13 on; where there is none, the nearest runs it.
 RUNTIME = "python3.13"
+PUBLISHED = "$LATEST.PUBLISHED"
 limits_memory = pytest.mark.skipif(
     not all(found.ok for found in probe.probe() if "memory" in found.what), reason="no control group for memory"
 )
@@ -48,7 +50,8 @@ def handler(event, context):
     if kind == "sleep":
         time.sleep(event["seconds"])
     return {"process": here, "tmp": len(os.listdir("/tmp")), "most": os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY"),
-            "began": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "version": context.function_version}
+            "began": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "version": context.function_version,
+            "arn": context.invoked_function_arn, "code": os.path.getsize(__file__)}
 """
 MEETS_NODE = """
 const fs = require('fs'), here = require('crypto').randomUUID();
@@ -70,29 +73,18 @@ def node(possible):
 @pytest.fixture(scope="module")
 def aws(node):
     client = node.client("lambda")
-    client.create_capacity_provider(
-        CapacityProviderName="pool",
-        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
-        PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/operator"},
-    )
+    capacity.provide(client)
     return client
 
 
 @pytest.fixture
 def attach(aws, name):
-    """Deploys and publishes; the function's name."""
+    """Deploys and publishes, without a number; the function's name."""
     made = []
 
     def attach(source=MEETS, calls=4, runtime=RUNTIME, file="app.py", code=b"", **settings):
-        provider = aws.get_capacity_provider(CapacityProviderName="pool")["CapacityProvider"]["CapacityProviderArn"]
-        config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
-        aws.create_function(
-            FunctionName=name, Runtime=runtime, Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": code or zipped({file: source})}, Publish=True,
-            CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config}, **settings,
-        )  # fmt: skip
-        made.append(name)
-        until(lambda: aws.get_function_configuration(FunctionName=name)["State"] != "Pending")
+        settings = {"Runtime": runtime, "Handler": "app.handler", **settings}
+        made.append(capacity.attach(aws, name, code or zipped({file: source}), calls=calls, **settings))
         return name
 
     yield attach
@@ -195,25 +187,68 @@ def test_each_call_has_its_own_report_and_its_lines_are_told_apart(aws, attach, 
     until(reported)
 
 
-def test_only_versions_run_and_no_qualifier_means_the_newest(aws, attach):
+def settled(aws, **which):
+    until(lambda: aws.get_function_configuration(**which).get("LastUpdateStatus") == "Successful")
+
+
+def test_what_is_published_without_a_number_runs_until_it_is_published_again(aws, attach):
     function = attach(calls=2)
-    aws.update_function_code(FunctionName=function, ZipFile=zipped({"app.py": MEETS + "# second\n"}), Publish=True)
-    until(lambda: aws.get_function_configuration(FunctionName=function)["LastUpdateStatus"] == "Successful")
-    assert call(aws, function, calls=0)[1]["version"] == "2"
-    assert call(aws, f"{function}:1", calls=0)[1]["version"] == "1"
+    which = {"FunctionName": function, "Qualifier": PUBLISHED}
+    settled(aws, **which)
+    first = call(aws, function, calls=0)[1]
+    assert (first["version"], first["code"]) == (PUBLISHED, len(MEETS))
+    aws.update_function_code(FunctionName=function, ZipFile=zipped({"app.py": MEETS + "# second\n"}))
+    settled(aws, FunctionName=function)
+    assert call(aws, function, calls=0)[1]["process"] == first["process"], "an update of $LATEST changed what runs"
+    aws.publish_version(FunctionName=function)
+    assert call(aws, function, calls=0)[1]["code"] == len(MEETS), "a number changed what runs"
+    answer = aws.invoke(FunctionName=f"{function}:1", Payload=b'{"calls": 0}')
+    assert (answer["ExecutedVersion"], json.load(answer["Payload"])["code"]) == ("1", len(MEETS) + 9)
+    aws.publish_version(FunctionName=function, PublishTo="LATEST_PUBLISHED")
+    settled(aws, **which)
+    aws.create_alias(FunctionName=function, Name="live", FunctionVersion=PUBLISHED)
+    for qualifier in ("", f":{PUBLISHED}", ":live"):
+        answer = aws.invoke(FunctionName=f"{function}{qualifier}", Payload=b'{"calls": 0}')
+        told_of = json.load(answer["Payload"])
+        assert (answer["ExecutedVersion"], told_of["version"], told_of["code"]) == (PUBLISHED, PUBLISHED, len(MEETS) + 9)
+        assert told_of["arn"].endswith(f":function:{function}{qualifier}")
+
+
+def test_what_is_not_published_does_not_run(aws, attach):
+    function = attach(calls=2)
+    aws.publish_version(FunctionName=function)
     with pytest.raises(ClientError) as caught:
         aws.invoke(FunctionName=function, Qualifier="$LATEST")
     assert caught.value.response["Error"]["Code"] == "InvalidParameterValueException"
-    for number in ("1", "2"):
-        aws.delete_function(FunctionName=function, Qualifier=number)
+    aws.delete_function(FunctionName=function, Qualifier=PUBLISHED)
     with pytest.raises(ClientError) as caught:
         aws.invoke(FunctionName=function)
     assert caught.value.response["Error"]["Code"] == "NoPublishedVersionException"
+    with pytest.raises(ClientError) as caught:
+        aws.invoke(FunctionName=function, Qualifier=PUBLISHED)
+    assert caught.value.response["Error"]["Code"] == "ResourceNotFoundException"
+    assert call(aws, f"{function}:1", calls=0)[1]["version"] == "1"
+
+
+def test_the_least_stay_up_when_another_is_published_in_its_place(aws, attach, node):
+    function = attach(calls=1)
+    before = told(node)["idle"]
+    which = {"FunctionName": function, "Qualifier": PUBLISHED}
+    aws.put_function_scaling_config(**which, FunctionScalingConfig={"MinExecutionEnvironments": 1})
+    until(lambda: told(node)["idle"] == before + 1)
+    old = call(aws, function, calls=0)[1]["process"]
+    aws.update_function_code(
+        FunctionName=function, ZipFile=zipped({"app.py": MEETS + "#\n"}), Publish=True, PublishTo="LATEST_PUBLISHED"
+    )
+    settled(aws, **which)
+    until(lambda: (told(node)["idle"], told(node)["stopping"]) == (before + 1, 0))
+    answer = call(aws, function, calls=0)[1]
+    assert (answer["code"], answer["process"] == old) == (len(MEETS) + 2, False)
 
 
 def test_the_least_are_up_before_a_call_and_there_are_never_more_than_the_most(aws, attach, node):
     function = attach(calls=1)
-    which = {"FunctionName": function, "Qualifier": "1"}
+    which = {"FunctionName": function, "Qualifier": PUBLISHED}
     before = told(node)["idle"]
     scaling = {"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 2}
     aws.put_function_scaling_config(**which, FunctionScalingConfig=scaling)

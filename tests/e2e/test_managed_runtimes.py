@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bench import programs
 from ondol.runtimes.interpreters import Interpreters
+from ondol.testing import capacity
 from ondol.testing.node import running_node
 from tests.e2e.test_new import begin
 from tests.e2e.test_runtime_api import Called, archive
@@ -19,6 +22,8 @@ from tests.e2e.test_runtime_clients import files_of
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 HANDLER = "example.Handler::handleRequest"
+#: A capacity provider takes Java from 21 on, and 2 GiB at least; the nearest runs it.
+NEAREST = ("--runtime-substitute", "nearest", "--memory-mib-max", "8192")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def machine(possible, jars, home):
         shutil.copy(jar, place)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(home))
-        with running_node() as node:
+        with running_node(*NEAREST) as node:
             yield node
 
 
@@ -114,6 +119,40 @@ def test_the_nodes_doctor_knows_the_client(machine, runtime):
     told = json.loads(machine.ondol("doctor", "--node", machine.endpoint, "--json").stdout)
     [found] = [each for each in told["findings"] if each["what"] == runtime]
     assert found["ok"]
+
+
+# Several calls in one environment -----------------------------------------------------------------------------------
+def attached(aws, name, code, calls):
+    """`Meeting`, for so many calls at a time."""
+    capacity.provide(aws)
+    return capacity.attach(aws, name, code, calls=calls, Runtime="java21", Handler="example.Meeting::handle", Timeout=60)
+
+
+def test_calls_of_java_meet_in_one_process_each_in_a_thread_of_its_own(aws, jars, name):
+    function = attached(aws, name, jars[0], calls=4)
+    with ThreadPoolExecutor(4) as threads:
+        called = list(threads.map(lambda _: call(aws, function, {"calls": 4}), range(4)))
+    assert [(each.error, each.answer["met"]) for each in called] == [(None, 4)] * 4
+    assert len({each.answer["process"] for each in called}) == 1
+    assert len({each.answer["thread"] for each in called}) == 4
+    for each in called:
+        [line] = [json.loads(line) for line in each.lines if "met 4" in line]
+        assert line["AWSRequestId"] == "ID", "another call's line"
+    aws.delete_function(FunctionName=function)
+
+
+def test_a_client_of_java_that_asks_once_at_a_time_is_refused_with_the_release_that_is_needed(possible, jars, tmp_path):
+    place = tmp_path / "ondol/clients/java"
+    place.mkdir(parents=True)
+    for jar in jars[1]:
+        (place / re.sub(r"(interface-client)-[\d.]+\.jar", r"\1-2.7.0.jar", jar.name)).touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path))
+        with running_node(*NEAREST) as node:
+            aws = node.client("lambda")
+            function = attached(aws, "f", jars[0], calls=2)
+            with pytest.raises(aws.exceptions.InvalidRuntimeException, match=r"2\.7\.0 in .* take 2\.8\.0 or newer"):
+                aws.invoke(FunctionName=function, Payload=b"{}")
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
+import time
 import zipfile
 
 import pytest
@@ -146,6 +148,31 @@ def test_a_bootstrap_that_ends_is_an_exit_error(custom, call, act, reason, loadi
     assert (called.error, called.answer) == ("Unhandled", {"errorType": "Runtime.ExitError", "errorMessage": message})
     assert called.lines[-2:] == [message.replace(called.id, "ID"), "Runtime.ExitError"]
     assert re.search(r"^REPORT .*Status: error\tError Type: Runtime.ExitError$", called.tail, re.M)
+
+
+def test_no_call_is_given_to_a_question_whose_connection_was_closed(custom, call, node):
+    leaving = """
+answer(count)
+if event == "leave":
+    asking = socket.create_connection(os.environ["AWS_LAMBDA_RUNTIME_API"].split(":"))
+    asking.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    time.sleep(0.2)
+    asking.close()
+    print("gone")
+    time.sleep(2)
+    sys.exit(3)
+"""
+    function = custom(bootstrap(leaving, loading="import socket"))
+    assert [call(function).answer, call(function, "leave").answer] == [1, 2]
+    logs, gone = node.client("logs"), []
+    for _ in range(400):
+        with contextlib.suppress(logs.exceptions.ResourceNotFoundException):
+            gone = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="gone")["events"]
+        if gone:
+            break
+        time.sleep(0.05)
+    assert gone
+    assert call(function).answer == 1  # the process was not given it, and another took it up when that one ended
 
 
 def test_a_timeout_ends_it_and_a_fresh_one_takes_the_next_call(custom, call):

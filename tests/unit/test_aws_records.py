@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ondol.core.outcomes import Ended, Tried
 from ondol.dialects.aws.records import CONDITIONS, record
 from ondol.model.deferrals import Ending
+from ondol.model.functions import UNNUMBERED
 from ondol.queue import Deferred
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:hello"
@@ -55,6 +56,8 @@ def test_a_failure_after_three_tries_of_an_alias():
     assert found["requestContext"]["condition"] == "RetriesExhausted"
     assert found["requestContext"]["approximateInvokeCount"] == 3
     assert found["responseContext"] == {"statusCode": 200, "executedVersion": "7", "functionError": "Unhandled"}
+    unnumbered = told(Ending.SUCCEEDED, Tried(succeeded=True, body=b"{}", version=UNNUMBERED))
+    assert unnumbered["responseContext"]["executedVersion"] == "$LATEST.PUBLISHED"
     assert found["responsePayload"] == {"errorMessage": "no"}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ondol.contract import Place
 from ondol.contracts.aws import AwsContract
-from ondol.model.functions import Code, Configuration, Function, Revision, Target
+from ondol.model.functions import UNNUMBERED, Code, Configuration, Function, Revision, Target
 from ondol.model.invocations import Invocation, Report, Status
 from ondol.model.principals import Kind, Principal
 from ondol.runtime import Answer, Ending
@@ -90,7 +90,7 @@ def test_a_substitute_is_said():
     assert lines[1] == "python3.10 is not on this machine: python3.11 runs this function in its place\n"
 
 
-@pytest.mark.parametrize(("version", "shown"), [(None, "$LATEST"), (7, "7")])
+@pytest.mark.parametrize(("version", "shown"), [(None, "$LATEST"), (UNNUMBERED, "$LATEST.PUBLISHED"), (7, "7")])
 def test_start_names_request_and_version(version, shown):
     assert list(contract.started(invocation(), target(version=version))) == [f"START RequestId: {ID} Version: {shown}\n"]
 

@@ -9,7 +9,7 @@ import pytest
 from ondol.core.catalog import Index, put
 from ondol.core.resolve import resolve
 from ondol.model.errors import NotFound
-from ondol.model.functions import Alias, Version
+from ondol.model.functions import UNNUMBERED, Alias, Version
 from ondol.store import Change
 from ondol.testing.pool import a_target
 
@@ -48,6 +48,16 @@ def test_a_number_names_a_version():
     assert (revision("1"), revision("2")) == ("r1", "r2")
 
 
+def test_where_only_versions_run_no_qualifier_means_the_one_without_a_number():
+    function, published = replace(FUNCTION, versions_only=True), replace(LATEST, id="p", version=UNNUMBERED)
+    index = index_of(published, version(UNNUMBERED, "p"), alias(None), function)
+    assert [resolve(index, function, qualifier, 0.5).revision.id for qualifier in (None, "live", "$any")] == ["p"] * 3
+    assert resolve(index, function, "2", 0.5).revision.id == "r2"
+    with pytest.raises(NotFound) as caught:
+        resolve(index_of(function), function, None, 0.5)
+    assert caught.value.kind == "published version"
+
+
 def test_an_alias_names_a_version_or_the_latest():
     assert revision("live", 0.5, alias(2)) == "r2"
     assert revision("live", 0.5, alias(None)) == LATEST.id
@@ -68,7 +78,8 @@ def test_an_aliass_second_version_gets_its_share(weight, draw, runs):
         ("0", "version"),
         ("dead", "alias"),
         ("9" * 10_000, "version"),
-        ("٣", "version"),
+        ("٣", "alias"),
+        ("$any", "version"),
         ("²", "alias"),
         ("", "alias"),
     ],

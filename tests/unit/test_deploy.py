@@ -9,7 +9,7 @@ import pytest
 from ondol.core.deploy import NewFunction, etag
 from ondol.core.resolve import resolve
 from ondol.model.errors import AlreadyExists, Busy, InUse, InvalidSetting, NotFound, OutOfSpace, RevisionMismatch, Unavailable
-from ondol.model.functions import Alias, Code, Configuration, Stage
+from ondol.model.functions import UNNUMBERED, Alias, Code, Configuration, Stage
 from ondol.testing.desk import Fronts
 from ondol.testing.desk import desk as desk_over
 from ondol.testing.store import MemoryStore
@@ -183,6 +183,31 @@ async def test_two_publications_at_once_make_one_version(deployments):
     results = await asyncio.gather(deployments.publish(function), deployments.publish(function), return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["Busy", "Deployed"]
     assert [version.number for version in deployments.index.versions(function.id)] == [1]
+
+
+async def test_the_version_without_a_number_is_published_in_its_own_place(deployments):
+    function = await created(deployments)
+    first = await deployments.publish(function, unnumbered=True)
+    assert (first.version.number, first.revision.version, first.version.stage) == (UNNUMBERED, UNNUMBERED, Stage.CREATING)
+    await deployments.settling.idle()
+    updated = await deployments.update(deployments.index.function(function.id), code=OTHER_CODE)
+    await deployments.settling.idle()
+    assert deployments.version(updated.function, UNNUMBERED).revision.code == CODE
+    second = await deployments.publish(deployments.index.function(function.id), unnumbered=True, description="two")
+    assert (second.version.stage, second.revision.code, second.version.description) == (Stage.UPDATING, OTHER_CODE, "two")
+    await deployments.settling.idle()
+    assert deployments.version(second.function, UNNUMBERED).version.stage is Stage.READY
+    assert deployments.index.revision(function.id, first.revision.id) is None, "what it ran before was kept"
+    assert (await deployments.publish(second.function)).version.number == 1, "it took a number"
+
+
+async def test_publishing_the_same_without_a_number_again_changes_nothing(deployments, store):
+    function = await created(deployments)
+    first = await deployments.publish(function, unnumbered=True)
+    await deployments.settling.idle()
+    commits = len(store.commits)
+    again = await deployments.publish(deployments.index.function(function.id), unnumbered=True)
+    assert (again.revision, again.version.stage, len(store.commits)) == (first.revision, Stage.READY, commits)
 
 
 async def test_create_and_update_can_publish_in_the_same_commit(deployments):

@@ -1,8 +1,11 @@
 """Extensions without processes: what they are told, in which order, and what any order of questions comes to."""
 
 import asyncio
+import dataclasses
 import json
+import signal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from ondol.http.messages import Request
 from ondol.model.invocations import Report, Status
 from ondol.runtime import Answer, Call, Ending
 from ondol.runtimes import company_http
+from ondol.runtimes.accompanied import end
 from ondol.runtimes.broadcast import Broadcast
 from ondol.runtimes.company import About, Company, Failure
 from ondol.runtimes.company_errors import Refusal
@@ -73,6 +77,34 @@ class House:
 
     def call(self):
         return asyncio.ensure_future(self.company.call(self.worker, CALL, lambda text, at_ms: self.lines.append(text)))
+
+
+class Aside(House):
+    """A company of several workers whose calls run side by side, and what it told a subscriber."""
+
+    def __init__(self, *names):
+        super().__init__(*names)
+        self.company.about = dataclasses.replace(ABOUT, side_by_side=True)
+        self.company.deliver, self.batches = self._delivered, []
+
+    async def _delivered(self, wanted, data):
+        self.batches += json.loads(data)
+        return True
+
+    async def begins(self, name):
+        """A call by a worker of its own, which answers when the future is done."""
+        answer = asyncio.get_running_loop().create_future()
+
+        async def waits(worker, call, sink):
+            sink(f"said in {name}", None)
+            return await answer
+
+        worker = ScriptedWorker(Script(handler=waits), lambda text, at_ms: None)
+        self.company.workers.append(worker)
+        call = Call(meta=json.dumps({"id": name, "arn": "arn:f"}).encode(), payload=b"{}")
+        calling = asyncio.ensure_future(self.company.call(worker, call, lambda text, at_ms: self.lines.append(text)))
+        await turn()
+        return calling, answer
 
 
 async def turn():
@@ -164,11 +196,72 @@ async def test_calls_wait_until_loading_has_ended():
 @virtually
 async def test_an_internal_one_is_told_of_the_call_that_its_runtime_loads_for():
     house = House()
+    house.worker.script.load_s = 5.0
     assert not house.company.there
-    house.company.expecting(CALL, lambda text, at_ms: None)
+    calling = house.call()
+    await turn()
     me, _ = await house.registers("inner", "INVOKE")
     assert house.company.there
     assert json.loads((await house.next(me)).body)["requestId"] == "r-1"
+    assert (await calling).ending is Ending.OK
+    house.company.close()
+
+
+ERROR = {"lambda_extension_function_error_type": "My.Error"}
+
+
+@pytest.mark.parametrize(("path", "kind"), [("init/error", "Extension.InitError"), ("exit/error", "Extension.ExitError")])
+@virtually
+async def test_what_an_internal_one_reports_fails_the_call_that_its_runtime_loads_for(path, kind):
+    house = House()
+    house.worker.script.load_s = 1e9
+    calling = house.call()
+    await turn()
+    me, _ = await house.registers("inner", "INVOKE")
+    said = await house.asks("POST", f"/2020-01-01/extension/{path}", lambda_extension_identifier=me, **ERROR)
+    assert said.status == 202
+    answer = await calling
+    message = "RequestId: r-1 Error: extension inner: My.Error"
+    assert (answer.ending, answer.meta) == (Ending.INIT_ERROR, {"error_type": kind})
+    assert json.loads(answer.body) == {"errorType": kind, "errorMessage": message}
+    state = kind.removeprefix("Extension.")
+    assert house.lines == [
+        f"EXTENSION\tName: inner\tState: {state}\tEvents: [INVOKE]\tError Type: My.Error\n",
+        f"{message}\n{kind}\n",
+    ]
+    house.company.close()
+
+
+@virtually
+async def test_a_failure_between_calls_is_no_later_call_s_and_ends_the_runtime():
+    house = House()
+    house.company.workers = [house.worker]
+    house.worker.script.load_s = 5.0
+    calling = house.call()
+    await turn()
+    me, _ = await house.registers("inner", "INVOKE")
+    assert (await calling).ending is Ending.OK
+    house.company.settled(REPORT, 4)
+    resting = asyncio.ensure_future(house.company.rest(60.0))
+    await house.asks("POST", "/2020-01-01/extension/exit/error", lambda_extension_identifier=me, **ERROR)
+    await resting
+    assert house.company.broken
+    assert house.worker.signals == [signal.SIGKILL]
+    assert house.lines[-1] == "RequestId:  Error: extension inner: My.Error\nExtension.ExitError\n"
+    later = await house.call()
+    assert (later.ending, later.started) == (Ending.DEAD, False)
+    house.company.close()
+
+
+@virtually
+async def test_one_that_fails_while_nobody_waits_for_its_runtime_ends_that():
+    house = House()
+    house.company.workers = [house.worker]
+    house.worker.script.load_s = 1e9
+    me, _ = await house.registers("inner")
+    await house.asks("POST", "/2020-01-01/extension/init/error", lambda_extension_identifier=me, **ERROR)
+    assert house.worker.signals == [signal.SIGKILL]
+    assert (await house.call()).meta == {"error_type": "Extension.InitError"}
     house.company.close()
 
 
@@ -192,6 +285,7 @@ async def test_what_became_of_each_is_in_the_log():
     house.company.settle_in()
     house.company.settle_in()
     assert house.lines == [
+        "RequestId:  Error: fork/exec /opt/extensions/b: permission denied\nExtension.LaunchError\n",
         "EXTENSION\tName: a\tState: Registered\tEvents: [INVOKE, SHUTDOWN]\n",
         "EXTENSION\tName: b\tState: LaunchError\tEvents: []\tError Type: Extension.LaunchError\n",
     ]
@@ -199,6 +293,99 @@ async def test_what_became_of_each_is_in_the_log():
 
 
 STEPS = st.sampled_from(["register", "next", "init/error", "exit/error", "call", "shutdown", "nobody"])
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "says"),
+    [
+        ("a", ("INVOKE",), "INVOKE: ErrorInvalidEventType"),
+        ("a", ("SHUTDOWN", "INVOKE"), "INVOKE: ErrorInvalidEventType"),
+        ("inside", ("INVOKE",), "No events allowed for internal extensions"),
+        ("inside", ("SHUTDOWN",), "No events allowed for internal extensions"),
+    ],
+)
+def test_beside_several_calls_nobody_registers_for_them(name, events, says):
+    @virtually
+    async def story():
+        house = Aside("a")
+        _, said = await house.registers(name, *events)
+        assert said.status == 403
+        assert json.loads(said.body) == {"errorType": "Extension.InvalidEventType", "errorMessage": says}
+        for right in (("a", "SHUTDOWN"), ("inside",)):
+            assert (await house.registers(*right))[1].status == 200
+        house.company.close()
+
+    story()
+
+
+@virtually
+async def test_calls_side_by_side_are_told_of_by_their_own_ids_each_when_it_ends():
+    house = Aside("a")
+    me, _ = await house.registers("a", "SHUTDOWN")
+    wanted = {**WANTED, "schemaVersion": "2025-01-29", "buffering": {"timeoutMs": 25}}
+    said = await house.asks("PUT", "/2022-07-01/telemetry", json.dumps(wanted).encode(), lambda_extension_identifier=me)
+    assert said.status == 200
+    calls = {name: await house.begins(name) for name in ("r-1", "r-2", "r-3")}
+    for name in ("r-2", "r-3", "r-1"):
+        calling, answer = calls[name]
+        answer.set_result(Answer(ending=Ending.OK, body=b"done"))
+        await calling
+        house.company.settled(msgspec.structs.replace(REPORT, invocation=name), 4)
+    assert house.company.busy == []
+    await asyncio.sleep(1)
+    told = [(each["type"], each["record"]) for each in house.batches]
+    assert [record["requestId"] for kind, record in told if kind == "platform.start"] == ["r-1", "r-2", "r-3"]
+    assert [record for kind, record in told if kind == "platform.report"] == [
+        {"requestId": name, "status": "success", "metrics": {"durationMs": 2.5}} for name in ("r-2", "r-3", "r-1")
+    ]
+    assert [record for kind, record in told if kind == "function"] == ["said in r-1", "said in r-2", "said in r-3"]
+    assert "platform.runtimeDone" not in dict(told)
+    house.company.close()
+
+
+@virtually
+async def test_a_failure_of_one_extension_ends_all_calls_that_run():
+    house = Aside("a")
+    await house.registers("a", "SHUTDOWN")
+    calls = [(await house.begins(name))[0] for name in ("r-1", "r-2")]
+    house.company.exited("a", "exit status 3")
+    for name, calling in zip(("r-1", "r-2"), calls, strict=True):
+        assert json.loads((await calling).body)["errorMessage"] == f"RequestId: {name} Error: exit status 3"
+    house.company.close()
+
+
+@virtually
+async def test_what_begins_beside_others_after_a_failure_was_never_begun_and_an_internal_one_ends_all_workers():
+    house = Aside()
+    me, _ = await house.registers("inside")
+    calling, answer = await house.begins("r-1")
+    answer.set_result(Answer(ending=Ending.OK))
+    await calling
+    house.company.settled(REPORT, 4)
+    running, _ = await house.begins("r-2")
+    failure = {"lambda_extension_identifier": me, "lambda_extension_function_error_type": "Extension.Mine"}
+    assert (await house.asks("POST", "/2020-01-01/extension/exit/error", **failure)).status == 202
+    assert (await running).meta == {"error_type": "Extension.ExitError"}
+    assert all(worker.signals == [9] for worker in house.company.workers)
+    later, _ = await house.begins("r-3")
+    assert ((await later).ending, (await later).started) == (Ending.DEAD, False)
+    house.company.close()
+
+
+@virtually
+async def test_at_the_end_all_workers_are_asked_and_those_that_stay_are_killed():
+    house = Aside("a")
+    me, _ = await house.registers("a", "SHUTDOWN")
+    asked = house.next(me)
+    stays, goes, gone = (ScriptedWorker(Script(), lambda text, at_ms: None) for _ in range(3))
+    house.company.workers += [stays, goes, gone]
+    gone.die(0)
+    goes.signal = lambda number: goes.die(0)
+    house.company.ending = lambda reason: end(house.company, None, reason)
+    await house.company.leave("")
+    assert (stays.signals, gone.signals) == ([15, 9], [])
+    house.company.close()
+    await asked
 
 
 @given(steps=st.lists(STEPS, max_size=30))
@@ -371,6 +558,89 @@ async def test_who_subscribes_gets_what_was_before_and_nothing_it_did_not_ask_fo
     assert older[0]["record"] == '{"level": "INFO"}\n'
     assert set(older[2]["record"]) == {"requestId", "metrics"}
     broadcast.close()
+
+
+class Listening:
+    """A house with a subscriber to each API, and what they were told of the platform."""
+
+    def __init__(self):
+        self.house = House("a")
+        self.house.company.workers = [self.house.worker]
+        self.house.worker.script.handler = never
+        self.house.company.settle_in()
+        self.told = {Api.TELEMETRY: [], Api.LOGS: []}
+        for api, schema in ((Api.TELEMETRY, "2022-12-13"), (Api.LOGS, "2021-03-18")):
+            made = wanted(json.dumps({**WANTED, "schemaVersion": schema}).encode(), api)
+            self.house.company.broadcast.subscribe(api.value, made, self.deliver)
+
+    async def deliver(self, wanted, data):
+        self.told[wanted.api] += json.loads(data)
+        return True
+
+    async def ends(self, reason):
+        """Have it leave while a call runs; what each was told: type and record."""
+        await self.house.company.leave(reason)
+        for subscription in self.house.company.broadcast.subscriptions:
+            await subscription.flush()
+        self.house.company.close()
+        return [[(each["type"], each["record"]) for each in told] for told in self.told.values()]
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [(3, "with error: exit status 3"), (0, "without providing a reason"), (-9, "with error: signal: killed")],
+)
+@virtually
+async def test_the_older_api_is_told_of_a_runtime_that_ended_in_a_call(status, how):
+    listening = Listening()
+    calling = listening.house.call()
+    await turn()
+    listening.house.worker.die(status)
+    await calling
+    newer, older = await listening.ends("failure")
+    assert [kind for kind, _ in newer] == ["platform.start", "platform.runtimeDone"]
+    assert newer[1][1]["errorType"] == "Runtime.ExitError"
+    assert older[1:] == [
+        ("platform.fault", f"RequestId: r-1 Error: Runtime exited {how}\nRuntime.ExitError\n"),
+        ("platform.runtimeDone", {"requestId": "r-1", "status": "error"}),
+    ]
+
+
+@virtually
+async def test_the_older_api_is_told_of_an_extension_that_failed_in_a_call():
+    listening = Listening()
+    calling = listening.house.call()
+    await turn()
+    listening.house.company.exited("a", "exit status 3")
+    await calling
+    newer, older = await listening.ends("failure")
+    assert newer[-1][1]["errorType"] == "Extension.Crash"
+    assert ("platform.fault", "RequestId: r-1 Error: exit status 3\nExtension.Crash\n") in older
+
+
+@virtually
+async def test_a_call_that_ran_out_of_time_is_no_fault():
+    listening = Listening()
+    calling = listening.house.call()
+    await turn()
+    for told in await listening.ends("timeout"):
+        assert [kind for kind, _ in told] == ["platform.start", "platform.runtimeDone"]
+        assert told[1][1]["status"] == "timeout"
+    calling.cancel()
+
+
+@virtually
+async def test_a_call_that_found_nothing_to_run_began_and_ended_all_the_same():
+    listening = Listening()
+    listening.house.company.loading = asyncio.get_running_loop().create_future()
+    calling = listening.house.call()
+    await turn()
+    listening.house.company.unlaunched("a", "fork/exec /opt/extensions/a: permission denied")
+    listening.house.company.loading.set_result(None)
+    await calling
+    newer, older = await listening.ends("failure")
+    assert [kind for kind, _ in newer][-2:] == ["platform.start", "platform.runtimeDone"]
+    assert [kind for kind, _ in older][-3:] == ["platform.start", "platform.fault", "platform.runtimeDone"]
 
 
 def test_a_failure_is_the_first():

@@ -8,11 +8,11 @@ import pytest
 
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
-from ondol.core.measuring import LATEST, UNITS, Tally, dimensions_of, points_of, points_of_level
+from ondol.core.measuring import LATEST, PUBLISHED, UNITS, Tally, dimensions_of, points_of, points_of_level
 from ondol.core.totals import OTHERS, Totals, cumulated
 from ondol.meter import Series
 from ondol.model.errors import OutOfSpace
-from ondol.model.functions import Target
+from ondol.model.functions import UNNUMBERED, Target
 from ondol.model.invocations import Report, Status
 from ondol.node import measuring as module
 from ondol.node.measuring import Measured, Measures, Measuring, record_of
@@ -81,6 +81,8 @@ def test_an_aliass_calls_are_told_apart_by_the_version_that_ran():
     function, live = ("function", "f"), ("qualifier", "live")
     assert dimensions_of("f", "live", 3) == [(), (function,), (function, live), (function, live, ("version", "3"))]
     assert dimensions_of("f", "live", None)[-1][-1] == ("version", LATEST)
+    assert dimensions_of("f", "live", UNNUMBERED)[-1][-1] == ("version", PUBLISHED)
+    assert len(dimensions_of("f", "$any", UNNUMBERED)) == 3, "a version that is named needs no other series of its own"
     assert dimensions_of("f", "3", 3) == [(), (function,), (function, ("qualifier", "3"))]
     assert all(list(each) == sorted(each) for each in dimensions_of("f", "live", 3))
 
@@ -100,6 +102,26 @@ def test_calls_of_what_is_kept_up_are_told_from_those_that_spilled_over():
 
 def test_where_nothing_is_kept_up_nothing_is_said_of_it():
     assert not [name for name, _ in added((a_target(), a_report())) if name.startswith("pinned")]
+
+
+def test_what_extensions_took_behind_answers_is_counted_by_when_they_were_done():
+    tally = Tally()
+    target = a_target()
+    tally.add(target, a_report(), (1, 1, 1))
+    for milliseconds in (10.0, 30.0):
+        tally.rest(target, MINUTE_S + 6, milliseconds)
+    tally.rest(target, MINUTE_S + 61, 5.0)
+    found = [{(p.series.name, p.series.dimensions): p for p in points_of(each)} for each in tally.take().sums]
+    for dimensions in ((), (("function", "hello"),), (("function", "hello"), ("qualifier", ""))):
+        point = found[0]["extensions_afterwards", dimensions]
+        assert (point.summary.count, point.summary.sum, point.summary.low, point.summary.high) == (2, 40, 10, 30)
+        assert point.series.unit == "milliseconds"
+    assert found[0]["invocations", ()].summary.sum == 1
+    assert {name for name, _ in found[1]} == {"extensions_afterwards"}
+
+
+def test_where_there_are_no_extensions_nothing_is_said_of_them():
+    assert not [name for name, _ in added((a_target(), a_report())) if "extensions" in name]
 
 
 def test_everything_that_is_not_ok_is_an_error():

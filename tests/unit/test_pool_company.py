@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from ondol.model.invocations import Status
 from ondol.pool.policy import PoolLimits
 from ondol.runtime import Answer, Ending
@@ -18,15 +20,12 @@ class Company:
         self.rest_s = rest_s
         self.leave_s = leave_s
         self.told = []
+        self.broken = False
         self.closed = False
 
     async def call(self, worker, call, sink):
         self.told.append("call")
         return await worker.call(call, sink)
-
-    def expecting(self, call, sink):
-        self.told.append("expecting")
-        return sink
 
     def settled(self, report, produced_bytes):
         self.told.append(f"settled {report.status.value} {produced_bytes}")
@@ -79,6 +78,7 @@ async def test_the_answer_comes_before_the_rest_and_the_environment_is_free_behi
         assert asyncio.get_running_loop().time() - began_s >= 0.5
         assert not room.environment.broken
         assert room.company.told == ["call", "settled ok 2"]
+        assert room.telemetry.rests == [pytest.approx(0.5)]
 
 
 @virtually
@@ -126,12 +126,26 @@ async def test_an_environment_that_is_not_needed_is_thawed_and_asked():
 
 
 @virtually
-async def test_nobody_is_asked_where_nobody_is():
+async def test_where_nobody_is_a_call_is_brought_by_them_only_while_somebody_may_come():
     async with Accompanied() as room:
+        room.script.load_s = 0.1
         room.company.there = False
         await room.call()
+        assert room.company.told == ["call"]
+        await room.call("i-2")
         assert room.environment.resting is None
-    assert room.company.told == []
+    assert room.company.told == ["call"]
+    assert room.telemetry.rests == []
+
+
+@virtually
+async def test_a_failure_in_the_rest_takes_the_environment_with_it():
+    async with Accompanied(rest_s=0.5) as room:
+        await room.call()
+        room.company.broken = True
+        await room.environment.resting
+        assert room.environment.broken
+        assert room.shell.scoured == 0  # its owner ends it, and asks first
 
 
 @virtually

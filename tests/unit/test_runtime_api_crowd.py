@@ -3,7 +3,10 @@
 import asyncio
 import json
 
+from ondol.http.bodies import EMPTY
+from ondol.http.messages import Request
 from ondol.runtime import Call, Ending
+from ondol.runtimes import api_http
 from ondol.runtimes.api_crowd import Crowd
 from tests.unit.test_runtime_api import META, Played, error_of
 
@@ -88,6 +91,22 @@ async def test_a_call_waits_for_a_question_however_many_others_run(play):
 
 
 @played
+async def test_a_question_whose_client_went_away_gets_no_call(play):
+    gone = Request("GET", "/2018-06-01/runtime/invocation/next", (), EMPTY)
+    asked = asyncio.ensure_future(api_http.serve(play.worker, gone))
+    await asyncio.sleep(0)
+    (question,) = play.asking(1)
+    await asyncio.sleep(0)
+    gone.left()
+    assert (await asked).status == 500
+    call = play.by(play.lanes[0], "a")
+    assert id_of(await question) == "a"
+    gone.left()
+    await play.answers(invocation="a")
+    assert (await call)[0].ending is Ending.OK
+
+
+@played
 async def test_who_asks_more_often_than_calls_may_run_has_the_oldest_question_refused(play):
     questions = play.asking(CALLS + 1)
     await asyncio.sleep(0)
@@ -144,6 +163,14 @@ async def test_a_process_that_ends_ends_all_that_it_was_given_and_has_not_starte
     ]
     assert [await lane.ended() for lane in play.lanes] == [9] * CALLS
     assert not play.lanes[0].alive
+
+
+@played
+async def test_each_lane_may_ask_the_process_to_end_and_it_is_asked_once(play):
+    for number in (15, 15, 9):
+        for lane in play.lanes:
+            lane.signal(number)
+    assert play.child.signals == [15, 9]
 
 
 @played

@@ -19,9 +19,12 @@ CLASS_PATH = "/usr/local/share/ondol/clients/java/*"
 PROGRAM = "/var/lib/gems/3.4.0/gems/aws_lambda_ric-3.1.3/bin/aws_lambda_ric"
 
 
-def java(major, client=CLASS_PATH):
+def java(major, client=CLASS_PATH, release="2.10.1"):
     path = f"/usr/lib/jvm/java-{major}/bin/java"
-    return Interpreter(path=path, major=major, minor=0, micro=5, prefix=path[:-9], language="java", client=client)
+    return Interpreter(
+        path=path, major=major, minor=0, micro=5, prefix=path[:-9], language="java", client=client,
+        client_release=release,
+    )  # fmt: skip
 
 
 def ruby(minor, client=PROGRAM):
@@ -32,8 +35,9 @@ def javas(*majors, substitute="none"):
     return ManagedVersions(JAVA_KIND, Interpreters(map(java, majors)), substitute)
 
 
-def launch(runtime, handler, **variables):
-    return Launch(guest="aws", handler=handler, runtime=runtime, variables=variables, memory_mib=512, timeout_s=3)
+def launch(runtime, handler, calls=1, **variables):
+    told = {"handler": handler, "runtime": runtime, "variables": variables, "calls_max": calls}
+    return Launch(guest="aws", memory_mib=512, timeout_s=3, **told)
 
 
 # Finding them --------------------------------------------------------------------------------------------------------
@@ -87,9 +91,19 @@ def test_javas_client_is_found_once_all_of_it_is_there(machine):
     for jar in clients.JARS:
         assert discovered(machine.home, "java", "jdk/bin")[0].client == ""
         (place / f"{jar}-2.10.1.jar").touch()
-    assert discovered(machine.home, "java", "jdk/bin")[0].client == f"{place}/*"
+    [found] = discovered(machine.home, "java", "jdk/bin")
+    assert (found.client, found.client_release) == (f"{place}/*", "2.10.1")
     shutil.copytree(place, machine.home / "public")
     assert discovered(machine.home, "java", "jdk/bin")[0].client == f"{machine.home}/public/*"
+
+
+def test_of_several_releases_of_javas_client_the_oldest_counts(machine):
+    machine("jdk/bin/java", 'openjdk version "21.0.1"')
+    place = machine.home / "public"
+    place.mkdir()
+    for name in (*(f"{jar}-2.10.1" for jar in clients.JARS), f"{clients.JARS[0]}-2.9.0-linux-x86_64"):
+        (place / f"{name}.jar").touch()
+    assert discovered(machine.home, "java", "jdk/bin")[0].client_release == "2.9.0"
 
 
 def test_a_client_that_came_since_the_interpreter_was_asked_is_found(machine, tmp_path):
@@ -199,6 +213,23 @@ def test_ruby_runs_the_gems_program_and_finds_the_functions_gems():
     assert told["variables"]["GEM_PATH"] == "/var/task/vendor/bundle/ruby/3.4.0:/opt/ruby/gems/3.4.0:"
     assert told["variables"]["RUBYLIB"] == "/var/task:/opt/ruby/lib"
     assert program(launch("ruby3.4", "app.handler", GEM_PATH="/mine"))["variables"]["GEM_PATH"] == "/mine"
+
+
+@pytest.mark.parametrize(
+    ("release", "calls", "goes"), [("2.10.1", 2, True), ("2.8.0", 9, True), ("2.7.0", 2, False), ("2.7.0", 1, True)]
+)
+def test_a_client_of_java_that_asks_once_at_a_time_runs_no_calls_side_by_side(release, calls, goes):
+    program = ManagedVersions(JAVA_KIND, Interpreters([java(21, release=release)])).program
+    if goes:
+        assert program(launch("java21", "x::y", calls=calls))["argv"][-1] == "x::y"
+        return
+    with pytest.raises(RuntimeMissing, match=r"2\.7\.0 in /usr/local/.* asks for one call at a time; .* take 2\.8\.0 or newer"):
+        program(launch("java21", "x::y", calls=calls))
+
+
+def test_calls_of_ruby_do_not_run_side_by_side():
+    with pytest.raises(RuntimeMissing, match="Calls of Ruby do not run side by side"):
+        ManagedVersions(RUBY_KIND, Interpreters([ruby(4)])).program(launch("ruby3.4", "app.handler", calls=2))
 
 
 def test_a_wrapper_starts_them():

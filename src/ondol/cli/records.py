@@ -107,6 +107,8 @@ def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+#: What the native API writes for the version that has no number.
+_UNNUMBERED: Final = -1
 #: What it means that there is nothing.
 _NOTHING: Final = {"version": "latest", "queue_ms": "not measured", "start_ms": "warm"}
 
@@ -118,6 +120,8 @@ def _title(key: str) -> str:
 def _shown(key: str, value: Any) -> str:
     if value in (None, ""):
         return _NOTHING.get(key, "none")
+    if (key, value) == ("version", _UNNUMBERED):
+        return "published"
     if key == "started_ms":
         return f"{when(value // 1000)}.{value % 1000:03}"
     if key.endswith("_ms"):

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.contract import Place
-from ondol.model.functions import Configuration, Revision, Target
+from ondol.model.functions import UNNUMBERED, Configuration, Revision, Target
 from ondol.model.invocations import Invocation, Outcome, Report, Status
 from ondol.model.limits import RESULT_BYTES_MAX, STREAM_BYTES_MAX
 from ondol.runtime import Answer, LogSink
@@ -148,7 +148,7 @@ class AwsContract:
         }
         if not configuration.runtime.startswith("provided"):
             variables["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{configuration.runtime}"
-        if configuration.concurrency and configuration.runtime.startswith(("python", "provided")):
+        if configuration.concurrency and not configuration.runtime.startswith("nodejs"):
             # Not for Node.js: its libraries take it for a process that runs several calls, and here each has its own.
             variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(configuration.concurrency)
         return variables
@@ -227,7 +227,7 @@ def _defaults_of(runtime: str) -> Mapping[str, str]:
 
 def version_label(version: int | None) -> str:
     """A version as AWS writes it."""
-    return "$LATEST" if version is None else str(version)
+    return "$LATEST" if version is None else "$LATEST.PUBLISHED" if version == UNNUMBERED else str(version)
 
 
 def invoked_arn(target: Target) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.contract import Place
-from ondol.model.functions import Revision, Target
+from ondol.model.functions import Revision, Target, version_name
 from ondol.model.invocations import Invocation, Outcome, Report, Status
 from ondol.runtime import Answer, LogSink
 
@@ -116,4 +116,4 @@ def head_of(meta: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _label(revision: Revision) -> str:
-    return "latest" if revision.version is None else str(revision.version)
+    return version_name(revision.version)

@@ -12,6 +12,7 @@ from typing import Final
 from ondol.clock import Clock
 from ondol.core.catalog import Index, deferral_key, key_of, put
 from ondol.core.commits import Commits, Operations
+from ondol.core.resolve import number_of
 from ondol.model.deferrals import Deferral, Destination
 from ondol.model.errors import InvalidSetting, NotFound
 from ondol.model.functions import Function
@@ -108,10 +109,10 @@ class Deferrals:
             raise NotFound("function", function)
         if qualifier is None:
             return found
-        numbered = qualifier.isascii() and qualifier.isdecimal()
-        there = self._index.version(function, int(qualifier)) if numbered else self._index.alias(function, qualifier)
+        number = number_of(qualifier)
+        there = self._index.alias(function, qualifier) if number is None else self._index.version(function, number)
         if there is None:
-            raise NotFound("version" if numbered else "alias", f"{found.name}:{qualifier}")
+            raise NotFound("alias" if number is None else "version", f"{found.name}:{qualifier}")
         return found
 
     def _check(self, deferral: Deferral) -> None:
@@ -142,6 +143,6 @@ def find(index: Index, destination: Destination) -> Function | None:
     function = index.handle(at.dialect, at.account, at.region, at.name)
     if function is None or at.qualifier is None:
         return function
-    numbered = at.qualifier.isascii() and at.qualifier.isdecimal()
-    there = index.version(function.id, int(at.qualifier)) if numbered else index.alias(function.id, at.qualifier)
+    number = number_of(at.qualifier)
+    there = index.alias(function.id, at.qualifier) if number is None else index.version(function.id, number)
     return function if there else None

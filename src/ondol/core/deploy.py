@@ -54,6 +54,7 @@ class NewFunction:
     configuration: Configuration
     tags: Mapping[str, str]
     publish: bool = False
+    unnumbered: bool = False
     description: str | None = None
     per_tenant: bool = False
     versions_only: bool = False
@@ -143,7 +144,7 @@ class Deployments:
         return Deployed(function=function, revision=revision)
 
     def version(self, function: Function, number: int) -> Deployed:
-        """One published version."""
+        """One published version, or the one without a number."""
         version = self.index.version(function.id, number)
         revision = self.index.revision(function.id, version.revision) if version else None
         if version is None or revision is None:
@@ -185,7 +186,9 @@ class Deployments:
             versions_only=new.versions_only,
         )  # fmt: skip
         _check_tags(function.tags)
-        deployed, operations = self._published(Deployed(function=function, revision=revision), new.publish, new.description)
+        deployed, operations = self._published(
+            Deployed(function=function, revision=revision), new.publish, new.unnumbered, new.description
+        )
         handle = Handle(dialect=new.dialect, account=new.account, region=new.region, name=new.handle, function=function.id)
         # The handle comes last: who finds it finds everything else.
         writes = [put(revision, 0), *operations, put(deployed.function, 0), put(handle, 0)]
@@ -204,6 +207,7 @@ class Deployments:
         configuration: Configuration | None = None,
         if_etag: str | None = None,
         publish: bool = False,
+        unnumbered: bool = False,
         dry_run: bool = False,
     ) -> Deployed:
         """A new latest revision of `base`, a function as its caller read it; what is None stays as it is.
@@ -222,7 +226,7 @@ class Deployments:
             created_s=self._clock.wall_s(),
         )
         function = replace(current, latest=revision.id, stage=Stage.UPDATING)
-        deployed, operations = self._published(Deployed(function=function, revision=revision), publish, None)
+        deployed, operations = self._published(Deployed(function=function, revision=revision), publish, unnumbered, None)
         if dry_run:
             return deployed
         writes = [
@@ -233,16 +237,26 @@ class Deployments:
         self.settling.start(base.id)
         return deployed
 
-    async def publish(self, base: Function, *, description: str | None = None, if_etag: str | None = None) -> Deployed:
-        """Give the latest revision a number; in force everywhere on return. The same thing again is the same version."""
+    async def publish(
+        self, base: Function, *, unnumbered: bool = False, description: str | None = None, if_etag: str | None = None
+    ) -> Deployed:
+        """Give the latest revision a number; in force everywhere on return. The same thing again is the same version.
+
+        `unnumbered`: it becomes what the version without a number runs, once that version's stage says so.
+        """
         current, number = self._free(base, if_etag)
         latest = self.latest(current).revision
-        found = versions.publish(
-            self.index, base, latest, revision_id=self._ids(), now_s=self._clock.wall_s(), description=description
+        publish, stage = (versions.republish, Stage.CREATING) if unnumbered else (versions.publish, Stage.READY)
+        found = publish(
+            self.index, base, latest, revision_id=self._ids(), now_s=self._clock.wall_s(), description=description, stage=stage
         )
         if found.operations:
             await self._write(base, [*found.operations, put(found.function, number)])
-        await self._commits.everywhere(self.index.number)
+            self._retire(*found.replaced)
+        if unnumbered:
+            self.settling.start(base.id)
+        else:
+            await self._commits.everywhere(self.index.number)
         return Deployed(function=found.function, revision=found.revision, version=found.version)
 
     def check(self, base: Function, if_etag: str | None = None) -> None:
@@ -341,14 +355,18 @@ class Deployments:
             )
 
     # Within --------------------------------------------------------------------------------------------------------
-    def _published(self, latest: Deployed, publish: bool, description: str | None) -> tuple[Deployed, Operations]:
+    def _published(
+        self, latest: Deployed, publish: bool, unnumbered: bool, description: str | None
+    ) -> tuple[Deployed, Operations]:
         """`latest` with its version, if one is asked for, which comes into force along with it."""
         if not publish:
             return latest, ()
-        found = versions.publish(
+        made = versions.republish if unnumbered else versions.publish
+        found = made(
             self.index, latest.function, latest.revision, revision_id=self._ids(), now_s=self._clock.wall_s(),
             description=description, stage=Stage.CREATING,
         )  # fmt: skip
+        self._retire(*found.replaced)
         return Deployed(function=found.function, revision=found.revision, version=found.version), found.operations
 
     def _free(self, base: Function, if_etag: str | None) -> tuple[Function, int]:

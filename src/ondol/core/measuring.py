@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ondol.core.resolve import number_of
 from ondol.meter import MINUTE_S, PLATFORM, Dimensions, Point, Series
-from ondol.model.functions import Target
+from ondol.model.functions import UNNUMBERED, Target, version_name
 from ondol.model.invocations import Report, Status
 from ondol.model.summaries import Summary, bin_of, bounded
 
@@ -20,6 +21,8 @@ INVOCATIONS: Final = "invocations"
 ERRORS: Final = "errors"
 THROTTLES: Final = "throttles"
 DURATION: Final = "duration"
+#: How long what runs beside functions worked behind their answers; of functions with extensions only.
+AFTERWARDS: Final = "extensions_afterwards"
 CONCURRENCY: Final = "concurrency"
 UNRESERVED: Final = "concurrency_unreserved"
 COLD_STARTS: Final = "cold_starts"
@@ -45,6 +48,7 @@ UNITS: Final[Mapping[str, str]] = {
     ERRORS: COUNT,
     THROTTLES: COUNT,
     DURATION: MILLISECONDS,
+    AFTERWARDS: MILLISECONDS,
     CONCURRENCY: COUNT,
     UNRESERVED: COUNT,
     COLD_STARTS: COUNT,
@@ -65,7 +69,8 @@ FUNCTION: Final = "function"
 QUALIFIER: Final = "qualifier"
 VERSION: Final = "version"
 #: How a version is written in a dimension when it is the latest revision.
-LATEST: Final = "latest"
+LATEST: Final = version_name(None)
+PUBLISHED: Final = version_name(UNNUMBERED)
 
 #: (of the function, of the account, of the account without reservations): calls under way.
 Levels = tuple[int, int, int]
@@ -130,6 +135,8 @@ class Sum:
     spilled: int = 0
     pinned_at_work: Range = field(default_factory=Range)
     pinned_share: Range = field(default_factory=Range)
+    afterwards: Range = field(default_factory=Range)
+    afterwards_bins: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -191,6 +198,16 @@ class Tally:
                     level = self._levels[where] = Level(account=where[0], region=where[1], minute_s=where[2])
                 level.all.add_all([levels[1] for _, _, levels in group])
                 level.shared.add_all([levels[2] for _, _, levels in group])
+
+    def rest(self, target: Target, at_s: float, milliseconds: float) -> None:
+        """Behind the answer to a call, what runs beside the function worked so long, until `at_s` (wall time)."""
+        function, minute_s = target.function, int(at_s) // MINUTE_S * MINUTE_S
+        where = (function.account, function.region, function.name)
+        found = self._sum((*where, target.qualifier, target.revision.version, minute_s), 0)
+        if found is not None:
+            found.afterwards.add(milliseconds)
+            number = bin_of(milliseconds)
+            found.afterwards_bins[number] = found.afterwards_bins.get(number, 0.0) + 1
 
     def throttle(self, account: str, region: str, name: str, at_s: float, count: int = 1) -> None:
         """Calls of the function of this name were refused for want of room."""
@@ -298,8 +315,8 @@ def dimensions_of(name: str, qualifier: str | None, version: int | None) -> list
     function = (FUNCTION, name)
     as_called = (function, (QUALIFIER, qualifier or ""))
     found: list[Dimensions] = [(), (function,), as_called]
-    if qualifier is not None and not qualifier.isdecimal():
-        found.append((*as_called, (VERSION, LATEST if version is None else str(version))))
+    if qualifier is not None and number_of(qualifier) is None:
+        found.append((*as_called, (VERSION, version_name(version))))
     return found
 
 
@@ -311,6 +328,8 @@ def ones(count: int, of: int | None = None) -> Summary:
 
 
 def _summaries(taken: Sum, calls: int) -> Iterator[tuple[str, Summary]]:
+    if taken.afterwards.count:
+        yield AFTERWARDS, taken.afterwards.summary(bounded(dict(taken.afterwards_bins)))
     if not calls:
         return
     yield INVOCATIONS, ones(calls)

@@ -13,7 +13,7 @@ from typing import Final
 from ondol.clock import Clock
 from ondol.core.catalog import Index, key_of, pin_key, put
 from ondol.core.commits import Commits, Operations
-from ondol.core.resolve import DIGITS_MAX
+from ondol.core.resolve import number_of
 from ondol.model.errors import AlreadyExists, InvalidSetting, NotFound
 from ondol.model.functions import Function, Pin, Revision
 from ondol.model.limits import CONCURRENCY_PER_ACCOUNT
@@ -87,14 +87,10 @@ class Pins:
             raise NotFound("function", function)
         if qualifier is None:
             return found
-        numbered = qualifier.isascii() and qualifier.isdecimal()
-        there: object = None
-        if not numbered:
-            there = self._index.alias(function, qualifier)
-        elif len(qualifier) <= DIGITS_MAX:
-            there = self._index.version(function, int(qualifier))
+        number = number_of(qualifier)
+        there = self._index.alias(function, qualifier) if number is None else self._index.version(function, number)
         if there is None:
-            raise NotFound("version" if numbered else "alias", f"{found.name}:{qualifier}")
+            raise NotFound("alias" if number is None else "version", f"{found.name}:{qualifier}")
         return found
 
     def _check(self, function: Function, qualifier: str | None, environments: int) -> None:
@@ -131,8 +127,8 @@ def versions_of(index: Index, function: str, qualifier: str | None) -> set[int |
     """The versions that a qualifier means now; None stands for the latest revision."""
     if qualifier is None:
         return {None}
-    if qualifier.isascii() and qualifier.isdecimal():
-        return {int(qualifier)}
+    if (number := number_of(qualifier)) is not None:
+        return {number}
     alias = index.alias(function, qualifier)
     if alias is None:
         return set()
@@ -189,7 +185,8 @@ def bounds(index: Index) -> dict[str, tuple[Revision, int]]:
     """By revision: how many environments there may be of those that are bounded."""
     found: dict[str, tuple[Revision, int]] = {}
     for pin in index.pins():
-        version = index.version(pin.function, int(pin.qualifier or 0)) if pin.environments_max is not None else None
+        number = number_of(pin.qualifier or "") if pin.environments_max is not None else None
+        version = index.version(pin.function, number) if number is not None else None
         revision = index.revision(pin.function, version.revision) if version else None
         if revision is not None and pin.environments_max is not None:
             found[revision.id] = (revision, pin.environments_max)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ondol.core.catalog import Index, alias_key, deferral_key, delete, key_of, pin_key, put, version_key
+from ondol.core.catalog import Index, alias_key, delete, key_of, put, version_key
 from ondol.core.commits import Operations
+from ondol.core.resolve import number_of
 from ondol.core.versions import keys, named_by
 from ondol.model.errors import InUse
-from ondol.model.functions import Function
+from ondol.model.functions import Function, version_name
 from ondol.store import Delete
 
 
@@ -27,14 +28,14 @@ def of_version(index: Index, function: Function, number: int) -> Operations:
     """One version and its revision; nothing when there is none. Raises InUse."""
     if aliases := named_by(index, function.id, number):
         named = f"the alias {aliases[0]}; point it" if len(aliases) == 1 else f"the aliases {', '.join(aliases)}; point them"
-        raise InUse(f"version {number} is named by {named} elsewhere first", by=tuple(aliases))
+        raise InUse(f"version {version_name(number)} is named by {named} elsewhere first", by=tuple(aliases))
     version = index.version(function.id, number)
     if version is None:
         return []
     guard = put(function, index.revision_of(key_of(function)))
     return [
         guard,
-        Delete(deferral_key(function.id, str(number))),
-        Delete(pin_key(function.id, str(number))),
+        *(delete(each) for each in index.deferrals(function.id) if each.qualifier and number_of(each.qualifier) == number),
+        *(delete(each) for each in index.pins(function.id) if each.qualifier and number_of(each.qualifier) == number),
         *(Delete(key) for key in keys(version)),
     ]

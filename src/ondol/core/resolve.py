@@ -6,10 +6,20 @@ from typing import Final
 
 from ondol.core.catalog import Index
 from ondol.model.errors import NotFound
-from ondol.model.functions import Alias, Function, Revision, Target
+from ondol.model.functions import UNNUMBERED, Alias, Function, Revision, Target
 
 #: More digits than any version's number has: a longer text names none, and is not made a number of.
 DIGITS_MAX: Final = 18
+
+
+def number_of(qualifier: str) -> int | None:
+    """The number of the version that a qualifier names; None for an alias's name.
+
+    What begins with "$", as no alias's name does, is what a dialect calls the version without a number.
+    """
+    if qualifier.isascii() and qualifier.isdecimal():
+        return int(qualifier) if len(qualifier) <= DIGITS_MAX else 0  # which is no version's
+    return UNNUMBERED if qualifier.startswith("$") else None
 
 
 def resolve(index: Index, function: Function, qualifier: str | None, draw: float) -> Target:
@@ -17,12 +27,10 @@ def resolve(index: Index, function: Function, qualifier: str | None, draw: float
 
     Raises NotFound for a version or alias that is not there.
     """
-    if qualifier is None and function.versions_only:
-        revision = _newest(index, function)
-    elif qualifier is None:
-        revision = index.revision(function.id, function.latest)
-    elif qualifier.isascii() and qualifier.isdecimal():
-        revision = _of_version(index, function, int(qualifier)) if len(qualifier) <= DIGITS_MAX else None
+    if qualifier is None:
+        revision = _latest(index, function)
+    elif (number := number_of(qualifier)) is not None:
+        revision = _of_version(index, function, number)
     elif (alias := index.alias(function.id, qualifier)) is not None:
         revision = _of_alias(index, function, alias, draw)
     else:
@@ -30,20 +38,20 @@ def resolve(index: Index, function: Function, qualifier: str | None, draw: float
     if revision is None and qualifier is None:
         raise NotFound("published version", function.name)
     if revision is None:
-        raise NotFound("version" if (qualifier or "").isdecimal() else "alias", f"{function.name}:{qualifier}")
+        raise NotFound("alias" if number_of(qualifier or "") is None else "version", f"{function.name}:{qualifier}")
     return Target(function=function, revision=revision, qualifier=qualifier)
 
 
-def _newest(index: Index, function: Function) -> Revision | None:
-    newest = max(index.versions(function.id), key=lambda version: version.number, default=None)
-    return index.revision(function.id, newest.revision) if newest else None
+def _latest(index: Index, function: Function) -> Revision | None:
+    """What runs where no version is named."""
+    if function.versions_only:
+        return _of_version(index, function, UNNUMBERED)
+    return index.revision(function.id, function.latest)
 
 
 def _of_alias(index: Index, function: Function, alias: Alias, draw: float) -> Revision | None:
     number = alias.second if alias.second is not None and draw < alias.second_weight else alias.version
-    if number is None:
-        return _newest(index, function) if function.versions_only else index.revision(function.id, function.latest)
-    return _of_version(index, function, number)
+    return _latest(index, function) if number is None else _of_version(index, function, number)
 
 
 def _of_version(index: Index, function: Function, number: int) -> Revision | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ondol.core.measuring import THROTTLES, Sum
+from ondol.core.measuring import AFTERWARDS, THROTTLES, Sum
 from ondol.model.summaries import middle_of
 
 FUNCTIONS_MAX: Final = 500
@@ -55,6 +55,8 @@ class Totals:
         total.duration_ms += taken.duration.sum
         total.cold_starts += taken.cold_starts
         total.cold_ms += taken.cold_ms
+        if taken.afterwards.count:
+            _observe(total, AFTERWARDS, taken.afterwards.count, taken.afterwards.sum)
         if taken.throttles:
             _observe(total, THROTTLES, taken.throttles, float(taken.throttles))
 

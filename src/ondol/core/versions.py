@@ -1,16 +1,18 @@
 """Versions: revisions given a number. Pure planning; `Deployments` commits what is planned here.
 
 Publishing copies the latest revision under an id of its own, so that a revision has one number or none and the pool never
-mixes the two. Publishing what was published last gives that version again.
+mixes the two. Publishing what was published last gives that version again. The version without a number is published in its
+own place: it gets the copy, and what it was before goes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ondol.core.catalog import Index, put, revision_key, version_key
+from ondol.core.catalog import Index, key_of, put, revision_key, version_key
 from ondol.core.commits import Operations
-from ondol.model.functions import Function, Revision, Stage, Version
+from ondol.model.functions import UNNUMBERED, Function, Revision, Stage, Version
+from ondol.store import Delete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class Published:
     version: Version
     revision: Revision
     operations: Operations = ()
+    #: The code that the version without a number ran until now.
+    replaced: tuple[str, ...] = ()
 
 
 def publish(
@@ -51,6 +55,42 @@ def publish(
         version=version,
         revision=revision,
         operations=(put(revision, if_revision=0), put(version, if_revision=0)),
+    )
+
+
+def republish(
+    index: Index,
+    function: Function,
+    latest: Revision,
+    *,
+    revision_id: str,
+    now_s: float,
+    description: str | None,
+    stage: Stage,
+) -> Published:
+    """Make `latest` what the version without a number runs, unless it is that already. Otherwise as `publish`.
+
+    `stage` is that of a version which is new; one that ran something else is UPDATING.
+    """
+    before = index.version(function.id, UNNUMBERED)
+    old = index.revision(function.id, before.revision) if before else None
+    if before and old and _same(old, latest) and before.description == (description or ""):
+        return Published(function=function, version=before, revision=old)
+    revision = replace(latest, id=revision_id, version=UNNUMBERED, created_s=now_s)
+    version = Version(
+        function=function.id, number=UNNUMBERED, revision=revision_id, description=description or "", created_s=now_s,
+        stage=Stage.UPDATING if before else stage,
+    )  # fmt: skip
+    return Published(
+        function=function,
+        version=version,
+        revision=revision,
+        operations=(
+            put(revision, if_revision=0),
+            put(version, if_revision=index.revision_of(key_of(version))),
+            *((Delete(revision_key(function.id, old.id)),) if old else ()),
+        ),
+        replaced=old.codes if old else (),
     )
 
 

@@ -99,7 +99,8 @@ class Server(ABC, Generic[S, F]):
         self._scouring: set[str] = set()
         loop.on_children = self._reap
         loop.later(quota.INTERVAL_S, self._watch_quotas)
-        kept_free.watch(self._shells, lambda shell: reserve.held(shell.directory) + shell.tmp_bytes, self._make_room)
+        held = lambda shell: reserve.held(shell.directory) + shell.tmp_bytes  # noqa: E731
+        kept_free.watch(self._shells, held, self._make_room, self._walk_on)
 
     # What differs ----------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -311,7 +312,11 @@ class Server(ABC, Generic[S, F]):
                 self._ways.ended(pid)
 
     def _watch_quotas(self) -> None:
-        """One slice of each walk, then again; a new round begins when all are through."""
+        self._walk_on()
+        self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
+
+    def _walk_on(self) -> None:
+        """One slice of each walk; a new round begins when all are through."""
         if not self._walks:
             walked = [shell for shell in self._shells.values() if self._is_walked(shell)]
             self._walks = {shell.id: quota.walk(shell.tmp, shell.tmp_bytes_max, shell.counted) for shell in walked}
@@ -324,7 +329,6 @@ class Server(ABC, Generic[S, F]):
                 del self._walks[shell_id]
                 if getattr(error, "errno", 0) not in (errno.EMFILE, errno.ENFILE):  # that says nothing of this shell
                     self._over(shell_id)
-        self._loop.later(0.002 if self._walks else quota.INTERVAL_S, self._watch_quotas)
 
     def _over(self, shell_id: str) -> None:
         shell = self._shells.get(shell_id)

@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
+
+#: The number of the one version of a function that has none: it is published again and again, in its own place.
+UNNUMBERED: Final = -1
+
+
+def version_name(number: int | None) -> str:
+    """How a version is called where no system has a word of its own for it; None is the latest revision."""
+    return "latest" if number is None else "published" if number == UNNUMBERED else str(number)
 
 
 class Stage(Enum):
@@ -78,7 +86,7 @@ class Revision:
     code: Code
     configuration: Configuration
     created_s: float
-    #: The number it was published under; None for what an unqualified call runs.
+    #: The number it was published under; None for the function's latest.
     version: int | None = None
 
     @property
@@ -105,7 +113,7 @@ class Function:
     concurrency_reserved: int | None = None
     #: Each of its calls names a tenant, and no environment serves two. From its making to its end: nothing changes this.
     per_tenant: bool = False
-    #: Only its versions run: a call that names none means the newest. Nothing changes this either.
+    #: Only its versions run: a call that names none means the one without a number. Nothing changes this either.
     versions_only: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -113,9 +121,10 @@ class Function:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A revision given a number."""
+    """A revision given a number; or the one that has none, and whose revision changes when it is published again."""
 
     function: str
+    #: From 1; or UNNUMBERED.
     number: int
     revision: str
     description: str = ""

@@ -93,6 +93,12 @@ class Measuring:
         if self._timer is None:
             self._arm(FLUSH_S)
 
+    def rested(self, target: Target, seconds: float) -> None:
+        """Of functions with extensions only: added up at once."""
+        self._tally.rest(target, self._clock.wall_s(), seconds * 1000)
+        if self._timer is None:
+            self._arm(FLUSH_S)
+
     def throttled(self, account: str, region: str, function: str) -> None:
         """`function`: its opaque id."""
         key = (account, region, function)
@@ -190,6 +196,7 @@ class FrontTelemetry:
         self.log = logs.log
         self.waited = measuring.waited
         self.settled = measuring.settled
+        self.rested = measuring.rested
         self.throttled = measuring.throttled
 
 

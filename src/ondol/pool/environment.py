@@ -24,7 +24,7 @@ import asyncio
 import dataclasses
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -39,8 +39,8 @@ from ondol.pool.alarm import Alarm
 from ondol.pool.lines import Lines
 from ondol.pool.makings import Makings, launch_of, opt_tree
 from ondol.pool.memory import Memory
-from ondol.pool.run import Ran, Run, Stream, whole
-from ondol.runtime import Answer, Begin, BrokeOff, Call, Company, Ending, Worker
+from ondol.pool.run import LOST, STATUS_OF, Ran, Run, Stream, whole
+from ondol.runtime import Answer, Begin, BrokeOff, Call, Company, Ending, LogSink, Worker
 from ondol.sandbox import NODE_SOCKET, NODE_URL, Shell
 from ondol.telemetry import LogPlace
 
@@ -54,15 +54,6 @@ LOADING_POLL_S: Final = 0.02
 LAST_WORDS_POLL_S: Final = 0.005
 #: How long a killed worker may take to be gone, with its last words; one that ends by itself is given some of that to do so.
 DEATH_S_MAX: Final = 8.0
-
-LOST: Final = Answer(ending=Ending.DEAD, started=False)
-_STATUS: Final[Mapping[Ending, Status]] = {
-    Ending.OK: Status.OK,
-    Ending.ERROR: Status.FAILED,
-    Ending.INIT_ERROR: Status.FAILED,
-    Ending.DEAD: Status.CRASHED,
-    Ending.TOO_LARGE: Status.TOO_LARGE,
-}
 
 
 class Environment:
@@ -180,9 +171,13 @@ class Environment:
             self._spawn(self._freeze(on=on))
 
     def _pause(self, *, on: bool) -> None:
-        company = self._worker.company if self._worker is not None else None
+        company = self._company
         if company is not None and company.there:
             company.pause(on=on)
+
+    @property
+    def _company(self) -> Company | None:
+        return self._worker.company if self._worker is not None else None
 
     async def _freeze(self, *, on: bool) -> None:
         assert self._shell is not None
@@ -222,12 +217,12 @@ class Environment:
         if self._closed:
             return
         self._closed = self.broken = True
-        worker = self._worker
+        company = self._company
         # The alarm goes on: a call whose worker says nothing any more still ends when its time is up.
         for task in tuple(self._tasks):
             task.cancel()
-        if worker is not None and worker.company is not None and worker.company.there:
-            await self._farewell(worker.company)
+        if company is not None and company.there:
+            await self._farewell(company)
         self._let_go()
         if self.makings.answering is not None:
             self.makings.answering.take_down(self._caller)
@@ -248,8 +243,14 @@ class Environment:
     def _let_go(self) -> None:
         """Once closed: the last call that it runs sees the worker die and buries it; one that nobody buried is let go here."""
         if self._closed and self._worker is not None and not self._running:
-            self._worker.close()
+            self._dismiss(self._worker)
             self._worker = None
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Let go of it, and of those who were with it."""
+        worker.close()
+        if worker.company is not None:
+            worker.company.close()
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = self._worker = await self._launch(attached)
@@ -268,7 +269,7 @@ class Environment:
             self._shell, revision, launch, self.contract.sifted(self._lines.log)
         )
         if self._closed:  # while it was on its way
-            worker.close()
+            self._dismiss(worker)
             raise StartFailed("the environment was ended while a worker was placed in it")
         return worker
 
@@ -319,7 +320,7 @@ class Environment:
             self.broken = True
             return None
         finally:
-            worker.close()
+            self._dismiss(worker)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(work)
@@ -427,7 +428,7 @@ class Environment:
         try:
             self._alarm.clear(run)
             duration_s = run.stop_clock()
-            ran = self._written(run, answer, _STATUS[answer.ending], duration_s)
+            ran = self._written(run, answer, STATUS_OF[answer.ending], duration_s)
         except Exception as error:
             ran = error
         self._leave(run)
@@ -460,9 +461,12 @@ class Environment:
     async def _rest(self, run: Run, company: Company) -> None:
         """The call has been answered; it is over when all who were told of it are done."""
         assert run.worker is not None
+        now_s = self.makings.clock.now_s
         try:
-            late = await company.rest(run.begun_s + run.timeout_s - self.makings.clock.now_s())
-            if not run.worker.alive:
+            began_s = now_s()
+            late = await company.rest(run.begun_s + run.timeout_s - began_s)
+            self.makings.telemetry.rested(run.target, now_s() - began_s)
+            if not run.worker.alive or company.broken:
                 self.broken = True
             elif late:
                 what = f"RequestId: {run.invocation.id} Error: these did not ask for their next event: {', '.join(late)}"
@@ -479,14 +483,7 @@ class Environment:
             return LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
-        company, sink = worker.company, self.contract.sifted(run.log)
-        answering: Awaitable[Answer]
-        if company is not None and company.there:
-            answering = company.call(worker, call, sink)
-        else:
-            if company is not None and run.fresh:
-                sink = company.expecting(call, sink)
-            answering = worker.call(call, sink)
+        answering = self._sent(worker, call, self.contract.sifted(run.log))
         if run.fresh:
             run.early_s = self._early_s(run)
         else:
@@ -494,6 +491,13 @@ class Environment:
         self._alarm.set(run, run.timeout_s)
         answer = await answering
         return None if run.timed_out else answer
+
+    def _sent(self, worker: Worker, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """The answer to come: by its company where there is any, or may come to be while it loads."""
+        company = worker.company
+        if company is not None and (company.there or worker.init_ms is None):
+            return company.call(worker, call, sink)
+        return worker.call(call, sink)
 
     def _due(self, run: Run) -> None:
         """The time may be up: see Limits in the module's docstring."""
@@ -530,7 +534,7 @@ class Environment:
             if not run.fresh:
                 return await self._lost(run, answer)
             answer = replace(answer, started=True)  # it died while it loaded: the function's own doing
-        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else _STATUS[answer.ending]
+        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else STATUS_OF[answer.ending]
         exit_status = None
         if answer is None or answer.ending is Ending.DEAD or answer.ending is Ending.INIT_ERROR:
             status, exit_status = await self._autopsy(run, status)
@@ -591,5 +595,5 @@ class Environment:
                 self._leave(run)
 
         run.stream = stream = Stream(body, settle, bytes_max)
-        report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
+        report = run.report(self.revision, STATUS_OF[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
         return Ran(replace(answer, body=stream), report, b"", stream.ended)

@@ -72,6 +72,7 @@ def launch_of(
         variables=variables,
         memory_mib=configuration.memory_mib,
         timeout_s=configuration.timeout_s,
+        calls_max=max(configuration.concurrency, 1),
         own=configuration.variables,
         extensions=configuration.opt.extensions if configuration.opt is not None else (),
         caller=caller,

@@ -46,6 +46,9 @@ class Callers:
         self._workers: dict[str, ApiWorker] = {}
         self._companies: dict[str, Company] = {}
 
+    def company(self, name: str) -> Company | None:
+        return self._companies.get(name)
+
     def join(self, name: str, company: Company) -> None:
         """The newest counts: an environment whose runtime is started afresh has its extensions afresh."""
         self._companies[name] = company
@@ -111,9 +114,8 @@ class RuntimeApi:
         """Why `runtime` cannot run here, with how to mend it; None when it can."""
         return self._choice.missing(runtime)
 
-    async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:
+    async def start(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Worker:  # noqa: ARG002
         """Fork into `shell`, and have the child execute the program."""
-        several = revision.configuration.concurrency
         carrier = self._choice.carrier(launch.runtime)
         if carrier is None:
             raise RuntimeMissing(launch.runtime, self.find(launch.runtime) or "")
@@ -126,14 +128,14 @@ class RuntimeApi:
                 f"{launch.runtime} is called by the Runtime API, for which an environment needs a network of its own: "
                 "deploy it for the isolation sandbox, and a network of none or egress"
             )
-        if several <= 1:
+        if launch.calls_max <= 1:
             return await self._placed(shell, launch, carrier, lambda child, left: ApiWorker(child, sink, complaint, left))
         async with self._placing.setdefault(launch.caller, asyncio.Lock()):
             found = self._callers.worker(launch.caller)
             if isinstance(found, Crowd) and found.alive and not found.closed:
                 return found.lane()
             crowd = await self._placed(
-                shell, launch, carrier, lambda child, left: Crowd(child, sink, complaint, left, calls_max=several)
+                shell, launch, carrier, lambda child, left: Crowd(child, sink, complaint, left, calls_max=launch.calls_max)
             )
             return crowd.lane()
 

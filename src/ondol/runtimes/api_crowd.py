@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ondol.runtime import Answer, Call, Company, Ending, LogSink
 from ondol.runtimes.api_states import Runtime, State
-from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given
+from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given, Take
 from ondol.runtimes.metas import meta_of
 from ondol.sandbox import Child
 
@@ -66,8 +66,9 @@ class Crowd(ApiWorker):
         self._calls_max = calls_max
         self._lanes: set[Lane] = set()
         self._waiting: deque[Given] = deque()
-        self._questions: deque[Callable[[Given | None], None]] = deque()
+        self._questions: deque[Take] = deque()
         self._exchanges: dict[str, Exchange] = {}
+        self._signalled: set[int] = set()
         #: Calls that came while it loaded.
         self._early: set[Given] = set()
 
@@ -85,6 +86,12 @@ class Crowd(ApiWorker):
     @property
     def closed(self) -> bool:
         return self._closed
+
+    def signal(self, number: int) -> None:
+        """Once: whoever wants all lanes to end asks each of them."""
+        if number not in self._signalled:
+            self._signalled.add(number)
+            super().signal(number)
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """Hand it to a question that is there; else to the next."""
@@ -111,7 +118,7 @@ class Crowd(ApiWorker):
                 self._waiting.remove(given)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    def ask(self, take: Callable[[Given | None], None]) -> None:
+    def ask(self, take: Take) -> None:
         """It wants one more invocation; None when there will be no more for this question. Raises NotAllowed."""
         self.runtime.move(State.READY)
         self._log.drain()
@@ -125,6 +132,11 @@ class Crowd(ApiWorker):
             self._questions.popleft()(None)
         self._questions.append(take)
         self._hand_over()
+
+    def forget(self, take: Take) -> None:
+        if take in self._questions:
+            self._questions.remove(take)
+            take(None)
 
     def answering(self, invocation: str) -> Answering | None:
         return self._exchanges.get(invocation)
@@ -214,8 +226,6 @@ class Lane:
         if self._gone.done():
             return
         self._gone.set_result(None)
-        if self.company is not None:
-            self.company.close()
         self._crowd.part(self)
 
     def signal(self, number: int) -> None:

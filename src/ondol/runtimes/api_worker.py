@@ -67,6 +67,8 @@ class Answering(Protocol):
         ...
 
 
+#: Takes an invocation for who asked; None when there will be no more.
+Take = Callable[[Given | None], None]
 #: What could not be executed and the system's error number -> what callers are told.
 Complaint = Callable[[str, int], str]
 
@@ -91,7 +93,7 @@ class ApiWorker:
         #: The call under way, whether the process was given it, and who waits for one.
         self._given: Given | None = None
         self._taken = False
-        self._asking: Callable[[Given | None], None] | None = None
+        self._asking: Take | None = None
         #: Why it could not be executed: (type, message without its request id).
         self._unexecuted = ""
         self._failed: Answer | None = None
@@ -144,8 +146,6 @@ class ApiWorker:
         if self._grace is not None:
             self._grace.cancel()
         self._left(self)
-        if self.company is not None:
-            self.company.close()
 
     def signal(self, number: int) -> None:
         self._child.signal(number)
@@ -155,7 +155,7 @@ class ApiWorker:
         self._becoming.tell(told)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    def ask(self, take: Callable[[Given | None], None]) -> None:
+    def ask(self, take: Take) -> None:
         """It wants an invocation, which `take` gets when there is one; None when there will be no more. Raises NotAllowed."""
         again = self.runtime.next()
         self._log.drain()
@@ -172,6 +172,12 @@ class ApiWorker:
         if before is not None:
             before(None)  # whoever asked before is gone, or has two minds
         self._hand_over()
+
+    def forget(self, take: Take) -> None:
+        """Who asked with this is gone, or ends: its question is answered with None, unless it was answered before."""
+        if self._asking is take:
+            self._asking = None
+            take(None)
 
     @property
     def running(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from ondol.model.errors import StartFailed
 from ondol.runtime import Launch, LogSink
 from ondol.runtimes.company import EXTENSIONS_MAX, Company
 from ondol.runtimes.logpipe import LogPipe
-from ondol.runtimes.program import Becoming, exit_of, reason
+from ondol.runtimes.program import Becoming, ended, exit_of, reason
 from ondol.sandbox import Child
 
 PLACE: Final = "/opt/extensions"
@@ -98,13 +97,4 @@ class _Process:
     def _gone(self, status: int) -> None:
         self._log.drain()
         self._log.flush()
-        self._company.exited(self._name, _ended(status))
-
-
-def _ended(status: int) -> str:
-    """How a process ended, as the documented system writes it."""
-    if status == 0:
-        return "exit code 0"
-    if status > 0:
-        return f"exit status {status}"
-    return f"signal: {(signal.strsignal(-status) or str(-status)).lower()}"
+        self._company.exited(self._name, ended(status))

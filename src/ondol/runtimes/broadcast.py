@@ -24,7 +24,7 @@ _OLDER: Final = frozenset(
     ("platform.start", "platform.end", "platform.report", "platform.extension", "platform.logsSubscription", "platform.fault")
 )
 #: What only the older one has.
-_OLDER_ONLY: Final = frozenset(("platform.end", "platform.logsSubscription"))
+_OLDER_ONLY: Final = frozenset(("platform.end", "platform.logsSubscription", "platform.fault"))
 _FALLEN_BEHIND: Final = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs."
 _STATUS: Final[Mapping[Status, str]] = {Status.OK: "success", Status.TIMEOUT: "timeout"}
 _ERROR_TYPES: Final[Mapping[Status, str]] = {
@@ -97,7 +97,7 @@ class Broadcast:
         self._tell("extension", {"time": _time(at_ms), "type": "extension", "record": text})
 
     # The platform's events ---------------------------------------------------------------------------------------------
-    def platform(self, kind: str, record: Mapping[str, Any], at_s: float | None = None) -> Event:
+    def platform(self, kind: str, record: Mapping[str, Any] | str, at_s: float | None = None) -> Event:
         """Tell of it; the event."""
         event = {"time": _time(None if at_s is None else int(at_s * 1000)), "type": kind, "record": record}
         self._tell("platform", event)
@@ -112,6 +112,10 @@ class Broadcast:
         outcome = _outcome(report)
         metrics = {"durationMs": _took_ms(report), "producedBytes": produced_bytes}
         self.platform("platform.runtimeDone", {**outcome, **_tracing(report.trace), "metrics": metrics})
+
+    def fault(self, text: str) -> None:
+        """Something in the environment failed. The newer API tells of that by `platform.runtimeDone` and its kin."""
+        self.platform("platform.fault", text)
 
     def cut_short(self, meta: Mapping[str, Any], reason: str, error_type: str) -> None:
         """A call whose environment is ended: it ran out of time, or something failed."""
@@ -135,6 +139,11 @@ class Broadcast:
         began_ms = int(time.time() * 1000 - rested_ms)
         spans = [{"name": "extensionOverhead", "start": _time(began_ms), "durationMs": round(rested_ms, 3)}]
         self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace), "spans": spans})
+
+    def reported(self, report: Report) -> None:
+        """All that is told of the end of a call that may run beside others."""
+        metrics = {"durationMs": _took_ms(report)}
+        self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace)})
 
     def _tell(self, group: str, event: Event) -> None:
         if self._early is not None and len(self._early) < EARLY_MAX:

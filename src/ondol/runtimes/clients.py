@@ -26,6 +26,7 @@ _OWN_JARS: Final = "ondol/clients/java"
 
 _JAVA_SAYS: Final = re.compile(r'version "(?:1\.)?(\d+)(?:\.(\d+))?(?:\.(\d+))?')
 _RUBY_NAME: Final = re.compile(r"ruby(\d\.\d+)?$")
+_RELEASE: Final = re.compile(rf"{JARS[0]}-(\d+(?:\.\d+)*)[^/]*$")
 _VERSION: Final = re.compile(r"-(\d+(?:\.\d+)*)(?:\.jar)?$")
 
 
@@ -65,6 +66,13 @@ def java_client(_known: Mapping[str, Any], environment: Mapping[str, str]) -> st
         if all(glob.glob(os.path.join(glob.escape(place), f"{jar}-[0-9]*.jar")) for jar in JARS):
             return os.path.join(os.path.realpath(place), "*")
     return ""
+
+
+def java_release(client: str) -> str:
+    """The release of a client in a directory, such as 2.10.1; the oldest where there are more."""
+    names = glob.glob(f"{glob.escape(client.removesuffix('/*'))}/{JARS[0]}-[0-9]*.jar")
+    releases = [found[1] for name in names if (found := _RELEASE.search(name))]
+    return min(releases, key=lambda release: [int(part) for part in release.split(".")], default="")
 
 
 # Ruby -----------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ runtime's own process, which register while it loads. What must hold:
 
 * An extension has at most one question open, and is given an event once.
 * An INVOKE goes out when a call begins; the environment is free again when all who are told of calls have asked for their next.
-* The first failure of any of them is a failure of the environment: `failed` has it, and no more calls are taken.
+  Where calls run side by side there is none: extensions are told of the end only, and of each call by telemetry.
+* The first failure of any of them is a failure of the environment: `failed` has it, and no more calls are taken. It fails the
+  calls that run, or that the environment loads for; one that comes later was never begun, and may go elsewhere.
 * Nothing is believed: an identifier is looked up among this environment's own, and states say what is in turn.
 
 Must not know: routes, shells, the pool.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 import uuid
 from collections import deque
@@ -29,6 +32,7 @@ from ondol.runtimes.broadcast import Broadcast
 from ondol.runtimes.company_errors import Refusal
 from ondol.runtimes.extension_states import Stage, moved
 from ondol.runtimes.metas import meta_of
+from ondol.runtimes.program import ended
 from ondol.runtimes.subscription import Deliver
 from ondol.runtimes.telemetry_wanted import Api, Wanted
 
@@ -38,6 +42,8 @@ NAME_CHARS_MAX: Final = 128
 INVOKE: Final = "INVOKE"
 SHUTDOWN: Final = "SHUTDOWN"
 _EVENTS: Final = (INVOKE, SHUTDOWN)
+#: How long to wait for the exit status of a runtime that is as good as gone.
+EXIT_S: Final = 0.1
 #: The reasons of an end, as the pool has them and as extensions are told.
 _REASONS: Final[Mapping[str, str]] = {"timeout": "timeout", "failure": "failure"}
 
@@ -55,6 +61,8 @@ class About:
     instance: str
     memory_mib: int
     json_lines: bool
+    #: Its calls may run side by side: nobody is told of a call, as the documented system has it then.
+    side_by_side: bool = False
 
     def started(self) -> Mapping[str, Any]:
         """The record of the beginning of loading."""
@@ -107,7 +115,7 @@ class Extension:
 
 
 class Company:
-    """See the module. One for each worker; make it where an event loop runs."""
+    """See the module. One for each worker, or for all that run calls side by side; make it where an event loop runs."""
 
     def __init__(self, about: About, names: Sequence[str], write: LogSink, left: Callable[[Company], None]) -> None:
         """`names`: of external extensions. `write`: into the environment's log. `left` is called once, by `close`."""
@@ -124,19 +132,24 @@ class Company:
         self.failed: asyncio.Future[Failure] = self._loop.create_future()
         #: Done when calls can be taken, or never will be. None: at once.
         self.loading: asyncio.Future[None] | None = None
-        #: The runtime's own process, once there is one, and what ends it and the rest in order.
-        self.worker: Worker | None = None
+        #: The runtime's own processes that are alive, and perhaps others; what ends them and the rest in order.
+        self.workers: list[Worker] = []
         self.ending: Callable[[str], Awaitable[None]] | None = None
         #: Makes ready for telemetry, and hands batches of it over, inside.
         self.opening: Callable[[], Awaitable[None]] | None = None
         self.deliver: Deliver | None = None
         self.broadcast = Broadcast(json_lines=about.json_lines)
+        #: Called by `close`.
+        self.closing: list[Callable[[], None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._report: Report | None = None
-        #: What the runtime was told of the call that it runs.
-        self._running: Mapping[str, Any] | None = None
+        #: What the runtime was told of the calls that it runs, by their ids.
+        self._running: dict[str, Mapping[str, Any]] = {}
         #: A call that the runtime was sent before it had loaded.
         self._expected: Call | None = None
+        #: Calls that wait to begin, or run, and whether one of the extensions failed while there was none, after loading.
+        self._calls = 0
+        self._failed_idle = False
 
     # The port ----------------------------------------------------------------------------------------------------------
     @property
@@ -145,15 +158,31 @@ class Company:
         return bool(self._by_name)
 
     async def call(self, worker: Worker, call: Call, sink: LogSink) -> Answer:
-        """As `worker.call`, with the extensions told; what fails one of them fails the call."""
+        """As `worker.call`, with the extensions told; what fails one of them fails the call.
+
+        Nobody may be there yet: whoever registers while the runtime loads is told of the call that waits for it.
+        """
+        self._calls += 1
+        try:
+            return await self._call(worker, call, sink)
+        finally:
+            self._calls -= 1
+
+    async def _call(self, worker: Worker, call: Call, sink: LogSink) -> Answer:
+        late = self.about.side_by_side and self.failed.done() and self._has_loaded
         if self.loading is not None:
             await asyncio.shield(self.loading)
         if not self.settled_in and worker.init_ms is not None:
             self.settle_in()
             self.broadcast.loaded()
+        if self._failed_idle or late:
+            return Answer(ending=Ending.DEAD, started=False)
         if self.failed.done():
             return self._failure_of(call, sink)
-        self._began(call)
+        if self.there:
+            self._began(call)
+        else:
+            self._expected = call
         answering = asyncio.ensure_future(worker.call(call, self.broadcast.tapped(sink)))
         try:
             either: set[asyncio.Future[Any]] = {answering, self.failed}
@@ -162,20 +191,25 @@ class Company:
         finally:
             answering.cancel()
 
-    def expecting(self, call: Call, sink: LogSink) -> LogSink:
-        """Whoever registers while the runtime loads is told of the call that waits for it."""
-        self._expected = call
-        return self.broadcast.tapped(sink)
-
     def settled(self, report: Report, produced_bytes: int) -> None:
         """The runtime is done with a call."""
         if self._closed:
             return  # it was cut short
-        self._report, self._expected, self._running = report, None, None
+        self._expected = None
+        self._running.pop(report.invocation, None)
         if self.loading is None:
             self.settle_in()
             self.broadcast.loaded()
+        if self.about.side_by_side:
+            self.broadcast.reported(report)
+            return
+        self._report = report
         self.broadcast.runtime_done(report, produced_bytes)
+
+    @property
+    def broken(self) -> bool:
+        """One of them failed, or it is closed."""
+        return self.failed.done()
 
     @property
     def busy(self) -> Sequence[str]:
@@ -204,11 +238,39 @@ class Company:
         if self.leaving:
             return
         self.leaving = True
-        if self._running is not None:
-            kind = self.failed.result().kind if self.failed.done() and not self.failed.cancelled() else "Runtime.ExitError"
-            self.broadcast.cut_short(self._running, reason, kind)
+        await self._cut_short(reason)
         if self.ending is not None:
             await self.ending(_REASONS.get(reason, "spindown"))
+
+    async def _cut_short(self, reason: str) -> None:
+        """Tell subscribers of a call that ends with its environment, and why. Of several, each report tells."""
+        if self.about.side_by_side:
+            return
+        running = next(iter(self._running.values()), None)
+        if running is None and self._expected is not None:
+            running = meta_of(self._expected.meta)
+            self.broadcast.start(running, self.about.version)
+        if running is None:
+            return
+        failure = await self._failure()
+        if reason != "timeout" and failure is not None:
+            self.broadcast.fault(_fault(running, failure))
+        self.broadcast.cut_short(running, reason, "Runtime.ExitError" if failure is None else failure.kind)
+
+    async def _failure(self) -> Failure | None:
+        """Why the environment ends: what failed first, an extension or the runtime. None: neither."""
+        if self.failed.done():
+            return None if self.failed.cancelled() else self.failed.result()
+        worker = self.workers[-1] if self.workers else None
+        if worker is None or worker.alive:
+            return None
+        try:
+            async with asyncio.timeout(EXIT_S):
+                status = await worker.ended()
+        except TimeoutError:
+            return None
+        how = f"with error: {ended(status)}" if status else "without providing a reason"
+        return Failure("Runtime.ExitError", f"Runtime exited {how}")
 
     def close(self) -> None:
         """No more of it: questions that are open are not answered. Idempotent."""
@@ -221,7 +283,11 @@ class Company:
                 extension.asking.set_result(None)
         self.stir()
         self.broadcast.close()
-        self.worker = self.ending = self.opening = self.deliver = None
+        for close in self.closing:
+            close()
+        self.workers.clear()
+        self.closing.clear()
+        self.ending = self.opening = self.deliver = None
         self._left(self)
 
     # What extensions do ------------------------------------------------------------------------------------------------
@@ -231,8 +297,11 @@ class Company:
             raise Refusal("Extension.InvalidExtensionName", "Empty extension name")
         extension = self._by_name.get(name)
         external = extension is not None and extension.external
+        side_by_side = self.about.side_by_side
+        if side_by_side and events and not external:
+            raise Refusal("Extension.InvalidEventType", "No events allowed for internal extensions")
         for event in events:
-            if event not in _EVENTS:
+            if event not in _EVENTS or (side_by_side and event == INVOKE):
                 raise Refusal("Extension.InvalidEventType", f"{event[:64]}: ErrorInvalidEventType")
             if event == SHUTDOWN and not external:
                 raise Refusal("Extension.InvalidEventType", f"{event}: ShutdownEventNotSupportedForInternalExtension")
@@ -261,8 +330,12 @@ class Company:
 
     @property
     def _is_closed_to_new(self) -> bool:
-        loaded = self.loading is None and self.worker is not None and self.worker.init_ms is not None
-        return self.settled_in or self.leaving or loaded
+        return self.leaving or self._has_loaded
+
+    @property
+    def _has_loaded(self) -> bool:
+        loaded = self.loading is None and any(worker.init_ms is not None for worker in self.workers)
+        return self.settled_in or loaded
 
     async def subscribe(self, extension: Extension, wanted: Wanted) -> None:
         """Have telemetry delivered to it. Raises Refusal."""
@@ -332,8 +405,19 @@ class Company:
     def fail(self, failure: Failure) -> None:
         """The first counts."""
         if not self.failed.done():
+            self._failed_idle = not self._calls and self._has_loaded
             self.failed.set_result(failure)
+            if not self._calls:
+                text = _fault({}, failure)  # no call's answer will tell of it: the log does
+                self.say(text, "platform.fault", text)
+            if not self._calls or self.about.side_by_side:
+                self._end_idle()
         self.stir()
+
+    def _end_idle(self) -> None:
+        """With external ones the environment ends by the failure itself, else by a signal to workers that run no call."""
+        for worker in () if self.externals else self.workers:
+            worker.signal(signal.SIGKILL)
 
     # What the environment does -----------------------------------------------------------------------------------------
     async def until(self, condition: Callable[[], bool]) -> bool:
@@ -390,13 +474,14 @@ class Company:
                 record,
             )
 
-    def say(self, text: str, kind: str, record: Mapping[str, Any]) -> None:
+    def say(self, text: str, kind: str, record: Mapping[str, Any] | str) -> None:
         """A line of the platform's in the log, in its format, and an event for subscribers."""
         event = self.broadcast.platform(kind, record)
         self._write(json.dumps(event) + "\n" if self.about.json_lines else text, None)
 
     def _began(self, call: Call) -> None:
-        meta = self._running = meta_of(call.meta)
+        meta = meta_of(call.meta)
+        self._running[str(meta.get("id", ""))] = meta
         self.broadcast.start(meta, self.about.version)
         event = _invoke(meta)
         for extension in self._by_name.values():
@@ -419,9 +504,11 @@ class Company:
     def _failure_of(self, call: Call, sink: LogSink) -> Answer:
         """In the place of the function's answer."""
         failure = self.failed.result() if not self.failed.cancelled() else Failure("Extension.Crash", "it was ended")
-        message = f"RequestId: {meta_of(call.meta).get('id', '')} Error: {failure.text}"
-        sink(f"{message}\n{failure.kind}\n", None)
-        body = json.dumps({"errorType": failure.kind, "errorMessage": message}).encode()
+        meta = meta_of(call.meta)
+        self._expected = self._expected or call
+        self.settle_in()
+        sink(_fault(meta, failure), None)
+        body = json.dumps({"errorType": failure.kind, "errorMessage": _message(meta, failure)}).encode()
         return Answer(ending=Ending.INIT_ERROR, meta={"error_type": failure.kind}, body=body)
 
 
@@ -434,6 +521,16 @@ def _invoke(meta: Mapping[str, Any]) -> Mapping[str, Any]:
         "invokedFunctionArn": meta.get("arn", ""),
         "tracing": {"type": "X-Amzn-Trace-Id", "value": meta.get("trace") or ""},
     }
+
+
+def _message(meta: Mapping[str, Any], failure: Failure) -> str:
+    """What a caller is told."""
+    return f"RequestId: {meta.get('id', '')} Error: {failure.text}"
+
+
+def _fault(meta: Mapping[str, Any], failure: Failure) -> str:
+    """The same as a record of the log."""
+    return f"{_message(meta, failure)}\n{failure.kind}\n"
 
 
 def wall_s() -> float:

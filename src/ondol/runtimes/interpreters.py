@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.runtimes.clients import JAVA, MANAGED
+from ondol.runtimes.clients import JAVA, MANAGED, java_release
 from ondol.runtimes.places import LANGUAGES, NODEJS, PYTHON, Language
 
 #: An interpreter that says nothing for so long is none.
@@ -36,6 +36,7 @@ class Interpreter:
     language: str = PYTHON
     shared_bytes: int = 0  #: of Node.js: how much of it is in memory once, however many run
     client: str = ""  #: of Java and Ruby: what speaks the Runtime API for them (`clients.py`); "": it is not here
+    client_release: str = ""  #: of Java
 
     @property
     def name(self) -> str:
@@ -105,8 +106,11 @@ def _candidates(environment: Mapping[str, str]) -> dict[str, tuple[list[int], La
 
 def _made(known: Mapping[str, Any], environment: Mapping[str, str]) -> Interpreter:
     """With its client, as that is now: it may have come or gone since the interpreter was asked."""
-    client = _ALL[known.get("language", PYTHON)].client
-    return Interpreter(**{**known, "client": client(known, environment) if client is not None else ""})
+    language = known.get("language", PYTHON)
+    find = _ALL[language].client
+    client = find(known, environment) if find is not None else ""
+    release = java_release(client) if language == JAVA else ""
+    return Interpreter(**{**known, "client": client, "client_release": release})
 
 
 def _probe(candidates: Mapping[str, Language]) -> dict[str, dict[str, Any] | None]:

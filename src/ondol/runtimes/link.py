@@ -179,8 +179,6 @@ class Link(asyncio.Protocol):
         if self._grace is not None:
             self._grace.cancel()
         self._end_calls()
-        if self.company is not None:
-            self.company.close()
 
     # What streams need -------------------------------------------------------------------------------------------------
     def send(self, frame: bytes) -> None:

@@ -20,6 +20,8 @@ from ondol.runtimes.nodejs import WRAPPER
 
 #: Starts Java's client; the handler's name follows.
 _MAIN: Final = "com.amazonaws.services.lambda.runtime.api.client.AWSLambda"
+#: The first release of Java's client that reads AWS_LAMBDA_MAX_CONCURRENCY, and asks from as many threads.
+_SEVERAL: Final = "2.8.0"
 #: Where a function's classes are, and a layer's: looked through in this order.
 _CLASSES: Final = ("/var/task", "/var/task/lib/*", "/opt/java/lib/*")
 #: Of a function's memory, what Java's objects may take, in percent; the rest is the virtual machine's own.
@@ -123,6 +125,8 @@ class ManagedVersions:
         found = self.interpreter(launch.runtime)
         if found is None or not found.client:
             raise RuntimeMissing(launch.runtime, self.missing(launch.runtime) or "")
+        if launch.calls_max > 1 and not _runs_several(found):
+            raise RuntimeMissing(launch.runtime, _one_at_a_time(found))
         argv, variables = _PROGRAMS[self._kind.language](found, launch)
         wrapper = launch.variables.get(WRAPPER)
         program = told(launch, [wrapper, *argv] if wrapper else argv)
@@ -139,6 +143,26 @@ def lacking(found: Interpreter) -> str | None:
         f"{kind.name} {found.version} is on this machine, and AWS's runtime interface client for it is not: install "
         f"{kind.client}; then start the node again. Or deploy the function with the runtime provided.al2023 and the client in "
         "its archive."
+    )
+
+
+def _runs_several(found: Interpreter) -> bool:
+    return found.language == JAVA and _numbers(found.client_release) >= _numbers(_SEVERAL)
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(part) for part in release.split(".") if part]
+
+
+def _one_at_a_time(found: Interpreter) -> str:
+    """Why several calls do not run in one environment, with how to mend it."""
+    if found.language != JAVA:
+        return f"Calls of {_KINDS[found.language].name} do not run side by side: AWS's client asks for one at a time."
+    return (
+        f"The {JARS[0]} {found.client_release} in {found.client.removesuffix('/*')} asks for one call at a time; several in "
+        f"one environment take {_SEVERAL} or newer, and no older one beside it. Install that "
+        "(docs/reference/custom-runtimes.md has the commands) and start the node again, or set "
+        "PerExecutionEnvironmentMaxConcurrency to 1."
     )
 
 

@@ -76,6 +76,15 @@ async def exit_of(child: Child) -> int:
         return -signal.SIGKILL
 
 
+def ended(status: int) -> str:
+    """How a process ended, as the documented system writes it. `status`: exit status, or minus the signal's number."""
+    if status == 0:
+        return "exit code 0"
+    if status > 0:
+        return f"exit status {status}"
+    return f"signal: {(signal.strsignal(-status) or str(-status)).lower()}"
+
+
 def reason(number: int) -> str:
     """What the system calls its error, as the documented one writes it."""
     text = os.strerror(number)

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from ondol.core import traces
+from ondol.model.functions import version_name
 from ondol.model.invocations import Status
 from ondol.model.limits import MIB
 from ondol.model.records import Record
@@ -154,7 +155,7 @@ def attributes_of(record: Record) -> dict[str, str | int | bool]:
     """Names are those of OpenTelemetry's conventions where they have one."""
     found: dict[str, str | int | bool | None] = {
         "faas.name": record.name,
-        "faas.version": "latest" if record.version is None else str(record.version),
+        "faas.version": version_name(record.version),
         "faas.invocation_id": record.invocation,
         "faas.coldstart": record.start_ms is not None,
         "faas.max_memory": record.memory_mib * MIB,

@@ -94,6 +94,8 @@ class Script:
     start_error: Exception | None = None
     start_s: float = 0.0
     inits: int = 0
+    #: That of each of them.
+    company: Company | None = None
 
 
 class ScriptedWorker:
@@ -103,7 +105,7 @@ class ScriptedWorker:
         loop = asyncio.get_running_loop()
         self.script = script
         self.sink = sink
-        self.company: Company | None = None
+        self.company = script.company
         self.signals: list[int] = []
         self.calls = 0
         self.closed = False
@@ -332,6 +334,7 @@ class Notebook:
     reports: list[Report] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
+    rests: list[float] = field(default_factory=list)
 
     def log(self, place: LogPlace, events: Sequence[LogEvent]) -> None:
         self.events += [(place.stream, event) for event in events]
@@ -341,6 +344,9 @@ class Notebook:
 
     def settled(self, target: Target, report: Report) -> None:
         self.reports.append(report)
+
+    def rested(self, target: Target, seconds: float) -> None:
+        self.rests.append(seconds)
 
     def throttled(self, account: str, region: str, function: str) -> None:
         self.throttles.append(function)

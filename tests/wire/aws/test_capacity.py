@@ -5,7 +5,6 @@ import pytest
 from ondol.core.pins import bounds, pinned, wanted
 from ondol.dialects.aws import capacity, managed
 from ondol.dialects.aws.service import ServiceError
-from ondol.model.functions import Code, Configuration
 from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
 from ondol.testing.control import ROLE
 from ondol.testing.control import control as control_over
@@ -182,6 +181,8 @@ async def test_a_function_is_attached_with_what_goes_along(control, client):
         ("nodejs22.x", {}, 2048, 64),
         ("python3.13", {"ExecutionEnvironmentMemoryGiBPerVCpu": 4.0}, 4096, 16),
         ("python3.13", {"PerExecutionEnvironmentMaxConcurrency": 3}, 2048, 3),
+        ("java21", {}, 4096, 64),
+        ("java25", {"PerExecutionEnvironmentMaxConcurrency": 400}, 2048, 400),
         ("provided.al2023", {}, 2048, 1),
         ("provided.al2023", {"PerExecutionEnvironmentMaxConcurrency": 400}, 2048, 400),
     ],
@@ -203,7 +204,10 @@ async def test_how_many_calls_an_environment_runs_follows_its_vcpus_unless_it_is
     [
         ({"CapacityProviderConfig": on("absent")}, "ResourceNotFoundException", f"Capacity provider not found: {ARN}absent"),
         ({"MemorySize": 1024}, "ValidationException", "memory size greater than or equal to 2048"),
-        ({"Runtime": "python3.12"}, "InvalidParameterValueException", "Runtime python3.12 is not supported"),
+        *(
+            ({"Runtime": runtime}, "InvalidParameterValueException", f"Runtime {runtime} is not supported for Lambda Managed")
+            for runtime in ("python3.12", "nodejs20.x", "java17", "ruby3.4", "provided.al2")
+        ),
         ({"LoggingConfig": {"LogFormat": "Text"}}, "InvalidParameterValueException", 'LogFormat is set to "Text"'),
         (
             {"CapacityProviderConfig": on(ExecutionEnvironmentMemoryGiBPerVCpu=8.0)},
@@ -216,7 +220,6 @@ async def test_how_many_calls_an_environment_runs_follows_its_vcpus_unless_it_is
             "256 at most",
         ),
         ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, "InvalidParameterValueException", "tenant isolation mode"),
-        ({"PublishTo": "LATEST_PUBLISHED"}, "InvalidParameterValueException", "Publish numbered versions"),
     ],
 )
 async def test_what_cannot_be_attached_is_refused(control, params, code, text):
@@ -276,17 +279,6 @@ async def test_a_provider_has_so_many_versions_and_no_more(control, monkeypatch)
     assert code == "FunctionVersionsPerCapacityProviderLimitExceededException"
 
 
-@pytest.mark.parametrize(("calls", "extensions", "goes"), [(2, ("watch",), False), (1, ("watch",), True), (2, (), True)])
-def test_extensions_do_not_run_beside_several_calls(calls, extensions, goes):
-    opt = Code(sha256="0" * 64, zipped_bytes=1, unpacked_bytes=1, extensions=extensions)
-    configuration = Configuration(contract="aws", runtime="python3.13", handler="app.handler", concurrency=calls, opt=opt)
-    if goes:
-        assert managed.check_company(configuration) is configuration
-        return
-    with pytest.raises(ServiceError, match="watch"):
-        managed.check_company(configuration)
-
-
 # Scaling -------------------------------------------------------------------------------------------------------------------
 async def test_scaling_is_put_shown_acted_on_and_taken_back(control, client):
     await attached(control, Publish=True)
@@ -327,7 +319,7 @@ async def test_nothing_at_least_and_at_most_is_deactivated(control):
         ("plain", "1", {"MinExecutionEnvironments": 1}, "AccessDeniedException", "does not contain a capacity provider"),
         ("absent", "1", {}, "ResourceNotFoundException", "Function not found"),
         ("hello", "7", {}, "ResourceNotFoundException", "Function not found"),
-        ("hello", "$LATEST.PUBLISHED", {}, "InvalidParameterValueException", "by its number"),
+        ("hello", "$LATEST.PUBLISHED", {}, "ResourceNotFoundException", "Function not found"),
         (
             "hello",
             "1",
@@ -350,3 +342,124 @@ async def test_provisioned_concurrency_is_not_for_what_is_attached(control):
     asked = {"FunctionName": "hello", "Qualifier": "1", "ProvisionedConcurrentExecutions": 1}
     code, message = await refused(control("PutProvisionedConcurrencyConfig", **asked))
     assert (code, "Managed Instances" in message) == ("InvalidParameterValueException", True)
+
+
+# Published without a number ------------------------------------------------------------------------------------------------
+PUBLISHED = "$LATEST.PUBLISHED"
+HELLO = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:hello"
+
+
+async def test_latest_is_published_without_a_number_and_again_in_its_place(control, client):
+    made = await attached(control, Publish=True, PublishTo="LATEST_PUBLISHED", settle=False)
+    assert (made["Version"], made["FunctionArn"], made["State"]) == (PUBLISHED, HELLO, "Pending")
+    await control.desk.settled()
+    which = {"FunctionName": "hello", "Qualifier": PUBLISHED}
+    first = await blocking(client.get_function, **which)
+    shown = first["Configuration"]
+    assert (shown["FunctionArn"], shown["Version"], shown["State"]) == (f"{HELLO}:{PUBLISHED}", PUBLISHED, "Active")
+
+    await control.update_code()
+    kept = await blocking(client.get_function_configuration, FunctionName=f"hello:{PUBLISHED}")
+    assert kept["CodeSha256"] == shown["CodeSha256"], "it changed with $LATEST"
+    again = await blocking(client.publish_version, FunctionName="hello", PublishTo="LATEST_PUBLISHED", Description="two")
+    assert (again["FunctionArn"], again["Version"], again["Description"]) == (f"{HELLO}:{PUBLISHED}", PUBLISHED, "two")
+    assert (again["State"], again["LastUpdateStatus"]) == ("Active", "InProgress")
+    await control.desk.settled()
+    now = await blocking(client.get_function_configuration, **which)
+    assert (now["LastUpdateStatus"], now["CodeSha256"] == kept["CodeSha256"]) == ("Successful", False)
+
+    at_once = await control.update_code(text="# three", Publish=True, PublishTo="LATEST_PUBLISHED")
+    assert (at_once["Version"], at_once["FunctionArn"]) == (PUBLISHED, f"{HELLO}:{PUBLISHED}")
+    numbered = await blocking(client.publish_version, FunctionName="hello")
+    assert (numbered["Version"], numbered["CodeSha256"]) == ("1", at_once["CodeSha256"])
+
+
+async def test_it_stands_in_every_listing_between_latest_and_the_numbers(control, client):
+    await attached(control, Publish=True)
+    await control("PublishVersion", FunctionName="hello", PublishTo="LATEST_PUBLISHED")
+    await control.desk.settled()
+    asked = (("list_versions_by_function", "Versions", {"FunctionName": "hello"}),)
+    asked += (("list_functions", "Functions", {"FunctionVersion": "ALL"}),)
+    for operation, member, params in asked:
+        pages = client.get_paginator(operation).paginate(**params, PaginationConfig={"PageSize": 1})
+        found = await blocking(lambda pages=pages, member=member: [each for page in pages for each in page[member]])
+        assert [each["Version"] for each in found] == ["$LATEST", PUBLISHED, "1"]
+        assert found[1]["FunctionArn"] == f"{HELLO}:{PUBLISHED}"
+    listed = await blocking(client.list_function_versions_by_capacity_provider, CapacityProviderName="pool", MaxItems=2)
+    assert [each["FunctionArn"].removeprefix(HELLO) for each in listed["FunctionVersions"]] == [":$LATEST", f":{PUBLISHED}"]
+
+
+async def test_an_alias_may_name_it_and_keeps_it(control, client):
+    await attached(control, Publish=True)
+    await control("PublishVersion", FunctionName="hello", PublishTo="LATEST_PUBLISHED")
+    weights = {"AdditionalVersionWeights": {"1": 0.5}}
+    alias = {"FunctionName": "hello", "Name": "live", "FunctionVersion": PUBLISHED, "RoutingConfig": weights}
+    made = await blocking(client.create_alias, **alias)
+    assert (made["FunctionVersion"], made["RoutingConfig"]) == (PUBLISHED, weights)
+    found = await blocking(client.list_aliases, FunctionName="hello", FunctionVersion=PUBLISHED)
+    assert [each["Name"] for each in found["Aliases"]] == ["live"]
+    assert (await control("GetFunctionConfiguration", FunctionName="hello", Qualifier="live"))["Version"] == PUBLISHED
+    with pytest.raises(client.exceptions.ResourceConflictException, match=r"aliases reference it: \[live\]"):
+        await blocking(client.delete_function, FunctionName="hello", Qualifier=PUBLISHED)
+    await blocking(client.update_alias, FunctionName="hello", Name="live", FunctionVersion="1", RoutingConfig={})
+    await blocking(client.delete_function, FunctionName="hello", Qualifier=PUBLISHED)
+    with pytest.raises(client.exceptions.ResourceNotFoundException, match=r"hello:\$LATEST\.PUBLISHED"):
+        await blocking(client.update_alias, FunctionName="hello", Name="live", FunctionVersion=PUBLISHED)
+
+
+async def test_all_that_was_said_of_it_goes_with_it(control, client):
+    await attached(control, Publish=True, PublishTo="LATEST_PUBLISHED")
+    which = {"FunctionName": "hello", "Qualifier": PUBLISHED}
+    config = {"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 2}
+    made = await blocking(client.put_function_scaling_config, **which, FunctionScalingConfig=config)
+    assert made["FunctionState"] == "Active"
+    shown = await blocking(client.get_function_scaling_config, **which)
+    assert (shown["FunctionArn"], shown["AppliedFunctionScalingConfig"]) == (f"{HELLO}:{PUBLISHED}", config)
+    index = control.desk.index
+    assert [count for _, count in wanted(index).values()] == [1]
+    assert [most for _, most in bounds(index).values()] == [2]
+    retries = await blocking(client.put_function_event_invoke_config, **which, MaximumRetryAttempts=0)
+    assert retries["FunctionArn"] == f"{HELLO}:{PUBLISHED}"
+    grant = {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "111122223333"}
+    await blocking(client.add_permission, **which, **grant)
+    source = f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"
+    mapping = await blocking(client.create_event_source_mapping, FunctionName=f"{HELLO}:{PUBLISHED}", EventSourceArn=source)
+    assert mapping["FunctionArn"] == f"{HELLO}:{PUBLISHED}"
+    await control.update_code(Publish=True, PublishTo="LATEST_PUBLISHED")
+    assert [count for _, count in wanted(index).values()] == [1], "a new publication lost what was said"
+    await blocking(client.delete_function, **which)
+    await blocking(client.publish_version, FunctionName="hello", PublishTo="LATEST_PUBLISHED")
+    assert (wanted(index), bounds(index)) == ({}, {})
+    for look in (client.get_function_event_invoke_config, client.get_policy):
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            await blocking(look, **which)
+
+
+async def test_a_publication_in_its_place_is_no_version_more_of_the_provider(control, monkeypatch):
+    await attached(control, Publish=True, PublishTo="LATEST_PUBLISHED")
+    monkeypatch.setattr(managed, "VERSIONS_MAX", 1)
+    await control.update_code(Publish=True, PublishTo="LATEST_PUBLISHED")
+    for publish in (control("PublishVersion", FunctionName="hello"), attached(control, "another", Publish=True)):
+        code, _ = await refused(publish)
+        assert code == "FunctionVersionsPerCapacityProviderLimitExceededException"
+
+
+async def test_a_function_on_no_provider_has_none(control, client):
+    await control.create("plain")
+    text = "Publishing to LATEST_PUBLISHED is only supported for Lambda Managed Instances."
+    to = {"PublishTo": "LATEST_PUBLISHED"}
+    for refusal in (
+        control("PublishVersion", FunctionName="plain", **to),
+        control("UpdateFunctionCode", FunctionName="plain", ZipFile=b"", Publish=True, **to),
+        control.create("other", Publish=True, **to),
+    ):
+        assert await refused(refusal) == ("InvalidParameterValueException", text)
+    code, message = await refused(control("GetFunction", FunctionName="plain", Qualifier=PUBLISHED))
+    assert (code, message.endswith(f"function:plain:{PUBLISHED}")) == ("ResourceNotFoundException", True)
+
+
+async def test_where_it_goes_does_not_say_that_it_is_published(control):
+    made = await attached(control, PublishTo="LATEST_PUBLISHED")
+    assert made["Version"] == "$LATEST"
+    code, _ = await refused(control("GetFunction", FunctionName="hello", Qualifier=PUBLISHED))
+    assert code == "ResourceNotFoundException"

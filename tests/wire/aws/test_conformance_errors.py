@@ -124,6 +124,8 @@ NETS = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
 PROVIDER, NO_PROVIDER = {"CapacityProviderName": "pool"}, {"CapacityProviderName": "none"}
 OPERATOR = {"VpcConfig": NETS, "PermissionsConfig": {"CapacityProviderOperatorRoleArn": ROLE}}
 MANAGED = {"FunctionName": "managed", "Qualifier": "1"}
+POOL_ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:pool"
+ON_POOL = {"LambdaManagedInstancesCapacityProviderConfig": {"CapacityProviderArn": POOL_ARN}}
 PROVIDERS, VERSIONS = "CapacityProviderLimitExceededException", "FunctionVersionsPerCapacityProviderLimitExceededException"
 USUAL |= {
     "CreateCapacityProvider": {"CapacityProviderName": "new", **OPERATOR},
@@ -152,7 +154,6 @@ PROVOKED = {
     },
     "DeleteCapacityProvider": {CONFLICT: {}, MISSING: NO_PROVIDER},
     "GetCapacityProvider": {MISSING: NO_PROVIDER},
-    "GetFunctionScalingConfig": {INVALID: {"Qualifier": "$LATEST.PUBLISHED"}},
     "ListCapacityProviders": {INVALID: {"Marker": "!"}},
     "ListFunctionVersionsByCapacityProvider": {INVALID: {"Marker": "!"}, MISSING: NO_PROVIDER},
     "PutFunctionScalingConfig": {
@@ -163,6 +164,7 @@ PROVOKED = {
     "CreateFunction": {
         INVALID: {"Runtime": "cobol"}, CONFLICT: {"FunctionName": "hello"}, NO_SIGNING: {"CodeSigningConfigArn": SIGNING},
         UNSIGNED: {"CodeSigningConfigArn": "BOUND"}, FULL: {},
+        VERSIONS: {"Runtime": "python3.13", "CapacityProviderConfig": ON_POOL, "Publish": True},
     },
     "CreateFunctionUrlConfig": {INVALID: ELSEWHERE, CONFLICT: {}},
     "DeleteCodeSigningConfig": {CONFLICT: {"CodeSigningConfigArn": "BOUND"}, MISSING: {}},
@@ -245,9 +247,7 @@ async def control(tmp_path):
             await control.create(name, Publish=name == "hello")
         await control.update_code()
         await blocking(prepare, control.client())
-        on = {"CapacityProviderArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:pool"}
-        config = {"LambdaManagedInstancesCapacityProviderConfig": on}
-        await control.create("managed", Runtime="python3.13", Publish=True, CapacityProviderConfig=config)
+        await control.create("managed", Runtime="python3.13", Publish=True, CapacityProviderConfig=ON_POOL)
         yield control
 
 

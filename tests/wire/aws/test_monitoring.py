@@ -19,7 +19,7 @@ from ondol.dialects.aws.monitoring import Monitoring
 from ondol.dialects.aws.service import ServiceError
 from ondol.meter import Point, Series
 from ondol.meters.sqlite import SqliteMeter
-from ondol.model.functions import Target
+from ondol.model.functions import UNNUMBERED, Target
 from ondol.model.invocations import Report, Status
 from ondol.model.summaries import of_values
 from ondol.testing import aws, boto
@@ -155,6 +155,15 @@ async def test_aliases_versions_and_unqualified_calls_are_told_apart(watch):
     assert counted == {
         "account": 5, "function": 5, "alias": 3, "executed": 2, "version": 1, "unqualified": 1, "other": 0, "wrong": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "shown"), [(None, "$LATEST"), (UNNUMBERED, "$LATEST.PUBLISHED"), (3, "3")])
+async def test_what_an_alias_ran_is_found_by_the_versions_name(watch, version, shown):
+    calls(watch.meter, qualifier="live", version=version)
+    dimensions = [{"Name": "FunctionName", "Value": "hello"}, {"Name": "Resource", "Value": "hello:live"}]
+    dimensions.append({"Name": "ExecutedVersion", "Value": shown})
+    listed = await watch("list_metrics", Namespace="AWS/Lambda", MetricName="Errors", Dimensions=dimensions)
+    assert [metric["Dimensions"] for metric in listed["Metrics"]] == [dimensions]
 
 
 async def test_metrics_of_functions_are_listed_with_their_dimensions(watch):

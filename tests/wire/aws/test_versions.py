@@ -72,9 +72,3 @@ async def test_versions_are_listed_in_pages_beginning_with_latest(control):
     assert [[v["Version"] for v in page["Versions"]] for page in pages] == [["$LATEST", "1"], ["2", "3"], ["4"]]
     assert pages[0]["Versions"][0]["FunctionArn"] == f"{ARN}hello:$LATEST"
     assert "State" not in pages[0]["Versions"][0]
-
-
-async def test_publishing_to_a_capacity_provider_is_refused_in_plain_words(control):
-    await control.create()
-    with pytest.raises(ServiceError, match="Ondol does not do publishing without a number yet"):
-        await control("PublishVersion", FunctionName="hello", PublishTo="LATEST_PUBLISHED")

@@ -11,7 +11,7 @@ from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
-from ondol.dialects.aws.rendering import LATEST
+from ondol.dialects.aws.names import LATEST
 from ondol.dialects.aws.service import Context, Operations
 from ondol.dialects.aws.uploads import CODE_STORAGE_BYTES_MAX, stored_bytes
 from ondol.model.errors import InvalidSetting

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ondol.core.deploy import Deployments
+from ondol.core.resolve import number_of
 from ondol.dialects.aws import belongings, names, refusals
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.names import LATEST
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.rendering import arn
 from ondol.dialects.aws.service import Context, Operations
 from ondol.model.errors import AlreadyExists, InvalidSetting, NotFound
 from ondol.model.functions import Alias, Function
@@ -113,7 +115,7 @@ class Aliases:
         shown: Params = {
             "AliasArn": arn(function, alias.name),
             "Name": alias.name,
-            "FunctionVersion": LATEST if alias.version is None else str(alias.version),
+            "FunctionVersion": names.version_name(alias.version),
             "Description": alias.description,
             "RevisionId": self._deployments.aliases.etag(alias),
         }
@@ -123,9 +125,7 @@ class Aliases:
 
 
 def _number(version: str) -> int | None:
-    if version == "$LATEST.PUBLISHED":
-        raise refusals.not_built("$LATEST.PUBLISHED", "Name a version, or $LATEST.")
-    return None if version == LATEST else int(version)
+    return None if version == LATEST else number_of(version)
 
 
 def _versions(alias: Alias) -> tuple[int | None, ...]:
@@ -151,7 +151,7 @@ def _routed(alias: Alias, routing: Mapping[str, Any] | None) -> Alias:
 def _refused(function: Function, error: NotFound | InvalidSetting) -> Exception:
     match error:
         case NotFound(kind="version"):
-            return refusals.function_not_found(arn(function, error.name))
+            return refusals.function_not_found(arn(function, names.version_name(int(error.name))))
         case NotFound(kind="alias"):
             return refusals.not_found(f"Alias not found: {arn(function, error.name)}")
         case InvalidSetting(field="version"):

@@ -18,8 +18,9 @@ from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.managed import KIND
+from ondol.dialects.aws.names import place, version_name
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST, arn, last_modified, state
+from ondol.dialects.aws.rendering import arn, last_modified, state
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.model.errors import AlreadyExists, NotFound
 from ondol.model.items import Item
@@ -139,12 +140,12 @@ class Capacity:
 
     # Within ----------------------------------------------------------------------------------------------------------------
     def _versions(self, provider: str) -> list[tuple[str, Params]]:
-        """By name, and then by number, what may be changed first."""
+        """By name, and then as versions stand in listings."""
         found = []
         for function, number in managed.attached(self._deployments.index, provider):
             deployed = self._deployments.latest(function) if number is None else self._deployments.version(function, number)
-            shown = {"FunctionArn": arn(function, LATEST if number is None else str(number)), "State": state(deployed)["State"]}
-            found.append((f"{function.name}:{number or 0:010d}", shown))
+            shown = {"FunctionArn": arn(function, version_name(number)), "State": state(deployed)["State"]}
+            found.append((f"{function.name}:{place(number):010d}", shown))
         return sorted(found, key=lambda entry: entry[0])
 
     def _key(self, context: Context, name: str) -> Item:

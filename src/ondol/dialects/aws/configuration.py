@@ -57,7 +57,6 @@ _REFUSED: Final = {
     "DurableConfig": ("durable functions", "Deploy without DurableConfig."),
     "RuntimeConfig": ("runtimes of one's own choice", "Deploy without RuntimeConfig."),
     "AcceleratorConfig": ("accelerators", "Deploy without AcceleratorConfig."),
-    "PublishTo": ("publishing without a number", "Publish numbered versions, without PublishTo."),
 }
 
 

@@ -23,7 +23,8 @@ ANSWERED: Final[Mapping[str, str]] = {
     "CreateCodeSigningConfig": "",
     "CreateEventSourceMapping": "InvalidParameterValue ResourceConflict",
     "CreateFunction": (
-        "CodeSigningConfigNotFound CodeStorageExceeded CodeVerificationFailed InvalidParameterValue ResourceConflict"
+        "CodeSigningConfigNotFound CodeStorageExceeded CodeVerificationFailed "
+        "FunctionVersionsPerCapacityProviderLimitExceeded InvalidParameterValue ResourceConflict"
     ),
     "CreateFunctionUrlConfig": "InvalidParameterValue ResourceConflict ResourceNotFound",
     "DeleteAlias": "InvalidParameterValue ResourceNotFound",
@@ -49,7 +50,7 @@ ANSWERED: Final[Mapping[str, str]] = {
     "GetFunctionConfiguration": "InvalidParameterValue ResourceNotFound",
     "GetFunctionEventInvokeConfig": "InvalidParameterValue ResourceNotFound",
     "GetFunctionRecursionConfig": "ResourceNotFound",
-    "GetFunctionScalingConfig": "InvalidParameterValue ResourceNotFound",
+    "GetFunctionScalingConfig": "ResourceNotFound",
     "GetFunctionUrlConfig": "InvalidParameterValue ResourceNotFound",
     "GetLayerVersion": "InvalidParameterValue ResourceNotFound",
     "GetLayerVersionByArn": "ResourceNotFound",
@@ -174,7 +175,6 @@ NEVER_BY: Final[Mapping[tuple[str, str], str]] = {
         "CreateEventSourceMapping",
         "ResourceNotFound",
     ): "no such function is InvalidParameterValueException, as recorded from AWS",
-    ("CreateFunction", "FunctionVersionsPerCapacityProviderLimitExceeded"): "a function's first version is not counted",
     ("CreateFunction", "ResourceNotFound"): "a layer that is not there is InvalidParameterValueException, as recorded from AWS",
     ("DeleteFunctionCodeSigningConfig", "CodeSigningConfigNotFound"): "to take away what is not there changes nothing",
     ("DeleteLayerVersion", "ResourceNotFound"): "to take away what is not there changes nothing",

@@ -88,7 +88,7 @@ def _server(code: str) -> Translator:
 
 def _not_found(error: errors.NotFound, resource: str) -> ServiceError:
     if error.kind == "published version":
-        text = "The function has no published versions available."
+        text = "The function has no published versions available. Publish $LATEST.PUBLISHED, or name a version."
         return ServiceError("NoPublishedVersionException", text, status=400, extra=USER)
     known = error.kind in ("function", "version", "alias", "revision")
     message = f"Function not found: {resource}" if known else str(error)

@@ -11,8 +11,9 @@ from ondol.core.deploy import Deployments
 from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.names import LATEST
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.rendering import arn
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.model.deferrals import Deferral, Destination
 from ondol.model.errors import InvalidSetting, NotFound

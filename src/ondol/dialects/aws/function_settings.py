@@ -9,7 +9,8 @@ from ondol.core.deploy import Deployments
 from ondol.dialects.aws import refusals
 from ondol.dialects.aws.configuration import DIALECT, recursion
 from ondol.dialects.aws.lookup import Found, Lookup
-from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.names import LATEST
+from ondol.dialects.aws.rendering import arn
 from ondol.dialects.aws.service import Context, Operations
 from ondol.model.functions import Function
 

@@ -7,14 +7,16 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments, NewFunction
 from ondol.core.permit import permit
+from ondol.core.resolve import number_of
 from ondol.dialects.aws import belongings, code_signing, configuration, layers, managed, names, passing, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.layers import Layers
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.names import LATEST
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST, listed
 from ondol.dialects.aws.rendering import configuration as shown
+from ondol.dialects.aws.rendering import listed, version
 from ondol.dialects.aws.service import Context, Operations
 from ondol.dialects.aws.uploads import CodeUrl, Uploads
 from ondol.model.errors import AlreadyExists, InUse, InvalidSetting
@@ -70,11 +72,12 @@ class Functions:
         code_signing.admit(config, named.name)
         code = await self._uploads.take(context, params["Code"], account=named.account, region=named.region)
         if chosen:
-            wanted = managed.check_company(await self._layers.applied(wanted, chosen, code))
+            wanted = await self._layers.applied(wanted, chosen, code)
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
             code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
-            per_tenant=bool(params.get("TenancyConfig")), versions_only=bool(params.get(managed.MEMBER)),
+            unnumbered=bool(params.get("PublishTo")), per_tenant=bool(params.get("TenancyConfig")),
+            versions_only=bool(params.get(managed.MEMBER)),
             annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
         )  # fmt: skip
         try:
@@ -90,10 +93,14 @@ class Functions:
         """What a new function is to be like."""
         if params.get("TenancyConfig"):
             configuration.check_tenants(params)
+        managed.check_publish_to(params, versions_only=bool(params.get(managed.MEMBER)))
         if not params.get(managed.MEMBER):
             return configuration.created(params)
-        params = managed.defaults(params)
-        return managed.attach(self._deployments.index, context, configuration.created(params), params)
+        params, index = managed.defaults(params), self._deployments.index
+        wanted = managed.attach(index, context, configuration.created(params), params)
+        if params.get("Publish"):
+            managed.check_room(index, managed.named_by(wanted))
+        return wanted
 
     async def get(self, context: Context, params: Params) -> Params:
         found = self._lookup.function(context, "GetFunction", params)
@@ -120,7 +127,7 @@ class Functions:
         every = params.get("FunctionVersion") == "ALL"
         entries = self._entries if every else self._latest
         items, marker = page(params, lambda after: entries(context, after), LISTED_MAX, operation="ListFunctions")
-        functions = [listed(deployed, qualifier=_qualifier(deployed) if every else None) for deployed in items]
+        functions = [listed(deployed, qualifier=version(deployed) if every else None) for deployed in items]
         return {"Functions": functions, **({"NextMarker": marker} if marker else {})}
 
     async def update_code(self, context: Context, params: Params) -> Params:
@@ -130,8 +137,7 @@ class Functions:
         configuration.refuse_unbuilt(params)
         with self._lookup.changing(function):
             self._deployments.check(function, params.get("RevisionId"))
-        if params.get("Publish"):
-            managed.check_room(self._deployments.index, function)
+        managed.check_publication(self._deployments.index, function, params)
         kept = code_signing.config_of(function)
         code_signing.admit(code_signing.find(self._deployments.index, kept) if kept else None, function.name)
         code = await self._uploads.take(context, params, account=function.account, region=function.region)
@@ -155,30 +161,31 @@ class Functions:
         if params.get("Layers") is not None:
             chosen = self._layers.chosen(context, params["Layers"])
             new = await self._layers.applied(new, chosen, self._deployments.latest(function).revision.code)
-        return await self._update(function, params, configuration=managed.check_company(new))
+        return await self._update(function, params, configuration=new)
 
     async def delete(self, context: Context, params: Params) -> Params:
         named = self._lookup.named(context, "DeleteFunction", params)
         qualifier = named.qualifier
         if qualifier == LATEST:
             raise refusals.invalid("$LATEST version cannot be deleted without deleting the function.")
-        if qualifier is not None and not qualifier.isdecimal():
+        number = None if qualifier is None else number_of(qualifier)
+        if qualifier is not None and number is None:
             raise refusals.invalid("Deletion of aliases is not currently supported.")
         # The service names the bare function here, whatever the qualifier.
         function = self._deployments.index.handle(DIALECT, named.account, named.region, named.name)
         if function is None:
             raise refusals.function_not_found(names.function_arn(named.account, named.region, named.name))
         with self._lookup.changing(function):
-            if qualifier is None:
+            if number is None:
                 await self._deployments.delete(function.id)
             else:
-                await self._delete_version(function, int(qualifier))
+                await self._delete_version(function, number)
         return {}
 
     async def _delete_version(self, function: Function, number: int) -> None:
         try:
             await self._deployments.delete_version(function.id, number)
-            await belongings.forget(self._deployments, function.id, str(number))
+            await belongings.forget(self._deployments, function.id, names.version_name(number))
         except InUse as error:
             text = f"Unable to delete version because the following aliases reference it: [{', '.join(error.by)}]"
             raise refusals.conflict(text) from error
@@ -190,9 +197,10 @@ class Functions:
                 **changes,
                 if_etag=params.get("RevisionId"),
                 publish=bool(params.get("Publish")),
+                unnumbered=bool(params.get("PublishTo")),
                 dry_run=bool(params.get("DryRun")),
             )
-        return shown(deployed, qualifier=str(deployed.version.number) if deployed.version else None)
+        return shown(deployed, qualifier=version(deployed) if deployed.version else None)
 
     def _latest(self, context: Context, after: str) -> Iterator[tuple[str, Deployed]]:
         """$LATEST of every function whose name comes after `after`."""
@@ -203,7 +211,7 @@ class Functions:
                 yield name, self._deployments.latest(function)
 
     def _entries(self, context: Context, after: str) -> Iterator[tuple[str, Deployed]]:
-        """Every version of every function; positions are "NAME" for $LATEST and "NAME:0000000001" for versions."""
+        """Every version of every function; positions are "NAME" for $LATEST and "NAME:0000000002" for versions."""
         index, (name, _, number) = self._deployments.index, after.partition(":")
         begun = [name] if after else []
         for each in [*begun, *index.names(DIALECT, context.account, context.region, after=name, limit=LISTED_MAX + 1)]:
@@ -213,10 +221,6 @@ class Functions:
             if each != name or not after:
                 yield each, self._deployments.latest(function)
             least = int(number or 0) if each == name else 0
-            for version in index.versions(function.id):
-                if version.number > least:
-                    yield f"{each}:{version.number:010d}", self._deployments.version(function, version.number)
-
-
-def _qualifier(deployed: Deployed) -> str:
-    return str(deployed.version.number) if deployed.version else LATEST
+            for published in index.versions(function.id):
+                if (at := names.place(published.number)) > least:
+                    yield f"{each}:{at:010d}", self._deployments.version(function, published.number)

@@ -16,14 +16,13 @@ from typing import Final
 from ondol.clock import Clock
 from ondol.core.catalog import Index
 from ondol.dialects.aws import roles
-from ondol.dialects.aws.names import caller_arn, function_arn, partition
+from ondol.dialects.aws.names import LATEST, caller_arn, function_arn, partition
 from ondol.dialects.aws.policy import Asked, Caller, Decision, Policy, decide
 from ondol.dialects.aws.policy_words import Context
 from ondol.model.functions import Function
 from ondol.model.items import Item
 from ondol.model.principals import Kind, Principal
 
-LATEST: Final = "$LATEST"
 #: Those who act in a role.
 IN_ROLES: Final = frozenset({Kind.FUNCTION, Kind.SESSION})
 

@@ -30,6 +30,7 @@ from ondol.dialects.aws import errors, jackson, lineage, names, streaming
 from ondol.dialects.aws.configuration import TERMINATE, recursion
 from ondol.dialects.aws.grants import IN_ROLES, Grants
 from ondol.dialects.aws.ids import digits
+from ondol.dialects.aws.names import LATEST, version_name
 from ondol.dialects.aws.refusals import not_built
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.messages import Request, Response
@@ -42,7 +43,6 @@ from ondol.model.principals import Kind, Principal
 #: The dialect's key in the handle table, in annotations and in routes.
 DIALECT = "aws"
 CLIENT_CONTEXT_BYTES_MAX = 3583
-LATEST = "$LATEST"
 
 _ACTION = "lambda:InvokeFunction"
 _PREFIX = "/2015-03-31/functions/"
@@ -330,7 +330,7 @@ def rendered(outcome: Outcome, invocation: Invocation) -> Response:
     """A function's answer, or its failure: both are 200."""
     headers = _headers(invocation)
     version = outcome.target_version
-    headers.append(("X-Amz-Executed-Version", LATEST if version is None else str(version)))
+    headers.append(("X-Amz-Executed-Version", version_name(version)))
     if outcome.status is not Status.OK:
         headers.append(("X-Amz-Function-Error", "Unhandled"))
     if invocation.tail:
@@ -340,11 +340,10 @@ def rendered(outcome: Outcome, invocation: Invocation) -> Response:
 
 def streamed(outcome: Outcome, invocation: Invocation) -> Response:
     """A function's answer in framed events."""
-    version = outcome.target_version
     headers = [
         ("Content-Type", streaming.CONTENT_TYPE),
         ("x-amzn-RequestId", invocation.id),
-        ("X-Amz-Executed-Version", LATEST if version is None else str(version)),
+        ("X-Amz-Executed-Version", version_name(outcome.target_version)),
         ("X-Amzn-Trace-Id", invocation.trace or ""),
     ]
     return Response(200, headers, streaming.framed(outcome, tail=invocation.tail))

@@ -9,11 +9,13 @@ from typing import Any
 
 from ondol.core.deploy import Deployed, Deployments
 from ondol.core.permit import permit
+from ondol.core.resolve import number_of
 from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.actions import action_of, named_action
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
-from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.names import LATEST
+from ondol.dialects.aws.rendering import arn
 from ondol.dialects.aws.service import Context
 from ondol.model.errors import Busy, InvalidSetting, NotFound, RevisionMismatch
 from ondol.model.functions import Function, Stage
@@ -71,10 +73,10 @@ class Lookup:
         """What the qualifier means: the latest revision, a version, or an alias's (first) version."""
         function, qualifier = found.function, found.qualifier
         try:
-            if qualifier in (None, LATEST):
+            if qualifier is None or qualifier == LATEST:
                 return self._deployments.latest(function)
-            if qualifier.isdecimal():
-                return self._deployments.version(function, int(qualifier))
+            if (number := number_of(qualifier)) is not None:
+                return self._deployments.version(function, number)
             alias = self._deployments.index.alias(function.id, qualifier)
             if alias is None:
                 raise NotFound("alias", qualifier)

@@ -4,8 +4,7 @@
     Put-, GetFunctionScalingConfig     how many environments of a version are up at least, and at most
 
 Differences from the service, all told in docs/reference/aws.md: calls start environments (the service starts them ahead, by
-load, three at first); PublishTo is refused, and a call without a qualifier runs the newest version in the place of
-$LATEST.PUBLISHED.
+load, three at first).
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ from typing import Any, Final
 
 from ondol.core.catalog import Index
 from ondol.core.deploy import Deployments
+from ondol.core.resolve import number_of
 from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
-from ondol.dialects.aws.rendering import LATEST, arn, state
+from ondol.dialects.aws.rendering import arn, state
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.model.errors import NotFound
-from ondol.model.functions import Configuration, Function, Pin, Revision
+from ondol.model.functions import UNNUMBERED, Configuration, Function, Pin, Revision
 from ondol.model.items import Item
 
 Params = dict[str, Any]
@@ -32,14 +32,17 @@ KIND: Final = "capacity-provider"
 MEMBER: Final = "CapacityProviderConfig"
 _INSTANCES: Final = "LambdaManagedInstancesCapacityProviderConfig"
 VERSIONS_MAX: Final = 100
+CALLS_MAX: Final = 1600
 MEMORY_MIB_MIN: Final = 2048
-#: Each call has a process of its own, except of custom runtimes, and an environment holds so many.
+#: Of these each call has a process of its own, and an environment holds so many; all others have one process for all calls.
+_APART: Final = frozenset(("python", "nodejs"))
 PROCESSES_MAX: Final = 256
-#: Calls for each vCPU, where nothing is said.
-_PER_VCPU: Final[Mapping[str, int]] = {"python": 16, "nodejs": 64}
+#: Calls for each vCPU, where nothing is said; of custom runtimes one in all.
+_PER_VCPU: Final[Mapping[str, int]] = {"python": 16, "nodejs": 64, "java": 32}
 _GIB_PER_VCPU: Final = 2.0
-_OLDEST: Final = {"python": (3, 13), "nodejs": (22, 0)}
-_RUNTIME: Final = re.compile(r"(python|nodejs)(\d+)\.(\d+|x)$")
+#: The oldest of each that the documented system takes; it takes no Ruby.
+_OLDEST: Final = {"python": (3, 13), "nodejs": (22, 0), "java": (21, 0)}
+_RUNTIME: Final = re.compile(r"(python|nodejs|java)(\d+)(?:\.(\d+|x))?$")
 
 
 class Managed:
@@ -53,7 +56,7 @@ class Managed:
         return {"PutFunctionScalingConfig": self.put, "GetFunctionScalingConfig": self.get}
 
     async def put(self, context: Context, params: Params) -> Params:
-        function, number = self._version(context, "PutFunctionScalingConfig", params)
+        function, qualifier, number = self._version(context, "PutFunctionScalingConfig", params)
         wanted = params.get("FunctionScalingConfig") or {}
         least, most = wanted.get("MinExecutionEnvironments"), wanted.get("MaxExecutionEnvironments")
         if least is not None and most is not None and least > most:
@@ -61,34 +64,34 @@ class Managed:
         pins = self._deployments.pins
         with self._lookup.changing(function):
             if wanted:
-                await pins.scale(function.id, str(number), least or 0, most)
+                await pins.scale(function.id, qualifier, least or 0, most)
             else:
-                await pins.delete(function.id, str(number))
+                await pins.delete(function.id, qualifier)
         return {"FunctionState": "Deactivated" if most == 0 else state(self._deployments.version(function, number))["State"]}
 
     async def get(self, context: Context, params: Params) -> Params:
-        function, number = self._version(context, "GetFunctionScalingConfig", params)
-        pin = self._deployments.index.pin(function.id, str(number))
+        function, qualifier, _ = self._version(context, "GetFunctionScalingConfig", params)
+        pin = self._deployments.index.pin(function.id, qualifier)
         config = {} if pin is None else _config(pin)
         return {
-            "FunctionArn": arn(function, str(number)),
+            "FunctionArn": arn(function, qualifier),
             "AppliedFunctionScalingConfig": config,
             "RequestedFunctionScalingConfig": config,
         }
 
-    def _version(self, context: Context, operation: str, params: Params) -> tuple[Function, int]:
+    def _version(self, context: Context, operation: str, params: Params) -> tuple[Function, str, int]:
+        """The function, and its published version as it is called and by its number."""
         found = self._lookup.function(context, operation, params)
         function, qualifier = found.function, found.qualifier or ""
         if not function.versions_only:
             text = "The function provided by the arn does not contain a capacity provider configuration"
             raise ServiceError("AccessDeniedException", text, status=403, message_key="Message")
-        if not qualifier.isdecimal():
-            raise refusals.not_built(f"scaling of {qualifier or LATEST}", "Name a published version by its number.")
+        number = number_of(qualifier) or 0  # the model lets nothing else in than a version's number or name
         try:
-            self._deployments.version(function, int(qualifier))
+            self._deployments.version(function, number)
         except NotFound:
             raise refusals.function_not_found(arn(function, qualifier)) from None
-        return function, int(qualifier)
+        return function, names.version_name(number), number
 
 
 def _config(pin: Pin) -> Params:
@@ -135,31 +138,32 @@ def attach(index: Index, context: Context, wanted: Configuration, params: Params
 
 def _side_by_side(family: str, vcpus: float, asked: int | None) -> int:
     """How many calls an environment runs at a time."""
+    most = PROCESSES_MAX if family in _APART else CALLS_MAX
     if asked is None:
-        return min(int(vcpus * _PER_VCPU.get(family, 0)), PROCESSES_MAX) or 1
-    if family == "provided":
-        return asked  # one process for all of them
-    if asked > PROCESSES_MAX:
+        return min(int(vcpus * _PER_VCPU.get(family, 0)), most) or 1
+    if asked > most:
         raise refusals.not_built(
             f"{asked} calls at a time in one environment", f"Each has a process of its own: {PROCESSES_MAX} at most."
         )
     return asked
 
 
-def check_company(wanted: Configuration) -> Configuration:
-    """Raise where extensions would have to run beside several calls at a time."""
-    if wanted.concurrency > 1 and wanted.opt is not None and wanted.opt.extensions:
-        raise refusals.not_built(
-            "extensions beside several calls at a time in one environment",
-            "Set PerExecutionEnvironmentMaxConcurrency to 1, or deploy without the layers that bring them: "
-            f"{', '.join(wanted.opt.extensions)}.",
-        )
-    return wanted
+def check_publish_to(params: Mapping[str, Any], *, versions_only: bool) -> None:
+    """Raise where a version without a number is to be published, and what runs is $LATEST."""
+    if params.get("Publish") and params.get("PublishTo") and not versions_only:
+        raise refusals.invalid("Publishing to LATEST_PUBLISHED is only supported for Lambda Managed Instances.")
 
 
-def check_room(index: Index, function: Function) -> None:
-    """Raise when its provider has as many versions as one may have."""
-    provider = provider_of(function, index)
+def check_publication(index: Index, function: Function, params: Mapping[str, Any]) -> None:
+    """Raise where `params` publish what a function cannot have, or one version more than its provider may have."""
+    check_publish_to(params, versions_only=function.versions_only)
+    replaced = params.get("PublishTo") and index.version(function.id, UNNUMBERED) is not None
+    if params.get("Publish") and not replaced:
+        check_room(index, provider_of(function, index))
+
+
+def check_room(index: Index, provider: str) -> None:
+    """Raise when a provider has as many versions as one may have."""
     if provider and sum(number is not None for _, number in attached(index, provider)) >= VERSIONS_MAX:
         text = (
             f"The maximum number of function versions ({VERSIONS_MAX}) for the capacity provider {provider} has been exceeded."
@@ -180,7 +184,7 @@ def _check_format(logging: Mapping[str, Any]) -> None:
 def _check_runtime(runtime: str) -> str:
     """The family of a runtime that runs on managed instances here."""
     found = _RUNTIME.match(runtime)
-    if found is not None and (int(found[2]), 0 if found[3] == "x" else int(found[3])) >= _OLDEST[found[1]]:
+    if found is not None and (int(found[2]), int(found[3]) if (found[3] or "x") != "x" else 0) >= _OLDEST[found[1]]:
         return found[1]
     if runtime == "provided.al2023":
         return "provided"
@@ -202,14 +206,18 @@ def absent(wanted: str) -> ServiceError:
     return refusals.not_found(f"Capacity provider not found: {wanted}")
 
 
-def named_by(revision: Revision | None) -> str:
-    """The ARN of a revision's provider, or ""."""
-    own = revision.configuration.annotations.get(DIALECT, {}) if revision else {}
+def named_by(configuration: Configuration) -> str:
+    """The ARN of the provider that it names, or ""."""
+    own = configuration.annotations.get(DIALECT, {})
     return str(own.get(MEMBER, {}).get(_INSTANCES, {}).get("CapacityProviderArn", ""))
 
 
 def provider_of(function: Function, index: Index) -> str:
-    return named_by(index.revision(function.id, function.latest)) if function.versions_only else ""
+    return _provider(index.revision(function.id, function.latest)) if function.versions_only else ""
+
+
+def _provider(revision: Revision | None) -> str:
+    return named_by(revision.configuration) if revision else ""
 
 
 def attached(index: Index, provider: str) -> Iterator[tuple[Function, int | None]]:
@@ -217,8 +225,8 @@ def attached(index: Index, provider: str) -> Iterator[tuple[Function, int | None
     for function in index.functions():
         if not function.versions_only:
             continue
-        if named_by(index.revision(function.id, function.latest)) == provider:
+        if _provider(index.revision(function.id, function.latest)) == provider:
             yield function, None
         for version in index.versions(function.id):
-            if named_by(index.revision(function.id, version.revision)) == provider:
+            if _provider(index.revision(function.id, version.revision)) == provider:
                 yield function, version.number

@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployments
 from ondol.core.permit import permit
+from ondol.core.resolve import number_of
 from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.actions import action_of
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.mapping_kinds import DEFAULTS, check, kind_of, taken
+from ondol.dialects.aws.names import LATEST
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST
 from ondol.dialects.aws.resources import mapping_arn
 from ondol.dialects.aws.service import Context, Operations
 from ondol.model.errors import NotFound
@@ -133,8 +134,8 @@ class Mappings:
         qualifier = None if named.qualifier == LATEST else named.qualifier
         there = function is not None and (
             qualifier is None
-            or (qualifier.isdecimal() and index.version(function.id, int(qualifier[:18])) is not None)
             or index.alias(function.id, qualifier) is not None
+            or index.version(function.id, number_of(qualifier) or 0) is not None
         )
         if function is None or not there:
             raise refusals.invalid("Function does not exist")

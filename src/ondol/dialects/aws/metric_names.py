@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ondol.core import measuring as core
+from ondol.dialects.aws.names import LATEST, LATEST_PUBLISHED
 from ondol.dialects.aws.service import Context
 from ondol.meter import PLATFORM, Dimensions, Series
 
@@ -19,13 +20,16 @@ NAMESPACE: Final = "AWS/Lambda"
 RESERVED: Final = "AWS/"
 #: The unit of data that came without one.
 NO_UNIT: Final = "None"
-LATEST: Final = "$LATEST"
+#: What only one of them is called by, here and in the core.
+_VERSIONS: Final = {core.LATEST: LATEST, core.PUBLISHED: LATEST_PUBLISHED}
+_NEUTRAL: Final = {shown: neutral for neutral, shown in _VERSIONS.items()}
 
 NAMES: Final[Mapping[str, str]] = {
     core.INVOCATIONS: "Invocations",
     core.ERRORS: "Errors",
     core.THROTTLES: "Throttles",
     core.DURATION: "Duration",
+    core.AFTERWARDS: "PostRuntimeExtensionsDuration",
     core.CONCURRENCY: "ConcurrentExecutions",
     core.UNRESERVED: "UnreservedConcurrentExecutions",
     core.PINNED: "ProvisionedConcurrencyInvocations",
@@ -93,7 +97,7 @@ def _shown(pairs: Mapping[str, str]) -> list[dict[str, str]]:
     if core.QUALIFIER in pairs:
         found["Resource"] = f"{function}:{pairs[core.QUALIFIER]}" if pairs[core.QUALIFIER] else function
     if core.VERSION in pairs:
-        found["ExecutedVersion"] = LATEST if pairs[core.VERSION] == core.LATEST else pairs[core.VERSION]
+        found["ExecutedVersion"] = _VERSIONS.get(pairs[core.VERSION], pairs[core.VERSION])
     return [{"Name": name, "Value": value} for name, value in found.items()]
 
 
@@ -110,5 +114,5 @@ def _neutral(pairs: Mapping[str, str]) -> Dimensions | None:
             return None
         found[core.QUALIFIER] = qualifier
     if "ExecutedVersion" in pairs:
-        found[core.VERSION] = core.LATEST if pairs["ExecutedVersion"] == LATEST else pairs["ExecutedVersion"]
+        found[core.VERSION] = _NEUTRAL.get(pairs["ExecutedVersion"], pairs["ExecutedVersion"])
     return tuple(sorted(found.items()))

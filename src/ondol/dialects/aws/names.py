@@ -9,9 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from ondol.dialects.aws.service import ServiceError
+from ondol.model.functions import UNNUMBERED
 from ondol.model.principals import Kind, Principal
+
+#: The unpublished version, and the published one that has no number: functions on capacity providers have it.
+LATEST: Final = "$LATEST"
+LATEST_PUBLISHED: Final = "$LATEST.PUBLISHED"
 
 _USER = {"Type": "User"}
 
@@ -56,6 +62,16 @@ def partition(region: str) -> str:
     if region.startswith("us-gov-"):
         return "aws-us-gov"
     return "aws"
+
+
+def version_name(number: int | None) -> str:
+    """A version as the service writes it; None is the unpublished one."""
+    return LATEST if number is None else LATEST_PUBLISHED if number == UNNUMBERED else str(number)
+
+
+def place(number: int | None) -> int:
+    """Where a version stands in listings: the unpublished one, the one without a number, then by number."""
+    return 0 if number is None else 1 if number == UNNUMBERED else number + 1
 
 
 def function_arn(account: str, region: str, name: str, qualifier: str | None = None) -> str:

@@ -18,7 +18,8 @@ from ondol.dialects.aws import url_events, url_streams
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import trace_of
-from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.names import LATEST
+from ondol.dialects.aws.rendering import arn
 from ondol.dialects.aws.urls import caller_of
 from ondol.http.messages import BodyTooLarge, Request, Response
 from ondol.model.errors import TooLarge

@@ -13,8 +13,9 @@ from ondol.core.pins import CONCURRENCY_UNRESERVED_MIN, pinned, shares, unreserv
 from ondol.dialects.aws import names, refusals
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.lookup import Lookup
+from ondol.dialects.aws.names import LATEST
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST, arn, last_modified
+from ondol.dialects.aws.rendering import arn, last_modified
 from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.model.errors import AlreadyExists, InvalidSetting, NotFound
 from ondol.model.functions import Function, Pin

@@ -12,8 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.core.outcomes import Ended
-from ondol.dialects.aws.names import function_arn
-from ondol.dialects.aws.rendering import LATEST
+from ondol.dialects.aws.names import LATEST, function_arn, version_name
 from ondol.model.deferrals import Ending
 
 CONDITIONS: Final = {
@@ -43,8 +42,7 @@ def record(ended: Ended) -> bytes:
         "requestPayload": _embedded(item.payload),
     }
     if tried is not None:
-        version = LATEST if tried.version is None else str(tried.version)
-        told["responseContext"] = {"statusCode": 200, "executedVersion": version}
+        told["responseContext"] = {"statusCode": 200, "executedVersion": version_name(tried.version)}
         if not tried.succeeded:
             told["responseContext"]["functionError"] = "Unhandled"
         told["responsePayload"] = _embedded(tried.body)

@@ -10,10 +10,8 @@ from typing import Any, Final
 
 from ondol.core.deploy import Deployed
 from ondol.dialects.aws.configuration import DIALECT
-from ondol.dialects.aws.names import function_arn, partition
+from ondol.dialects.aws.names import LATEST, function_arn, partition, version_name
 from ondol.model.functions import Code, Function, Revision, Stage
-
-LATEST: Final = "$LATEST"
 
 _CREATING: Final = "The function is being created."
 #: Only GetFunction and its kind show these; listings leave them out.
@@ -85,7 +83,7 @@ def arn(function: Function, qualifier: str | None = None) -> str:
 
 
 def version(deployed: Deployed) -> str:
-    return str(deployed.version.number) if deployed.version else LATEST
+    return version_name(deployed.version.number) if deployed.version else LATEST
 
 
 def description(deployed: Deployed) -> str:

@@ -23,7 +23,8 @@ from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.ids import new_request_id
 from ondol.dialects.aws.invoke import trace_of
-from ondol.dialects.aws.rendering import LATEST, arn
+from ondol.dialects.aws.names import LATEST
+from ondol.dialects.aws.rendering import arn
 from ondol.dialects.aws.service import ServiceError
 from ondol.http.guard import hostname
 from ondol.http.messages import BodyTooLarge, Disconnected, Request, Response

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ondol.core.deploy import Deployed, Deployments
-from ondol.dialects.aws import configuration, managed, refusals
+from ondol.dialects.aws import managed, names, refusals
 from ondol.dialects.aws.lookup import Lookup
 from ondol.dialects.aws.paging import page
-from ondol.dialects.aws.rendering import LATEST, code_sha256, listed
+from ondol.dialects.aws.rendering import code_sha256, listed, version
 from ondol.dialects.aws.rendering import configuration as shown
 from ondol.dialects.aws.service import Context, Operations
 from ondol.model.functions import Function
@@ -31,8 +31,7 @@ class Versions:
 
     async def publish(self, context: Context, params: Params) -> Params:
         function = self._lookup.unqualified(context, "PublishVersion", params)
-        configuration.refuse_unbuilt(params)
-        managed.check_room(self._deployments.index, function)
+        managed.check_publication(self._deployments.index, function, {**params, "Publish": True})
         actual = code_sha256(self._deployments.latest(function).revision.code)
         expected = params.get("CodeSha256")
         with self._lookup.changing(function):
@@ -43,27 +42,26 @@ class Versions:
                     "Please try again with the CodeSHA256 in $LATEST."
                 )
             deployed = await self._deployments.publish(
-                function, description=params.get("Description"), if_etag=params.get("RevisionId")
+                function,
+                unnumbered=bool(params.get("PublishTo")),
+                description=params.get("Description"),
+                if_etag=params.get("RevisionId"),
             )
-        return shown(deployed, qualifier=_qualifier(deployed))
+        return shown(deployed, qualifier=version(deployed))
 
     async def list(self, context: Context, params: Params) -> Params:
         function = self._lookup.function(context, "ListVersionsByFunction", params).function
         items, marker = page(
             params, lambda after: self._entries(function, after), LISTED_MAX, operation="ListVersionsByFunction"
         )
-        versions = [listed(deployed, qualifier=_qualifier(deployed)) for deployed in items]
+        versions = [listed(deployed, qualifier=version(deployed)) for deployed in items]
         return {"Versions": versions, **({"NextMarker": marker} if marker else {})}
 
     def _entries(self, function: Function, after: str) -> Iterator[tuple[str, Deployed]]:
-        """$LATEST first, at position 0, then the versions by number."""
+        """$LATEST first, then the published ones."""
         least = int(after) if after.isdecimal() else -1
         if least < 0:
-            yield "0", self._deployments.latest(function)
-        for version in self._deployments.index.versions(function.id):
-            if version.number > least:
-                yield str(version.number), self._deployments.version(function, version.number)
-
-
-def _qualifier(deployed: Deployed) -> str:
-    return str(deployed.version.number) if deployed.version else LATEST
+            yield str(names.place(None)), self._deployments.latest(function)
+        for published in self._deployments.index.versions(function.id):
+            if (at := names.place(published.number)) > least:
+                yield str(at), self._deployments.version(function, published.number)

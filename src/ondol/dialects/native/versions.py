@@ -13,7 +13,7 @@ from ondol.core.deploy import Deployed, Deployments
 from ondol.dialects.native.finding import function_of, there_are
 from ondol.dialects.native.operations import Asked, Body, Operation, Reply
 from ondol.model.errors import InvalidSetting, NotFound
-from ondol.model.functions import Alias, Function
+from ondol.model.functions import UNNUMBERED, Alias, Function
 
 ALIAS_FORM: Final = re.compile(r"(?!\d+\Z)[a-zA-Z0-9_-]{1,128}", re.ASCII)
 SMALL_BYTES_MAX: Final = 64 * 1024
@@ -115,7 +115,7 @@ class Versions:
     # Versions --------------------------------------------------------------------------------------------------------
     async def list(self, asked: Asked) -> VersionList:
         function = function_of(self._index, asked)
-        numbers = [version.number for version in self._index.versions(function.id)]
+        numbers = _numbers(self._index, function)
         return VersionList(versions=[_version(self._deployments.version(function, number)) for number in numbers])
 
     async def publish(self, asked: Asked) -> VersionDocument:
@@ -128,7 +128,7 @@ class Versions:
         text = asked.path["number"]
         number = int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX else 0
         if self._index.version(function.id, number) is None:
-            numbers = [str(version.number) for version in self._index.versions(function.id)]
+            numbers = [str(each) for each in _numbers(self._index, function)]
             raise NotFound("version", f"{text[:80]}; {there_are(text, numbers, 'versions')}")
         await self._deployments.delete_version(function.id, number)
 
@@ -164,6 +164,11 @@ class Versions:
         if self._index.alias(function.id, name) is None:
             names = [alias.name for alias in self._index.aliases(function.id)]
             raise NotFound("alias", f"{name[:80]}; {there_are(name, names, 'aliases')}")
+
+
+def _numbers(index: Index, function: Function) -> list[int]:
+    """Of the versions that have one."""
+    return [version.number for version in index.versions(function.id) if version.number != UNNUMBERED]
 
 
 def _version(deployed: Deployed) -> VersionDocument:

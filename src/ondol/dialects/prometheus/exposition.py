@@ -89,12 +89,17 @@ def _observed(name: str, part: int, scale: float = 1.0) -> Callable[[Totals, Ite
     return samples
 
 
-def _ages(_totals: Totals, rows: Iterable[Row]) -> Iterator[Sample]:
-    for labels, total in rows:
-        if measuring.DEFERRED_AGE in total.observed:
-            count, sum_ms = total.observed[measuring.DEFERRED_AGE]
-            yield "_sum", labels, sum_ms / 1000
-            yield "_count", labels, count
+def _times(name: str) -> Callable[[Totals, Iterable[Row]], Iterator[Sample]]:
+    """Of what is observed in milliseconds."""
+
+    def samples(_totals: Totals, rows: Iterable[Row]) -> Iterator[Sample]:
+        for labels, total in rows:
+            if name in total.observed:
+                count, sum_ms = total.observed[name]
+                yield "_sum", labels, sum_ms / 1000
+                yield "_count", labels, count
+
+    return samples
 
 
 def _states(totals: Totals, _rows: Iterable[Row]) -> Iterator[Sample]:
@@ -125,11 +130,17 @@ _MIB: Final = 1024 * 1024
 FAMILIES: Final = (
     _family("invocations", "counter", "Calls that ended, by how they ended.", _outcomes),
     _family("invocation_duration_seconds", "histogram", "How long calls took, without waiting and loading.", _durations),
+    _family(
+        "extensions_afterwards_seconds",
+        "summary",
+        "How long extensions worked behind their function's answers.",
+        _times(measuring.AFTERWARDS),
+    ),
     _family("throttles", "counter", "Calls refused because too many were under way.", _observed(measuring.THROTTLES, 1)),
     _family("cold_starts", "counter", "Calls that brought their environment up.", _of_each(lambda total: total.cold_starts)),
     _family("cold_start_seconds", "counter", "Time spent loading.", _of_each(lambda total: total.cold_ms / 1000)),
     _family("deferred_received", "counter", "Deferred calls accepted.", _observed(measuring.DEFERRED_RECEIVED, 1)),
-    _family("deferred_age_seconds", "summary", "How long deferred calls waited to be run.", _ages),
+    _family("deferred_age_seconds", "summary", "How long deferred calls waited to be run.", _times(measuring.DEFERRED_AGE)),
     _family("deferred_dropped", "counter", "Deferred calls given up.", _observed(measuring.DEFERRED_DROPPED, 1)),
     _family(
         "destination_failures",
