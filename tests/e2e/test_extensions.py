@@ -48,7 +48,7 @@ EXTENSION = """#!%s -Su
 %s
 NAME = os.path.basename(__file__)
 BEFORE
-status, headers, body = register(NAME, "INVOKE", "SHUTDOWN", Lambda_Extension_Accept_Feature="accountId")
+status, headers, body = register(NAME, EVENTS, Lambda_Extension_Accept_Feature="accountId")
 ME = headers.get("Lambda-Extension-Identifier")
 LOADING
 while True:
@@ -100,9 +100,9 @@ def python():
     return Interpreters.discover().all()[-1].path
 
 
-def extension(called="pass", *, loading="pass", before="pass"):
+def extension(called="pass", *, loading="pass", before="pass", events='"INVOKE", "SHUTDOWN"'):
     """An external extension that does `called` with each event."""
-    made = EXTENSION % (python(), ASKING)
+    made = (EXTENSION % (python(), ASKING)).replace("EVENTS", events)
     return made.replace("BEFORE", before).replace("LOADING", loading).replace("CALLED", called.strip().replace("\n", "\n    "))
 
 

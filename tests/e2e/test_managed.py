@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from ondol.keeper import probe
 from ondol.runtimes.interpreters import Interpreters
+from ondol.testing import capacity
 from ondol.testing.node import running_node, zipped
 from tests.e2e.test_runtime_api import archive
 from tests.e2e.test_runtime_clients import files_of, python
@@ -72,11 +73,7 @@ def node(possible):
 @pytest.fixture(scope="module")
 def aws(node):
     client = node.client("lambda")
-    client.create_capacity_provider(
-        CapacityProviderName="pool",
-        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
-        PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/operator"},
-    )
+    capacity.provide(client)
     return client
 
 
@@ -86,15 +83,8 @@ def attach(aws, name):
     made = []
 
     def attach(source=MEETS, calls=4, runtime=RUNTIME, file="app.py", code=b"", **settings):
-        provider = aws.get_capacity_provider(CapacityProviderName="pool")["CapacityProvider"]["CapacityProviderArn"]
-        config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
-        aws.create_function(
-            FunctionName=name, Runtime=runtime, Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": code or zipped({file: source})}, Publish=True, PublishTo="LATEST_PUBLISHED",
-            CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config}, **settings,
-        )  # fmt: skip
-        made.append(name)
-        until(lambda: aws.get_function_configuration(FunctionName=name)["State"] != "Pending")
+        settings = {"Runtime": runtime, "Handler": "app.handler", **settings}
+        made.append(capacity.attach(aws, name, code or zipped({file: source}), calls=calls, **settings))
         return name
 
     yield attach

@@ -13,6 +13,7 @@ import pytest
 
 from bench import programs
 from ondol.runtimes.interpreters import Interpreters
+from ondol.testing import capacity
 from ondol.testing.node import running_node
 from tests.e2e.test_new import begin
 from tests.e2e.test_runtime_api import Called, archive
@@ -122,21 +123,9 @@ def test_the_nodes_doctor_knows_the_client(machine, runtime):
 
 # Several calls in one environment -----------------------------------------------------------------------------------
 def attached(aws, name, code, calls):
-    """`Meeting` on a capacity provider, for so many calls at a time."""
-    aws.create_capacity_provider(
-        CapacityProviderName=name,
-        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
-        PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/operator"},
-    )
-    provider = aws.get_capacity_provider(CapacityProviderName=name)["CapacityProvider"]["CapacityProviderArn"]
-    config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
-    aws.create_function(
-        FunctionName=name, Runtime="java21", Handler="example.Meeting::handle", Role="arn:aws:iam::000000000000:role/any",
-        Code={"ZipFile": code}, Publish=True, Timeout=60,
-        CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config},
-    )  # fmt: skip
-    aws.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1", WaiterConfig={"Delay": 0.05})
-    return name
+    """`Meeting`, for so many calls at a time."""
+    capacity.provide(aws)
+    return capacity.attach(aws, name, code, calls=calls, Runtime="java21", Handler="example.Meeting::handle", Timeout=60)
 
 
 def test_calls_of_java_meet_in_one_process_each_in_a_thread_of_its_own(aws, jars, name):

@@ -33,6 +33,10 @@ class Child:
         self.wire = ours.detach()
         self.log, self.out = os.pipe()
         self.status = asyncio.get_running_loop().create_future()
+        self.signals = []
+
+    def signal(self, number):
+        self.signals.append(number)
 
     async def wait(self):
         return await self.status

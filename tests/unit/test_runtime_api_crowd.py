@@ -166,6 +166,14 @@ async def test_a_process_that_ends_ends_all_that_it_was_given_and_has_not_starte
 
 
 @played
+async def test_each_lane_may_ask_the_process_to_end_and_it_is_asked_once(play):
+    for number in (15, 15, 9):
+        for lane in play.lanes:
+            lane.signal(number)
+    assert play.child.signals == [15, 9]
+
+
+@played
 async def test_a_failure_to_load_is_every_calls_answer(play):
     calls = [play.by(lane, name) for lane, name in zip(play.lanes, "ab", strict=False)]
     await play.asks("POST", "runtime/init/error", b'{"errorMessage": "no"}')

@@ -68,6 +68,7 @@ class Crowd(ApiWorker):
         self._waiting: deque[Given] = deque()
         self._questions: deque[Take] = deque()
         self._exchanges: dict[str, Exchange] = {}
+        self._signalled: set[int] = set()
         #: Calls that came while it loaded.
         self._early: set[Given] = set()
 
@@ -85,6 +86,12 @@ class Crowd(ApiWorker):
     @property
     def closed(self) -> bool:
         return self._closed
+
+    def signal(self, number: int) -> None:
+        """Once: whoever wants all lanes to end asks each of them."""
+        if number not in self._signalled:
+            self._signalled.add(number)
+            super().signal(number)
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """Hand it to a question that is there; else to the next."""
@@ -219,8 +226,6 @@ class Lane:
         if self._gone.done():
             return
         self._gone.set_result(None)
-        if self.company is not None:
-            self.company.close()
         self._crowd.part(self)
 
     def signal(self, number: int) -> None:

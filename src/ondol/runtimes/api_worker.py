@@ -146,8 +146,6 @@ class ApiWorker:
         if self._grace is not None:
             self._grace.cancel()
         self._left(self)
-        if self.company is not None:
-            self.company.close()
 
     def signal(self, number: int) -> None:
         self._child.signal(number)

@@ -72,7 +72,7 @@ class Functions:
         code_signing.admit(config, named.name)
         code = await self._uploads.take(context, params["Code"], account=named.account, region=named.region)
         if chosen:
-            wanted = managed.check_company(await self._layers.applied(wanted, chosen, code))
+            wanted = await self._layers.applied(wanted, chosen, code)
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
             code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
@@ -161,7 +161,7 @@ class Functions:
         if params.get("Layers") is not None:
             chosen = self._layers.chosen(context, params["Layers"])
             new = await self._layers.applied(new, chosen, self._deployments.latest(function).revision.code)
-        return await self._update(function, params, configuration=managed.check_company(new))
+        return await self._update(function, params, configuration=new)
 
     async def delete(self, context: Context, params: Params) -> Params:
         named = self._lookup.named(context, "DeleteFunction", params)
