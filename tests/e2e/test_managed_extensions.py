@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from tests.e2e.test_extensions import ASKING, an_archive, extension, log
+from tests.e2e.test_extensions import ASKING, an_archive, extension, log, log_of
 from tests.e2e.test_managed import BOOTSTRAP, FOUND, at_once, attach, aws, call, node
 from tests.e2e.test_runtime_api import archive
 
