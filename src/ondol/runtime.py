@@ -93,6 +93,10 @@ class Answer(Struct, frozen=True, kw_only=True):
 LogSink = Callable[[str, int | None], None]
 
 
+#: Some workers' `begin`: as `Worker.call`, but the answer is handed over, from within the loop's turn that brought it.
+Begin = Callable[[Call, LogSink, Callable[[Answer], None]], None]
+
+
 class Company(Protocol):
     """What runs beside a worker in its shell, and is told of its calls."""
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 import shutil
 import time
-import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,9 +14,9 @@ from botocore.exceptions import ClientError
 from ondol.launcher import probe
 from ondol.runtimes.interpreters import Interpreters
 from ondol.runtimes.places import NODEJS
-from ondol.testing.node import running_node
+from ondol.testing.calls import Called
+from ondol.testing.node import executable, running_node, zipped
 from ondol.testing.packages import need
-
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -88,16 +85,6 @@ def handler(event, context):
 """
 
 
-def an_archive(files, mode=0o644):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
-            zipped.writestr(entry, content)
-    return made.getvalue()
-
-
 def python():
     return Interpreters.discover().all()[-1].path
 
@@ -114,57 +101,34 @@ def layered(aws, deploy_archive, name):
 
     def layered(source, extensions, mode=0o755, **settings):
         files = {f"extensions/{each}": text for each, text in extensions.items()}
-        content = {"ZipFile": an_archive(files, mode=mode)}
+        content = {"ZipFile": executable(files, mode)}
         layer = aws.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
         files = source if isinstance(source, dict) else {"app.py": source}
-        return deploy_archive(an_archive(files, mode=0o755), Layers=[layer], **settings)
+        return deploy_archive(executable(files), Layers=[layer], **settings)
 
     return layered
 
 
-class Called:
-    """What one call came to."""
-
-    def __init__(self, response):
-        self.id = response["ResponseMetadata"]["RequestId"]
-        self.error = response.get("FunctionError")
-        self.answer = json.loads(response["Payload"].read())
-        self.tail = base64.b64decode(response["LogResult"]).decode(errors="replace").replace(self.id, "ID")
-
-
-@pytest.fixture
-def call(aws):
-    def call(function, event=None, **more):
-        return Called(aws.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail", **more))
-
-    return call
+def log_of(node, function, wanted):
+    """All that stands in a function's log on that node, once `wanted` is found in it."""
+    logs = node.client("logs")
+    text = ""
+    for _ in range(400):
+        try:
+            events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", limit=10_000)["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            events = []
+        text = "".join(event["message"] + "\n" for event in events)
+        if re.search(wanted, text):
+            return text
+        time.sleep(0.05)
+    raise AssertionError(f"{wanted!r} is not in the log: {text[-4000:]}")
 
 
 @pytest.fixture
-def log(node, log_of):
-    """All that stands in a function's log, once `wanted` is found in it."""
+def log(node):
+    """The same of everybody's node."""
     return lambda function, wanted: log_of(node, function, wanted)
-
-
-@pytest.fixture
-def log_of():
-    """The same of any node."""
-
-    def log_of(node, function, wanted):
-        logs = node.client("logs")
-        text = ""
-        for _ in range(400):
-            try:
-                events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", limit=10_000)["events"]
-            except logs.exceptions.ResourceNotFoundException:
-                events = []
-            text = "".join(event["message"] + "\n" for event in events)
-            if re.search(wanted, text):
-                return text
-            time.sleep(0.05)
-        raise AssertionError(f"{wanted!r} is not in the log: {text[-4000:]}")
-
-    return log_of
 
 
 @pytest.fixture
@@ -396,11 +360,11 @@ def test_one_that_dies_while_nothing_runs_takes_its_environment_with_it(layered,
 def test_without_a_network_of_its_own_a_function_with_extensions_cannot_be_called(possible, name):
     with running_node("--network", "host") as node:
         aws = node.client("lambda")
-        content = {"ZipFile": an_archive({"extensions/x": extension()}, mode=0o755)}
+        content = {"ZipFile": executable({"extensions/x": extension()})}
         layer = aws.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
         aws.create_function(
             FunctionName=name, Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": an_archive({"app.py": "def handler(event, context): pass"})}, Layers=[layer], Tags={"ondol:network": "host"},
+            Code={"ZipFile": zipped({"app.py": "def handler(event, context): pass"})}, Layers=[layer], Tags={"ondol:network": "host"},
         )  # fmt: skip
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         with pytest.raises(ClientError, match="has extensions in its layers"):
@@ -414,13 +378,13 @@ def deploy_at(name):
     def deploy_at(node, source, extensions, **settings):
         aws = node.client("lambda")
         files = {f"extensions/{each}": text for each, text in extensions.items()}
-        layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": an_archive(files, mode=0o755)})["LayerVersionArn"]
+        layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": executable(files)})["LayerVersionArn"]
         aws.create_function(
             FunctionName=name, Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": an_archive({"app.py": source})}, Layers=[layer], **settings,
+            Code={"ZipFile": zipped({"app.py": source})}, Layers=[layer], **settings,
         )  # fmt: skip
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
-        return lambda event=None: Called(aws.invoke(FunctionName=name, Payload=json.dumps(event), LogType="Tail"))
+        return lambda event=None: Called(aws, name, event)
 
     return deploy_at
 
@@ -437,7 +401,7 @@ def another_level(level):
 
 
 @pytest.mark.parametrize("level", ["bwrap", "crun"])
-def test_extensions_and_telemetry_are_there_at_levels_of_other_programs(possible, deploy_at, log_of, level):
+def test_extensions_and_telemetry_are_there_at_levels_of_other_programs(possible, deploy_at, level):
     with running_node(*another_level(level)) as node:
         source = TELLING + "\nimport signal\nsignal.signal(signal.SIGTERM, lambda *_: (print('asked to leave'), os._exit(0)))"
         reader = extension('print("told", event["eventType"])', loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
@@ -489,11 +453,11 @@ def test_an_ordinary_users_node_has_extensions_too(possible, monkeypatch, name):
     with running_node(user=12345) as node:
         aws = node.client("lambda")
         reader = extension(loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
-        content = {"ZipFile": an_archive({"extensions/reader": reader}, mode=0o755)}
+        content = {"ZipFile": executable({"extensions/reader": reader})}
         layer = aws.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
         aws.create_function(
             FunctionName=name, Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": an_archive({"app.py": TELLING})}, Layers=[layer],
+            Code={"ZipFile": zipped({"app.py": TELLING})}, Layers=[layer],
         )  # fmt: skip
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         for _ in range(60):

@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError
 
 from ondol.launcher import probe
 from ondol.testing import node as nodes
-from ondol.testing.node import running_node, zipped
+from ondol.testing.node import executable, running_node, zipped
 from ondol.testing.packages import need
-from tests.e2e.test_runtime_api import archive, bootstrap
+from tests.e2e.test_runtime_api import bootstrap
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -152,7 +152,7 @@ def test_a_custom_runtime_is_called_wherever_functions_have_a_network_of_their_o
     aws = node.client()
     aws.create_function(
         FunctionName="custom", Runtime="provided.al2023", Handler="x", Role="arn:aws:iam::000000000000:role/any", Timeout=10,
-        Code={"ZipFile": archive({"bootstrap": bootstrap("answer(count)")})},
+        Code={"ZipFile": executable({"bootstrap": bootstrap("answer(count)")})},
     )  # fmt: skip
     try:
         wait(node, "custom")

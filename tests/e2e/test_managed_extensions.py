@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from tests.e2e.test_extensions import ASKING, an_archive, extension, log, log_of
+from ondol.testing.node import executable
+from tests.e2e.test_extensions import ASKING, extension, log
 from tests.e2e.test_managed import BOOTSTRAP, FOUND, at_once, attach, aws, call, node
-from tests.e2e.test_runtime_api import archive
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -55,7 +55,7 @@ def beside(aws, attach, name):
     """Deploys a function for some calls at a time, with an extension in a layer."""
 
     def beside(program, calls, **settings):
-        content = {"ZipFile": an_archive({"extensions/watch": program}, mode=0o755)}
+        content = {"ZipFile": executable({"extensions/watch": program})}
         layer = aws.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
         return attach(**{"source": MEETS, "calls": calls, "Layers": [layer], **settings})
 
@@ -127,7 +127,7 @@ def test_telemetry_tells_of_each_call_by_its_own_id(beside, aws, log):
 def test_it_is_so_in_one_process_that_runs_them_all(beside, aws, log):
     bootstrap = BOOTSTRAP.format(python=FOUND.all()[0].path)
     program = extension('print("ended", event["eventType"], flush=True)', loading=TELLS, events=LAST)
-    function = beside(program, calls=3, runtime="provided.al2023", code=archive({"bootstrap": bootstrap}), Timeout=8)
+    function = beside(program, calls=3, runtime="provided.al2023", code=executable({"bootstrap": bootstrap}), Timeout=8)
     answers = [answer for _, answer in at_once(aws, function, *[{"calls": 3}] * 3)]
     assert {answer["met"] for answer in answers} == {3}
     text = log(function, r"(?s)(told .*platform\.report.*){3}")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
 import re
 import time
-import zipfile
 
 import pytest
 from botocore.exceptions import ClientError
 
 from ondol.runtimes.interpreters import Interpreters
-from ondol.testing.node import running_node
+from ondol.testing.node import executable, running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -48,43 +46,11 @@ def bootstrap(calling, loading="pass"):
     return (BOOTSTRAP % python).replace("CALLING", indented).replace("LOADING", loading)
 
 
-def archive(files, mode=0o755):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
-            zipped.writestr(entry, content)
-    return made.getvalue()
-
-
-class Called:
-    """What one call came to."""
-
-    def __init__(self, response):
-        self.id = response["ResponseMetadata"]["RequestId"]
-        self.error = response.get("FunctionError")
-        self.answer = json.loads(response["Payload"].read())
-        self.tail = base64.b64decode(response["LogResult"]).decode(errors="replace").replace(self.id, "ID")
-
-    @property
-    def lines(self):
-        return [line for line in self.tail.splitlines() if line and not re.match(r"(START|END|REPORT|INIT_START) ?", line)]
-
-
-@pytest.fixture
-def call(aws):
-    def call(function, event=None, **more):
-        return Called(aws.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail", **more))
-
-    return call
-
-
 @pytest.fixture
 def custom(deploy_archive):
     def custom(files, **settings):
         files = {"bootstrap": files} if isinstance(files, str) else files
-        return deploy_archive(archive(files), runtime="provided.al2023", **settings)
+        return deploy_archive(executable(files), runtime="provided.al2023", **settings)
 
     return custom
 
@@ -204,7 +170,7 @@ def test_memory_is_bounded(custom, call):
     ids=["missing", "no program", "not executable"],
 )
 def test_without_a_bootstrap_the_entrypoint_is_invalid(deploy_archive, call, files, mode, reason):
-    function = deploy_archive(archive(files, mode), runtime="provided.al2023")
+    function = deploy_archive(executable(files, mode), runtime="provided.al2023")
     for _ in range(2):
         called = call(function)
         message = f"RequestId: {called.id} Error: {reason}"
@@ -214,8 +180,10 @@ def test_without_a_bootstrap_the_entrypoint_is_invalid(deploy_archive, call, fil
 
 
 def test_a_layers_bootstrap_stands_in(aws, deploy_archive, call, name):
-    layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": archive({"bootstrap": bootstrap("answer('layer')")})})
-    function = deploy_archive(archive({"a": ""}), runtime="provided.al2", Layers=[layer["LayerVersionArn"]])
+    layer = aws.publish_layer_version(
+        LayerName=name, Content={"ZipFile": executable({"bootstrap": bootstrap("answer('layer')")})}
+    )
+    function = deploy_archive(executable({"a": ""}), runtime="provided.al2", Layers=[layer["LayerVersionArn"]])
     assert call(function).answer == "layer"
 
 
@@ -265,7 +233,7 @@ def test_without_a_network_of_its_own_it_cannot_be_called(possible, name):
         aws = node.client("lambda")
         aws.create_function(
             FunctionName=name, Runtime="provided.al2023", Handler="x", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": archive({"bootstrap": bootstrap("answer(1)")})}, Tags={"ondol:network": "host"},
+            Code={"ZipFile": executable({"bootstrap": bootstrap("answer(1)")})}, Tags={"ondol:network": "host"},
         )  # fmt: skip
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         with pytest.raises(ClientError, match="needs a network of its own"):

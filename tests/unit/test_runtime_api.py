@@ -63,11 +63,15 @@ class Played:
     def _left(self, _):
         self.left += 1
 
-    def call(self, value=None, **meta):
-        """A task that gives (answer, lines)."""
+    def close(self):
+        self.worker.close()
+        self.worker.close()
+
+    def call(self, value=None, by=None, **meta):
+        """A task that gives (answer, lines). `by`: another than its worker."""
         lines = []
         call = Call(meta=json.dumps({**META, **meta}).encode(), payload=json.dumps(value).encode())
-        answering = self.worker.call(call, lambda text, at_ms: lines.append(text))
+        answering = (by or self.worker).call(call, lambda text, at_ms: lines.append(text))
 
         async def answered():
             return await answering, lines
@@ -88,18 +92,17 @@ class Played:
         os.write(self.child.out, text.encode())
 
 
-def played(test):
-    """Run an async test with a `Played`."""
+def played(test, make=Played):
+    """Run an async test with what `make` makes."""
 
     def run():
         async def bounded():
-            play = Played()
+            play = make()
             try:
                 async with asyncio.timeout(20):
                     await test(play)
             finally:
-                play.worker.close()
-                play.worker.close()
+                play.close()
                 assert play.left == 1
                 if not play.child.status.done():
                     play.child.exits(0)

@@ -1,14 +1,16 @@
 """A process that has several questions pending, and the calls that come to it by lanes; the process is played by the test."""
 
 import asyncio
+import functools
 import json
 
 from ondol.http.bodies import EMPTY
 from ondol.http.messages import Request
-from ondol.runtime import Call, Ending
+from ondol.runtime import Ending
 from ondol.runtimes import api_http
 from ondol.runtimes.api_crowd import Crowd
-from tests.unit.test_runtime_api import META, Played, error_of
+from tests.unit import test_runtime_api as of_one
+from tests.unit.test_runtime_api import Played, error_of
 
 CALLS = 3
 
@@ -18,16 +20,13 @@ class PlayedCrowd(Played):
         super().__init__(lambda *arguments: Crowd(*arguments, calls_max=CALLS))
         self.lanes = [self.worker.lane() for _ in range(CALLS)]
 
+    def close(self):
+        for lane in self.lanes:
+            lane.close()
+
     def by(self, lane, name, value=None):
         """A call by one of the lanes: a task that gives (answer, lines)."""
-        lines = []
-        call = Call(meta=json.dumps({**META, "id": name}).encode(), payload=json.dumps(value).encode())
-        answering = lane.call(call, lambda text, at_ms: lines.append(text))
-
-        async def answered():
-            return await answering, lines
-
-        return asyncio.ensure_future(answered())
+        return self.call(value, by=lane, id=name)
 
     def asking(self, count):
         return [asyncio.ensure_future(self.next()) for _ in range(count)]
@@ -42,26 +41,7 @@ class PlayedCrowd(Played):
         return calls
 
 
-def played(test):
-    def run():
-        async def bounded():
-            play = PlayedCrowd()
-            try:
-                async with asyncio.timeout(20):
-                    await test(play)
-            finally:
-                for lane in play.lanes:
-                    lane.close()
-                assert play.left == 1
-                if not play.child.status.done():
-                    play.child.exits(0)
-                await play.worker.ended()
-                play.child.close()
-
-        asyncio.run(bounded())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+played = functools.partial(of_one.played, make=PlayedCrowd)
 
 
 def id_of(response):

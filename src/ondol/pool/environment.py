@@ -23,27 +23,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from ondol.clock import Clock
-from ondol.contract import Contract, Place
+from ondol.contract import Place
 from ondol.model.errors import OndolError, StartFailed
-from ondol.model.functions import Code, Revision, Target
+from ondol.model.functions import Revision, Target
 from ondol.model.invocations import Invocation, Status
 from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX, TMP_MIB_MIN
 from ondol.pool.alarm import Alarm
 from ondol.pool.lines import Lines
+from ondol.pool.makings import Makings, launch_of, opt_tree
 from ondol.pool.memory import Memory
-from ondol.pool.run import Ran, Run, Stream, whole
-from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, LogSink, Runtime, Worker
-from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
-from ondol.telemetry import LogPlace, Telemetry
+from ondol.pool.run import LOST, STATUS_OF, Ran, Run, Stream, whole
+from ondol.runtime import Answer, Begin, BrokeOff, Call, Company, Ending, LogSink, Worker
+from ondol.sandbox import NODE_SOCKET, NODE_URL, Shell
+from ondol.telemetry import LogPlace
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -55,59 +54,6 @@ LOADING_POLL_S: Final = 0.02
 LAST_WORDS_POLL_S: Final = 0.005
 #: How long a killed worker may take to be gone, with its last words; one that ends by itself is given some of that to do so.
 DEATH_S_MAX: Final = 8.0
-
-LOST: Final = Answer(ending=Ending.DEAD, started=False)
-_STATUS: Final[Mapping[Ending, Status]] = {
-    Ending.OK: Status.OK,
-    Ending.ERROR: Status.FAILED,
-    Ending.INIT_ERROR: Status.FAILED,
-    Ending.DEAD: Status.CRASHED,
-    Ending.TOO_LARGE: Status.TOO_LARGE,
-}
-
-
-class Answering(Protocol):
-    """Answers at the listening sockets of shells."""
-
-    def hang(self, listener: int, name: str) -> None:
-        """Take over the descriptor; what comes by it comes from `name`."""
-        ...
-
-    def take_down(self, name: str) -> None:
-        """No more of that. Idempotent."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Makings:
-    """What all environments of a node are made with."""
-
-    #: Which sandboxes this revision's environments get. Raises StartFailed.
-    sandboxes: Callable[[Revision], Sandboxes]
-    runtimes: Callable[[Revision], Runtime]
-    contracts: Mapping[str, Contract]
-    telemetry: Telemetry
-    clock: Clock
-    #: (access key id, secret, session token) for one environment of this revision.
-    mint: Callable[[Revision, str], tuple[str, str, str]]
-    #: The node's address as functions reach it that have the machine's network.
-    endpoint: str
-    #: What answers the others.
-    answering: Answering | None
-    #: What a revision's environments can reach, one of `ondol.sandbox`'s.
-    network: Callable[[Revision], str]
-    #: Where a code's unpacked tree is.
-    tree_of: Callable[[Code], str]
-    #: Bytes of memory that a worker of this revision shares with what it was forked from.
-    inherited_bytes: Callable[[Revision], Awaitable[int]]
-    #: Absolute path of the interpreter that runs this revision, or "".
-    interpreter: Callable[[Revision], str]
-    #: What a child that waits for an environment of this revision is told ahead; b"" for nothing.
-    ahead: Callable[[Revision], bytes]
-    #: What really runs this revision, when it differs from what was asked.
-    substitute: Callable[[Revision], str | None]
-    #: 32 hex digits, new each time.
-    new_id: Callable[[], str]
 
 
 class Environment:
@@ -151,6 +97,9 @@ class Environment:
         self._on_death = on_death
         self._shell: Shell | None = None
         self._worker: Worker | None = None
+        #: Its way to take a call without a coroutine, if it has one.
+        self._begin: Begin | None = None
+        self._concluding: set[asyncio.Task[None]] = set()
         self._burial: asyncio.Task[int | None] | None = None
         self._reviving = asyncio.Lock()
         self._running = 0
@@ -175,7 +124,7 @@ class Environment:
             self._sandboxes.attach(
                 shell,
                 tree=makings.tree_of(revision.code),
-                opt_tree=self._opt_tree(),
+                opt_tree=opt_tree(revision, makings),
                 memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
                 tmp_mib=configuration.tmp_mib,
             )
@@ -263,18 +212,6 @@ class Environment:
         if not worker.alive or self.broken:
             raise StartFailed(f"{self.revision.name} could not be loaded; its log says why")
 
-    def _opt_tree(self) -> str:
-        """What is shown at /opt, or "". Raises StartFailed where the interpreter itself is there and would be covered."""
-        opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
-        if opt is None:
-            return ""
-        if os.path.realpath(without_modules(interpreter)[0]).startswith("/opt/"):
-            raise StartFailed(
-                f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
-                "install that elsewhere, below /usr for example"
-            )
-        return self.makings.tree_of(opt)
-
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
         if self._closed:
@@ -317,6 +254,7 @@ class Environment:
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = self._worker = await self._launch(attached)
+        self._begin = getattr(worker, "begin", None)
         self._spawn(self._watch(worker))
         return worker
 
@@ -324,20 +262,9 @@ class Environment:
         """A process in the shell, to which the function is handed; `attached`: when its code is there, None: it is."""
         assert self._shell is not None
         revision = self.revision
-        configuration = revision.configuration
-        launch = Launch(
-            guest=self.contract.guest,
-            handler=configuration.handler,
-            runtime=configuration.runtime,
-            variables=self.contract.variables(revision, self.place),
-            memory_mib=configuration.memory_mib,
-            timeout_s=configuration.timeout_s,
-            calls_max=max(configuration.concurrency, 1),
-            own=configuration.variables,
-            extensions=configuration.opt.extensions if configuration.opt is not None else (),
-            caller=self._caller if self.place.endpoint == NODE_URL else "",
-            attached=attached,
-        )
+        variables = self.contract.variables(revision, self.place)
+        caller = self._caller if self.place.endpoint == NODE_URL else ""
+        launch = launch_of(revision, self.contract.guest, variables, caller=caller, attached=attached)
         worker = await self.makings.runtimes(revision).start(
             self._shell, revision, launch, self.contract.sifted(self._lines.log)
         )
@@ -413,10 +340,33 @@ class Environment:
         pins: tuple[int, int] | None = None,
     ) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
+        run = self._run_of(invocation, target, timeout_s, tail=tail, pins=pins)
+        self._running += 1
+        try:
+            answer = await self._run(run, call)
+            return await self._concluded(run, answer)
+        except asyncio.CancelledError:
+            self._abandon(run)
+            self._alarm.clear(run)
+            run.stop_clock()
+            raise
+        finally:
+            if run.stream is None:
+                self._leave(run)
+
+    def _run_of(
+        self,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        *,
+        tail: bool = False,
+        pins: tuple[int, int] | None = None,
+    ) -> Run:
         if invocation.tenant != self.tenant:
             raise RuntimeError("a tenant's call was brought to another's environment")
         clock = self.makings.clock
-        run = Run(
+        return Run(
             invocation=invocation,
             target=target,
             timeout_s=timeout_s,
@@ -430,22 +380,69 @@ class Environment:
             pinned=self.place.pinned and not target.function.versions_only,
             pins=pins,
         )
+
+    async def _concluded(self, run: Run, answer: Answer | None) -> Ran:
+        """From the answer (or its head) to what the call came to."""
+        if answer is None or isinstance(answer.body, bytes):
+            return await self._settle(run, answer)
+        if run.invocation.streamed:
+            return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
+        return await whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
+
+    # A call without a coroutine ----------------------------------------------------------------------------------------
+    @property
+    def prompt(self) -> bool:
+        """Whether a call can be begun in it without a coroutine: it has run others, and its worker is ready for the next."""
+        worker = self._worker
+        if self._begin is None or worker is None or not worker.alive or worker.init_ms is None or not self.calls or self.broken:
+            return False
+        return worker.company is None or not worker.company.there
+
+    def begin(
+        self,
+        call: Call,
+        *,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        over: Callable[[Ran | Exception], None],
+        pins: tuple[int, int] | None = None,
+    ) -> None:
+        """As `call`, of one that wants neither tail nor stream, while `prompt`; `over` is told once what it came to."""
+        assert self._begin is not None
+        run = self._run_of(invocation, target, timeout_s, pins=pins)
         self._running += 1
+        run.worker = self._worker
+        self._alarm.set(run, timeout_s)
+        self._begin(call, self.contract.sifted(run.log), partial(self._answered, run, over))
+        run.open()
+
+    def _answered(self, run: Run, over: Callable[[Ran | Exception], None], answer: Answer) -> None:
+        usual = answer.ending is Ending.OK or answer.ending is Ending.ERROR
+        if run.timed_out or not usual or not isinstance(answer.body, bytes) or self._memory.is_old(run.begun_s):
+            task = self._loop.create_task(self._conclude(run, None if run.timed_out else answer, over))
+            self._concluding.add(task)  # `close` must not cancel it
+            task.add_done_callback(self._concluding.discard)
+            return
+        ran: Ran | Exception
         try:
-            answer = await self._run(run, call)
-            if answer is None or isinstance(answer.body, bytes):
-                return await self._settle(run, answer)
-            if invocation.streamed:
-                return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
-            return await whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
-        except asyncio.CancelledError:
-            self._abandon(run)
             self._alarm.clear(run)
-            run.stop_clock()
-            raise
-        finally:
-            if run.stream is None:
-                self._leave(run)
+            duration_s = run.stop_clock()
+            ran = self._written(run, answer, STATUS_OF[answer.ending], duration_s)
+        except Exception as error:
+            ran = error
+        self._leave(run)
+        over(ran)
+
+    async def _conclude(self, run: Run, answer: Answer | None, over: Callable[[Ran | Exception], None]) -> None:
+        ran: Ran | Exception
+        try:
+            ran = await self._concluded(run, answer)
+        except Exception as error:
+            ran = error
+        if run.stream is None:
+            self._leave(run)
+        over(ran)
 
     def _abandon(self, _: Run) -> None:
         """Nobody waits for a call that goes on."""
@@ -537,7 +534,7 @@ class Environment:
             if not run.fresh:
                 return await self._lost(run, answer)
             answer = replace(answer, started=True)  # it died while it loaded: the function's own doing
-        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else _STATUS[answer.ending]
+        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else STATUS_OF[answer.ending]
         exit_status = None
         if answer is None or answer.ending is Ending.DEAD or answer.ending is Ending.INIT_ERROR:
             status, exit_status = await self._autopsy(run, status)
@@ -546,6 +543,11 @@ class Environment:
                 await self._memory.ask()
             else:
                 self._spawn(self._memory.ask())
+        return self._written(run, answer, status, duration_s, exit_status)
+
+    def _written(
+        self, run: Run, answer: Answer | None, status: Status, duration_s: float, exit_status: int | None = None
+    ) -> Ran:
         run.open()
         peak_mib = self._memory.peak_mib(duration_s)
         report = run.report(self.revision, status, memory_peak_mib=peak_mib, exit_status=exit_status)
@@ -593,5 +595,5 @@ class Environment:
                 self._leave(run)
 
         run.stream = stream = Stream(body, settle, bytes_max)
-        report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
+        report = run.report(self.revision, STATUS_OF[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
         return Ran(replace(answer, body=stream), report, b"", stream.ended)

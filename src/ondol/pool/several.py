@@ -24,8 +24,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ondol.model.errors import OndolError
-from ondol.pool.environment import LOST, Environment, Makings
-from ondol.pool.run import Run
+from ondol.pool.environment import Environment
+from ondol.pool.makings import Makings
+from ondol.pool.run import LOST, Run
 from ondol.runtime import Answer, Call, Company, Worker
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Several(Environment):
         self._others: Company | None = None
         #: Told when the time of a call is up.
         self._overdue: dict[Run, asyncio.Future[None]] = {}
+
+    @property
+    def prompt(self) -> bool:
+        """Which process a call goes to is found out by the call itself."""
+        return False
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = await self._another(attached)

@@ -19,10 +19,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from ondol.runtime import Answer, Call, Company, Ending, LogSink
+from ondol.runtime import Answer, Call, Company, LogSink
 from ondol.runtimes.api_states import Runtime, State
 from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given, Take
-from ondol.runtimes.metas import meta_of
 from ondol.sandbox import Child
 
 #: Exit status of a lane that was closed while its process goes on.
@@ -93,21 +92,10 @@ class Crowd(ApiWorker):
             self._signalled.add(number)
             super().signal(number)
 
-    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
-        """Hand it to a question that is there; else to the next."""
-        given = Given(meta_of(call.meta), call.payload, self._loop.create_future(), sink)
+    def _expect(self, given: Given) -> None:
+        self._waiting.append(given)
         if self._init_ms is None:
             self._early.add(given)
-        if self._failed is not None:
-            given.future.set_result(self._failed)
-        elif self._unexecuted:
-            self._refuse(given)
-        elif not self._alive:
-            given.future.set_result(Answer(ending=Ending.DEAD, started=False))
-        else:
-            self._waiting.append(given)
-            self._hand_over()
-        return self._answered(given)
 
     async def _answered(self, given: Given) -> Answer:
         try:
@@ -121,10 +109,7 @@ class Crowd(ApiWorker):
     def ask(self, take: Take) -> None:
         """It wants one more invocation; None when there will be no more for this question. Raises NotAllowed."""
         self.runtime.move(State.READY)
-        self._log.drain()
-        if self._init_ms is None:
-            self._log.flush()
-            self._init_ms = (self._loop.time() - self._began_s) * 1000
+        self._has_loaded()
         if not self._alive:
             take(None)
             return
@@ -144,11 +129,6 @@ class Crowd(ApiWorker):
     def loading_of(self, given: Given) -> float | None:
         """How long loading took, to a call that waited for it."""
         return self._init_ms if given in self._early else None
-
-    def flush(self) -> None:
-        """What was written before an answer is read before it."""
-        self._log.drain()
-        self._log.flush()
 
     def over(self, exchange: Exchange) -> None:
         self._exchanges.pop(exchange.given.id, None)
@@ -170,16 +150,7 @@ class Crowd(ApiWorker):
         self._waiting.clear()
         self._exchanges.clear()
         for given in (*taken, *waiting):
-            if given.future.done():
-                continue
-            if self._failed is not None:
-                given.future.set_result(self._failed)
-            elif self._unexecuted:
-                self._refuse(given)
-            else:
-                # Who dies while loading would die again: that counts as started.
-                started = given in taken or self._init_ms is None
-                given.future.set_result(Answer(ending=Ending.DEAD, started=started))
+            self._give_up(given, started=given in taken or self._init_ms is None)
 
     def _line(self, text: str, at_ms: int | None) -> None:
         running = self._exchanges

@@ -142,6 +142,10 @@ class ScriptedWorker:
             work.cancel()
             await asyncio.wait({work})
 
+    def begin(self, call: Call, sink: LogSink, then: Callable[[Answer], None]) -> None:
+        """The same without a coroutine of the caller's."""
+        self._loop.create_task(self.call(call, sink)).add_done_callback(lambda task: then(task.result()))
+
     async def _work(self, call: Call, sink: LogSink) -> Answer:
         left_s = self._began_s + self.script.load_s - self._loop.time()
         if left_s > 0:
