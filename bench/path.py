@@ -29,11 +29,13 @@ from ondol.contracts.aws import AwsContract
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.invoke import Invoker
+from ondol.core.prompt import Prompt
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
 from ondol.dialects.aws.dialect import AwsFront
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
+from ondol.dialects.aws.prompt import PromptInvoke
 from ondol.http.connection import Connection
 from ondol.http.guard import allowed
 from ondol.http.passing import Passing
@@ -215,7 +217,8 @@ def front(kept: str) -> tuple[Server, Pool, EchoRuntime]:
         hosts=allowed("127.0.0.1"),
         ready=ready,
     )
-    return Server(door), pool, runtime
+    prompt = PromptInvoke(verifier=verifier, index=index, prompt=Prompt(invoker), leads_to=door.leads_to)
+    return Server(door, prompt=None if os.environ.get("NOPROMPT") else prompt), pool, runtime
 
 
 async def measure(rounds: int, *, kept: str = "all", profile: bool = False) -> tuple[list[float], list[float]]:

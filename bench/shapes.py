@@ -11,7 +11,8 @@ import json
 import re
 from typing import Any, Final
 
-from bench.programs import Program, archive
+from bench.programs import Program
+from ondol.testing.node import executable
 
 #: Columns of the table, in their order.
 SHAPES: Final = ("log of a call", "error raised", "timeout", "crash", "out of memory", "stream")
@@ -28,7 +29,7 @@ def deploy(lambda_client: Any, program: Program, name: str, *, handler: str = ""
         Runtime=program.runtime,
         Handler=handler or program.handler,
         Role="arn:aws:iam::000000000000:role/any",
-        Code={"ZipFile": archive(program.files())},
+        Code={"ZipFile": executable(program.files())},
         MemorySize=program.memory_mib,
         Timeout=timeout_s,
     )

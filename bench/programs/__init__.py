@@ -7,22 +7,19 @@ where its toolchain is, and kept below `.cache/clients` by what it was built fro
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import io
 import os
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ondol.runtimes.interpreters import Interpreters
+from ondol.testing.kept import kept
 
 HERE: Final = Path(__file__).parent
-CACHE: Final = HERE.parents[1] / ".cache" / "clients"
 JAVA_CLIENT: Final = "com.amazonaws.services.lambda.runtime.api.client.AWSLambda"
 
 PYTHON: Final = """
@@ -114,18 +111,6 @@ class Program:
     weight: float = 1.0
 
 
-def archive(files: Mapping[str, str | bytes]) -> bytes:
-    """Every file can be executed."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o755 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            zipped.writestr(entry, content)
-    return made.getvalue()
-
-
 def needs(*tools: str) -> None:
     """Raises Missing where one of these commands is not on this machine."""
     for tool in tools:
@@ -137,14 +122,12 @@ def built(language: str, build: Callable[[Path], None], *results: str) -> list[P
     """What `build` makes of a copy of a language's sources; made once for all that ask at the same time, or later."""
     source = HERE / language
     contents = b"".join(path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file())
-    place = CACHE / f"{language}-{hashlib.sha256(contents).hexdigest()[:12]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{language}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "done").exists():
-            shutil.copytree(source, place, dirs_exist_ok=True)
-            build(place)
-            (place / "done").touch()
+
+    def make(place: Path) -> None:
+        shutil.copytree(source, place, dirs_exist_ok=True)
+        build(place)
+
+    place = kept(f"{language}-{hashlib.sha256(contents).hexdigest()[:12]}", make)
     return [path for pattern in results for path in sorted(place.glob(pattern))]
 
 

@@ -93,6 +93,10 @@ class Answer(Struct, frozen=True, kw_only=True):
 LogSink = Callable[[str, int | None], None]
 
 
+#: Some workers' `begin`: as `Worker.call`, but the answer is handed over, from within the loop's turn that brought it.
+Begin = Callable[[Call, LogSink, Callable[[Answer], None]], None]
+
+
 class Company(Protocol):
     """What runs beside a worker in its shell, and is told of its calls."""
 
@@ -138,14 +142,14 @@ class Company(Protocol):
         ...
 
     def close(self) -> None:
-        """Answer none of them any more; their worker does this when it is closed."""
+        """Answer none of them any more, once the last worker they were with is closed. Idempotent."""
         ...
 
 
 class Worker(Protocol):
     """A process placed in a shell with one revision loaded, or loading."""
 
-    #: Who else is in its shell, or may come to be; None: nobody will.
+    #: Who else is in its shell, or may come to be; None: nobody will. Where calls run side by side, all workers have the same.
     company: Company | None
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:

@@ -5,11 +5,13 @@ ONDOL_E2E_FLAGS: more flags for that node, such as `--fronts 2`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 
 import pytest
 
+from ondol.testing.calls import Called
 from ondol.testing.node import running_node, why_not, zipped
 
 _NUMBERS = itertools.count(1)
@@ -34,6 +36,12 @@ def node(possible):
 def aws(node):
     """A boto3 client for functions."""
     return node.client("lambda")
+
+
+@pytest.fixture
+def call(aws):
+    """Calls a function, with an event or none."""
+    return functools.partial(Called, aws)
 
 
 @pytest.fixture

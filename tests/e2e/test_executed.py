@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 
 import pytest
 
-from tests.e2e.test_runtime_api import Called, archive
+from ondol.testing.node import executable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def call(aws):
-    def call(function, event=None, **more):
-        return Called(aws.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail", **more))
-
-    return call
 
 
 SHOWING = """
@@ -76,7 +67,7 @@ exec "$@"
 
 
 def test_a_wrapper_starts_the_interpreter_and_may_change_variables_and_handler(aws, deploy, call, name):
-    layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": archive({"wrapper": WRAPPER})})
+    layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": executable({"wrapper": WRAPPER})})
     other = "import os\ndef handler(event, context):\n    return [os.environ['WRAPPED'], os.environ['_HANDLER']]\n"
     function = deploy(
         {"app.py": SHOWING, "other.py": other},
@@ -113,7 +104,7 @@ LOADING = "import ctypes\ndef handler(event, context):\n    return ctypes.CDLL('
 
 @pytest.mark.parametrize("variables", [{}, {"LD_LIBRARY_PATH": "/var/task/own"}], ids=["layer", "LD_LIBRARY_PATH"])
 def test_shared_libraries_are_found_where_they_should_be(aws, deploy, call, name, tmp_path, variables):
-    content = archive({"lib/libvalue.so": library(tmp_path, 1)})
+    content = executable({"lib/libvalue.so": library(tmp_path, 1)})
     layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": content})
     files = {"app.py": LOADING, "own/libvalue.so": library(tmp_path, 2)}
     function = deploy(files, Layers=[layer["LayerVersionArn"]], Environment={"Variables": variables})

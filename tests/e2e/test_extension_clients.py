@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ondol.testing.clients import built, program
-from tests.e2e.test_extensions import call, layered, log, replaced  # noqa: F401  (fixtures)
+from tests.e2e.test_extensions import layered, log, replaced  # noqa: F401  (fixtures)
 
 SOURCE = Path(__file__).parent / "clients" / "extension"
 

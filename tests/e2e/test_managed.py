@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,9 @@ from botocore.exceptions import ClientError
 
 from ondol.keeper import probe
 from ondol.runtimes.interpreters import Interpreters
-from ondol.testing.node import running_node, zipped
-from tests.e2e.test_runtime_api import archive
+from ondol.testing import capacity
+from ondol.testing.calls import Called
+from ondol.testing.node import executable, running_node, zipped
 from tests.e2e.test_runtime_clients import files_of, python
 
 FOUND = Interpreters.discover()
@@ -72,11 +72,7 @@ def node(possible):
 @pytest.fixture(scope="module")
 def aws(node):
     client = node.client("lambda")
-    client.create_capacity_provider(
-        CapacityProviderName="pool",
-        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
-        PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/operator"},
-    )
+    capacity.provide(client)
     return client
 
 
@@ -86,15 +82,8 @@ def attach(aws, name):
     made = []
 
     def attach(source=MEETS, calls=4, runtime=RUNTIME, file="app.py", code=b"", **settings):
-        provider = aws.get_capacity_provider(CapacityProviderName="pool")["CapacityProvider"]["CapacityProviderArn"]
-        config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
-        aws.create_function(
-            FunctionName=name, Runtime=runtime, Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": code or zipped({file: source})}, Publish=True, PublishTo="LATEST_PUBLISHED",
-            CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config}, **settings,
-        )  # fmt: skip
-        made.append(name)
-        until(lambda: aws.get_function_configuration(FunctionName=name)["State"] != "Pending")
+        settings = {"Runtime": runtime, "Handler": "app.handler", **settings}
+        made.append(capacity.attach(aws, name, code or zipped({file: source}), calls=calls, **settings))
         return name
 
     yield attach
@@ -118,6 +107,15 @@ def call(aws, function, **event):
 def at_once(aws, function, *events):
     with ThreadPoolExecutor(len(events)) as threads:
         return list(threads.map(lambda event: call(aws, function, **event), events))
+
+
+def met(aws, function, calls):
+    """So many calls that met, each with its own end of the log."""
+    with ThreadPoolExecutor(calls) as threads:
+        called = list(threads.map(lambda _: Called(aws, function, {"calls": calls}), range(calls)))
+    for each in called:
+        assert not any(other.id in each.tail for other in called if other is not each), "another call's line"
+    return called
 
 
 def told(node):
@@ -180,19 +178,15 @@ def test_who_takes_all_the_memory_is_ended_and_said_so(aws, attach):
 
 def test_each_call_has_its_own_report_and_its_lines_are_told_apart(aws, attach, node):
     function = attach(calls=3)
-    with ThreadPoolExecutor(3) as threads:
-        event = json.dumps({"calls": 3})
-        replies = list(threads.map(lambda _: aws.invoke(FunctionName=function, Payload=event, LogType="Tail"), range(3)))
-    ids = {reply["ResponseMetadata"]["RequestId"] for reply in replies}
-    for reply in replies:
-        own, tail = reply["ResponseMetadata"]["RequestId"], base64.b64decode(reply["LogResult"]).decode()
-        assert f"arrived {own}" in tail
-        assert not any(other in tail for other in ids - {own}), "another call's line"
+    called = met(aws, function, 3)
+    assert all("arrived ID" in each.tail for each in called)
     logs = node.client("logs")
 
     def reported():
         events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern='{ $.type = "platform.report" }')
-        return {json.loads(event["message"])["record"]["requestId"] for event in events["events"]} == ids
+        return {json.loads(event["message"])["record"]["requestId"] for event in events["events"]} == {
+            each.id for each in called
+        }
 
     until(reported)
 
@@ -318,7 +312,7 @@ def bootstrap(attach):
 
     def bootstrap(calls, **settings):
         program = BOOTSTRAP.format(python=FOUND.all()[0].path)
-        return attach(calls=calls, runtime="provided.al2023", code=archive({"bootstrap": program}), **settings)
+        return attach(calls=calls, runtime="provided.al2023", code=executable({"bootstrap": program}), **settings)
 
     return bootstrap
 
@@ -341,14 +335,7 @@ def test_calls_meet_in_one_process_of_a_custom_runtime_that_asks_several_times(a
 
 def test_the_tail_of_a_custom_runtimes_answer_has_the_lines_that_name_its_call(aws, bootstrap):
     function = bootstrap(calls=3)
-    with ThreadPoolExecutor(3) as threads:
-        event = json.dumps({"calls": 3})
-        replies = list(threads.map(lambda _: aws.invoke(FunctionName=function, Payload=event, LogType="Tail"), range(3)))
-    ids = {reply["ResponseMetadata"]["RequestId"] for reply in replies}
-    for reply in replies:
-        own, tail = reply["ResponseMetadata"]["RequestId"], base64.b64decode(reply["LogResult"]).decode()
-        assert '"met": 3' in tail
-        assert not any(other in tail for other in ids - {own}), "another call's line"
+    assert all('"met": 3' in each.tail for each in met(aws, function, 3))
 
 
 def test_a_custom_runtimes_process_that_ends_ends_all_its_calls_and_the_next_has_another(aws, bootstrap):
@@ -371,7 +358,7 @@ def test_a_call_of_a_custom_runtime_that_is_out_of_time_leaves_its_neighbours(aw
 
 def test_awss_python_client_runs_as_many_processes_as_calls(aws, attach):
     files = {**files_of(python), "app.py": MEETS}
-    function = attach(calls=3, runtime="provided.al2023", code=archive(files))
+    function = attach(calls=3, runtime="provided.al2023", code=executable(files))
     answers = [answer for _, answer in at_once(aws, function, *[{"calls": 3}] * 3)]
     assert len({answer["process"] for answer in answers}) == 3
     assert {(answer["tmp"], answer["most"]) for answer in answers} == {(3, "3")}

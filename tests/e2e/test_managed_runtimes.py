@@ -13,9 +13,10 @@ import pytest
 
 from bench import programs
 from ondol.runtimes.interpreters import Interpreters
-from ondol.testing.node import running_node
+from ondol.testing import capacity, kept
+from ondol.testing.calls import Called
+from ondol.testing.node import executable, running_node
 from tests.e2e.test_new import begin
-from tests.e2e.test_runtime_api import Called, archive
 from tests.e2e.test_runtime_clients import files_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -38,8 +39,8 @@ def jars():
 @pytest.fixture(scope="module")
 def home():
     """A user's; not below /tmp, in whose place shells have their own."""
-    programs.CACHE.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix="home-", dir=programs.CACHE))
+    kept.CACHE.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix="home-", dir=kept.CACHE))
     yield made
     shutil.rmtree(made)
 
@@ -69,34 +70,30 @@ def runtime():
     return next(each.name for each in Interpreters.discover().all("java") if each.path == str(here))
 
 
-def call(aws, function, event):
-    return Called(aws.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail"))
-
-
 def test_a_function_in_java_runs_from_classes_or_an_archive_in_lib(deploy_archive, aws, jars, runtime):
-    for code in (jars[0], archive({"lib/function.jar": jars[0]})):
+    for code in (jars[0], executable({"lib/function.jar": jars[0]})):
         function = deploy_archive(code, runtime=runtime, handler=HANDLER, MemorySize=512, Timeout=10)
         for event in (1, {"a": "✓"}):
-            called = call(aws, function, event)
+            called = Called(aws, function, event)
             assert (called.error, called.answer["event"]) == (None, event)
             assert called.answer["id"] == called.id
             assert called.lines == ["called"]
-        raised = call(aws, function, "raise")
+        raised = Called(aws, function, "raise")
         assert (raised.error, raised.answer["errorType"]) == ("Unhandled", "java.lang.IllegalStateException")
 
 
 def test_a_wrapper_starts_the_virtual_machine(machine, deploy_archive, aws, jars, runtime):
-    code = archive({"lib/function.jar": jars[0], "wrap": '#!/bin/sh\necho wrapped "$1"\nexec "$@"\n'})
+    code = executable({"lib/function.jar": jars[0], "wrap": '#!/bin/sh\necho wrapped "$1"\nexec "$@"\n'})
     settings = {"Environment": {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/wrap"}}}
     function = deploy_archive(code, runtime=runtime, handler=HANDLER, MemorySize=512, Timeout=10, **settings)
-    called = call(aws, function, 1)
+    called = Called(aws, function, 1)
     assert called.answer["event"] == 1
     assert "wrapped /" in machine.ondol("logs", function).stdout
 
 
 def test_a_class_that_is_not_there_is_told_as_awss_client_tells_it(deploy_archive, aws, jars, runtime):
     function = deploy_archive(jars[0], runtime=runtime, handler="example.Absent::handle", MemorySize=512, Timeout=10)
-    called = call(aws, function, 1)
+    called = Called(aws, function, 1)
     assert called.error == "Unhandled"
     assert "example.Absent" in called.answer["errorMessage"]
 
@@ -122,27 +119,15 @@ def test_the_nodes_doctor_knows_the_client(machine, runtime):
 
 # Several calls in one environment -----------------------------------------------------------------------------------
 def attached(aws, name, code, calls):
-    """`Meeting` on a capacity provider, for so many calls at a time."""
-    aws.create_capacity_provider(
-        CapacityProviderName=name,
-        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
-        PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/operator"},
-    )
-    provider = aws.get_capacity_provider(CapacityProviderName=name)["CapacityProvider"]["CapacityProviderArn"]
-    config = {"CapacityProviderArn": provider, "PerExecutionEnvironmentMaxConcurrency": calls}
-    aws.create_function(
-        FunctionName=name, Runtime="java21", Handler="example.Meeting::handle", Role="arn:aws:iam::000000000000:role/any",
-        Code={"ZipFile": code}, Publish=True, Timeout=60,
-        CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": config},
-    )  # fmt: skip
-    aws.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1", WaiterConfig={"Delay": 0.05})
-    return name
+    """`Meeting`, for so many calls at a time."""
+    capacity.provide(aws)
+    return capacity.attach(aws, name, code, calls=calls, Runtime="java21", Handler="example.Meeting::handle", Timeout=60)
 
 
 def test_calls_of_java_meet_in_one_process_each_in_a_thread_of_its_own(aws, jars, name):
     function = attached(aws, name, jars[0], calls=4)
     with ThreadPoolExecutor(4) as threads:
-        called = list(threads.map(lambda _: call(aws, function, {"calls": 4}), range(4)))
+        called = list(threads.map(lambda _: Called(aws, function, {"calls": 4}), range(4)))
     assert [(each.error, each.answer["met"]) for each in called] == [(None, 4)] * 4
     assert len({each.answer["process"] for each in called}) == 1
     assert len({each.answer["thread"] for each in called}) == 4
@@ -233,9 +218,9 @@ def test_a_function_in_ruby_runs_by_the_gem_and_finds_its_own(ruby_machine, name
     lambda_client = node.client("lambda")
     lambda_client.create_function(
         FunctionName=name, Runtime="ruby3.4", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any", MemorySize=256,
-        Code={"ZipFile": archive({"app.rb": RUBY_HANDLER, "mine.rb": "MINE = 7"})},
+        Code={"ZipFile": executable({"app.rb": RUBY_HANDLER, "mine.rb": "MINE = 7"})},
     )  # fmt: skip
-    called = call(lambda_client, name, {"a": "✓"})
+    called = Called(lambda_client, name, {"a": "✓"})
     assert (called.error, called.answer["event"], called.answer["mine"]) == (None, {"a": "✓"}, 7)
     assert called.answer["ruby"] == ruby.version
     assert f"/var/task/vendor/bundle/ruby/{ruby.major}.{ruby.minor}.0" in called.answer["gems"]

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from bench import programs
 from ondol.cli.doctor import runtimes_here
+from ondol.testing.kept import CACHE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -47,7 +47,7 @@ def begin(node, folder, *arguments):
             assert done.returncode == 0, done.stderr
         else:
             # How well Rust's compiler optimises is not what is tried here; and what it made is kept for the next time.
-            kept = str(programs.CACHE / "rust-starter")
+            kept = str(CACHE / "rust-starter")
             env = {**os.environ, "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_TARGET_DIR": kept}
             built = subprocess.run(words, cwd=folder.parent, env=env, capture_output=True, text=True, timeout=550, check=False)
             if built.returncode and any(sign in built.stderr + built.stdout for sign in UNREACHED):

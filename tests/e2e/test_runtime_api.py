@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
+import contextlib
 import json
 import re
-import zipfile
+import time
 
 import pytest
 from botocore.exceptions import ClientError
 
 from ondol.runtimes.interpreters import Interpreters
-from ondol.testing.node import running_node
+from ondol.testing.node import executable, running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -46,43 +46,11 @@ def bootstrap(calling, loading="pass"):
     return (BOOTSTRAP % python).replace("CALLING", indented).replace("LOADING", loading)
 
 
-def archive(files, mode=0o755):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
-            zipped.writestr(entry, content)
-    return made.getvalue()
-
-
-class Called:
-    """What one call came to."""
-
-    def __init__(self, response):
-        self.id = response["ResponseMetadata"]["RequestId"]
-        self.error = response.get("FunctionError")
-        self.answer = json.loads(response["Payload"].read())
-        self.tail = base64.b64decode(response["LogResult"]).decode(errors="replace").replace(self.id, "ID")
-
-    @property
-    def lines(self):
-        return [line for line in self.tail.splitlines() if line and not re.match(r"(START|END|REPORT|INIT_START) ?", line)]
-
-
-@pytest.fixture
-def call(aws):
-    def call(function, event=None, **more):
-        return Called(aws.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail", **more))
-
-    return call
-
-
 @pytest.fixture
 def custom(deploy_archive):
     def custom(files, **settings):
         files = {"bootstrap": files} if isinstance(files, str) else files
-        return deploy_archive(archive(files), runtime="provided.al2023", **settings)
+        return deploy_archive(executable(files), runtime="provided.al2023", **settings)
 
     return custom
 
@@ -148,6 +116,31 @@ def test_a_bootstrap_that_ends_is_an_exit_error(custom, call, act, reason, loadi
     assert re.search(r"^REPORT .*Status: error\tError Type: Runtime.ExitError$", called.tail, re.M)
 
 
+def test_no_call_is_given_to_a_question_whose_connection_was_closed(custom, call, node):
+    leaving = """
+answer(count)
+if event == "leave":
+    asking = socket.create_connection(os.environ["AWS_LAMBDA_RUNTIME_API"].split(":"))
+    asking.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    time.sleep(0.2)
+    asking.close()
+    print("gone")
+    time.sleep(2)
+    sys.exit(3)
+"""
+    function = custom(bootstrap(leaving, loading="import socket"))
+    assert [call(function).answer, call(function, "leave").answer] == [1, 2]
+    logs, gone = node.client("logs"), []
+    for _ in range(400):
+        with contextlib.suppress(logs.exceptions.ResourceNotFoundException):
+            gone = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="gone")["events"]
+        if gone:
+            break
+        time.sleep(0.05)
+    assert gone
+    assert call(function).answer == 1  # the process was not given it, and another took it up when that one ended
+
+
 def test_a_timeout_ends_it_and_a_fresh_one_takes_the_next_call(custom, call):
     function = custom(bootstrap('if event == "sleep": time.sleep(60)\nanswer(count)'), Timeout=1)
     assert call(function).answer == 1
@@ -177,7 +170,7 @@ def test_memory_is_bounded(custom, call):
     ids=["missing", "no program", "not executable"],
 )
 def test_without_a_bootstrap_the_entrypoint_is_invalid(deploy_archive, call, files, mode, reason):
-    function = deploy_archive(archive(files, mode), runtime="provided.al2023")
+    function = deploy_archive(executable(files, mode), runtime="provided.al2023")
     for _ in range(2):
         called = call(function)
         message = f"RequestId: {called.id} Error: {reason}"
@@ -187,8 +180,10 @@ def test_without_a_bootstrap_the_entrypoint_is_invalid(deploy_archive, call, fil
 
 
 def test_a_layers_bootstrap_stands_in(aws, deploy_archive, call, name):
-    layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": archive({"bootstrap": bootstrap("answer('layer')")})})
-    function = deploy_archive(archive({"a": ""}), runtime="provided.al2", Layers=[layer["LayerVersionArn"]])
+    layer = aws.publish_layer_version(
+        LayerName=name, Content={"ZipFile": executable({"bootstrap": bootstrap("answer('layer')")})}
+    )
+    function = deploy_archive(executable({"a": ""}), runtime="provided.al2", Layers=[layer["LayerVersionArn"]])
     assert call(function).answer == "layer"
 
 
@@ -238,7 +233,7 @@ def test_without_a_network_of_its_own_it_cannot_be_called(possible, name):
         aws = node.client("lambda")
         aws.create_function(
             FunctionName=name, Runtime="provided.al2023", Handler="x", Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": archive({"bootstrap": bootstrap("answer(1)")})}, Tags={"ondol:network": "host"},
+            Code={"ZipFile": executable({"bootstrap": bootstrap("answer(1)")})}, Tags={"ondol:network": "host"},
         )  # fmt: skip
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         with pytest.raises(ClientError, match="needs a network of its own"):

@@ -5,7 +5,6 @@ toolchain is.
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from bench import programs
 from ondol.runtimes.interpreters import Interpreters
-from tests.e2e.test_runtime_api import Called, archive
+from ondol.testing.node import executable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -60,36 +59,33 @@ def files_of(make):
 @pytest.fixture(params=CLIENTS)
 def function(request, deploy_archive):
     make, handler = CLIENTS[request.param]
-    return deploy_archive(archive(files_of(make)), runtime="provided.al2023", handler=handler, MemorySize=512, Timeout=5)
+    return deploy_archive(executable(files_of(make)), runtime="provided.al2023", handler=handler, MemorySize=512, Timeout=5)
 
 
-def test_a_function_over_awss_client(function, aws):
-    def call(event):
-        return Called(aws.invoke(FunctionName=function, Payload=json.dumps(event), LogType="Tail"))
-
+def test_a_function_over_awss_client(function, call):
     for event in (1, {"a": "✓"}, "x" * 1_000_000):
-        called = call(event)
+        called = call(function, event)
         assert (called.error, called.answer["event"]) == (None, event)
         assert called.answer["id"] == called.id
         assert called.answer["arn"].endswith(f":function:{function}")
         assert called.lines == ["called"]
-    raised = call("raise")
+    raised = call(function, "raise")
     assert (raised.error, raised.answer["errorMessage"]) == ("Unhandled", "no")
     assert raised.answer["errorType"]
-    ended = call("exit")
+    ended = call(function, "exit")
     assert ended.answer == {
         "errorType": "Runtime.ExitError",
         "errorMessage": f"RequestId: {ended.id} Error: Runtime exited with error: exit status 3",
     }
-    slept = call("sleep")
+    slept = call(function, "sleep")
     assert slept.answer["errorType"] == "Sandbox.Timedout"
-    again = call(2)
+    again = call(function, 2)
     assert (again.error, again.answer["event"]) == (None, 2)
     assert re.search(r"^REPORT RequestId: ID\tDuration: ", again.tail, re.M)
 
 
 def test_an_answer_of_awss_go_client_streams(deploy_archive, aws):
-    made = deploy_archive(archive(files_of(programs.go)), runtime="provided.al2023", handler="main")
+    made = deploy_archive(executable(files_of(programs.go)), runtime="provided.al2023", handler="main")
     events = list(aws.invoke_with_response_stream(FunctionName=made, Payload=b'"stream"')["EventStream"])
     body = b"".join(event["PayloadChunk"]["Payload"] for event in events if "PayloadChunk" in event)
     assert body == b'{"statusCode":200}' + bytes(8) + b"streamed"

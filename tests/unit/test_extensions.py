@@ -1,9 +1,11 @@
 """Extensions without processes: what they are told, in which order, and what any order of questions comes to."""
 
 import asyncio
+import dataclasses
 import json
 import signal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from ondol.http.messages import Request
 from ondol.model.invocations import Report, Status
 from ondol.runtime import Answer, Call, Ending
 from ondol.runtimes import company_http
+from ondol.runtimes.accompanied import end
 from ondol.runtimes.broadcast import Broadcast
 from ondol.runtimes.company import About, Company, Failure
 from ondol.runtimes.company_errors import Refusal
@@ -74,6 +77,34 @@ class House:
 
     def call(self):
         return asyncio.ensure_future(self.company.call(self.worker, CALL, lambda text, at_ms: self.lines.append(text)))
+
+
+class Aside(House):
+    """A company of several workers whose calls run side by side, and what it told a subscriber."""
+
+    def __init__(self, *names):
+        super().__init__(*names)
+        self.company.about = dataclasses.replace(ABOUT, side_by_side=True)
+        self.company.deliver, self.batches = self._delivered, []
+
+    async def _delivered(self, wanted, data):
+        self.batches += json.loads(data)
+        return True
+
+    async def begins(self, name):
+        """A call by a worker of its own, which answers when the future is done."""
+        answer = asyncio.get_running_loop().create_future()
+
+        async def waits(worker, call, sink):
+            sink(f"said in {name}", None)
+            return await answer
+
+        worker = ScriptedWorker(Script(handler=waits), lambda text, at_ms: None)
+        self.company.workers.append(worker)
+        call = Call(meta=json.dumps({"id": name, "arn": "arn:f"}).encode(), payload=b"{}")
+        calling = asyncio.ensure_future(self.company.call(worker, call, lambda text, at_ms: self.lines.append(text)))
+        await turn()
+        return calling, answer
 
 
 async def turn():
@@ -204,7 +235,7 @@ async def test_what_an_internal_one_reports_fails_the_call_that_its_runtime_load
 @virtually
 async def test_a_failure_between_calls_is_no_later_call_s_and_ends_the_runtime():
     house = House()
-    house.company.worker = house.worker
+    house.company.workers = [house.worker]
     house.worker.script.load_s = 5.0
     calling = house.call()
     await turn()
@@ -225,7 +256,7 @@ async def test_a_failure_between_calls_is_no_later_call_s_and_ends_the_runtime()
 @virtually
 async def test_one_that_fails_while_nobody_waits_for_its_runtime_ends_that():
     house = House()
-    house.company.worker = house.worker
+    house.company.workers = [house.worker]
     house.worker.script.load_s = 1e9
     me, _ = await house.registers("inner")
     await house.asks("POST", "/2020-01-01/extension/init/error", lambda_extension_identifier=me, **ERROR)
@@ -262,6 +293,99 @@ async def test_what_became_of_each_is_in_the_log():
 
 
 STEPS = st.sampled_from(["register", "next", "init/error", "exit/error", "call", "shutdown", "nobody"])
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "says"),
+    [
+        ("a", ("INVOKE",), "INVOKE: ErrorInvalidEventType"),
+        ("a", ("SHUTDOWN", "INVOKE"), "INVOKE: ErrorInvalidEventType"),
+        ("inside", ("INVOKE",), "No events allowed for internal extensions"),
+        ("inside", ("SHUTDOWN",), "No events allowed for internal extensions"),
+    ],
+)
+def test_beside_several_calls_nobody_registers_for_them(name, events, says):
+    @virtually
+    async def story():
+        house = Aside("a")
+        _, said = await house.registers(name, *events)
+        assert said.status == 403
+        assert json.loads(said.body) == {"errorType": "Extension.InvalidEventType", "errorMessage": says}
+        for right in (("a", "SHUTDOWN"), ("inside",)):
+            assert (await house.registers(*right))[1].status == 200
+        house.company.close()
+
+    story()
+
+
+@virtually
+async def test_calls_side_by_side_are_told_of_by_their_own_ids_each_when_it_ends():
+    house = Aside("a")
+    me, _ = await house.registers("a", "SHUTDOWN")
+    wanted = {**WANTED, "schemaVersion": "2025-01-29", "buffering": {"timeoutMs": 25}}
+    said = await house.asks("PUT", "/2022-07-01/telemetry", json.dumps(wanted).encode(), lambda_extension_identifier=me)
+    assert said.status == 200
+    calls = {name: await house.begins(name) for name in ("r-1", "r-2", "r-3")}
+    for name in ("r-2", "r-3", "r-1"):
+        calling, answer = calls[name]
+        answer.set_result(Answer(ending=Ending.OK, body=b"done"))
+        await calling
+        house.company.settled(msgspec.structs.replace(REPORT, invocation=name), 4)
+    assert house.company.busy == []
+    await asyncio.sleep(1)
+    told = [(each["type"], each["record"]) for each in house.batches]
+    assert [record["requestId"] for kind, record in told if kind == "platform.start"] == ["r-1", "r-2", "r-3"]
+    assert [record for kind, record in told if kind == "platform.report"] == [
+        {"requestId": name, "status": "success", "metrics": {"durationMs": 2.5}} for name in ("r-2", "r-3", "r-1")
+    ]
+    assert [record for kind, record in told if kind == "function"] == ["said in r-1", "said in r-2", "said in r-3"]
+    assert "platform.runtimeDone" not in dict(told)
+    house.company.close()
+
+
+@virtually
+async def test_a_failure_of_one_extension_ends_all_calls_that_run():
+    house = Aside("a")
+    await house.registers("a", "SHUTDOWN")
+    calls = [(await house.begins(name))[0] for name in ("r-1", "r-2")]
+    house.company.exited("a", "exit status 3")
+    for name, calling in zip(("r-1", "r-2"), calls, strict=True):
+        assert json.loads((await calling).body)["errorMessage"] == f"RequestId: {name} Error: exit status 3"
+    house.company.close()
+
+
+@virtually
+async def test_what_begins_beside_others_after_a_failure_was_never_begun_and_an_internal_one_ends_all_workers():
+    house = Aside()
+    me, _ = await house.registers("inside")
+    calling, answer = await house.begins("r-1")
+    answer.set_result(Answer(ending=Ending.OK))
+    await calling
+    house.company.settled(REPORT, 4)
+    running, _ = await house.begins("r-2")
+    failure = {"lambda_extension_identifier": me, "lambda_extension_function_error_type": "Extension.Mine"}
+    assert (await house.asks("POST", "/2020-01-01/extension/exit/error", **failure)).status == 202
+    assert (await running).meta == {"error_type": "Extension.ExitError"}
+    assert all(worker.signals == [9] for worker in house.company.workers)
+    later, _ = await house.begins("r-3")
+    assert ((await later).ending, (await later).started) == (Ending.DEAD, False)
+    house.company.close()
+
+
+@virtually
+async def test_at_the_end_all_workers_are_asked_and_those_that_stay_are_killed():
+    house = Aside("a")
+    me, _ = await house.registers("a", "SHUTDOWN")
+    asked = house.next(me)
+    stays, goes, gone = (ScriptedWorker(Script(), lambda text, at_ms: None) for _ in range(3))
+    house.company.workers += [stays, goes, gone]
+    gone.die(0)
+    goes.signal = lambda number: goes.die(0)
+    house.company.ending = lambda reason: end(house.company, None, reason)
+    await house.company.leave("")
+    assert (stays.signals, gone.signals) == ([15, 9], [])
+    house.company.close()
+    await asked
 
 
 @given(steps=st.lists(STEPS, max_size=30))
@@ -441,7 +565,7 @@ class Listening:
 
     def __init__(self):
         self.house = House("a")
-        self.house.company.worker = self.house.worker
+        self.house.company.workers = [self.house.worker]
         self.house.worker.script.handler = never
         self.house.company.settle_in()
         self.told = {Api.TELEMETRY: [], Api.LOGS: []}

@@ -346,6 +346,71 @@ def test_a_flood_of_text_before_an_answer_is_all_there(tmp_path, node):
 
 
 # What it sees -----------------------------------------------------------------------------------------------------------
+def traced(node, tree, source, *traces):
+    """What a handler answers to calls with these trace headers, one after the other."""
+    (tree / "index.js").write_text(source)
+    calls = [(json.dumps(number).encode(), nodejs.meta(f"r{number}", trace=trace)) for number, trace in enumerate(traces)]
+    environment = nodejs.variables()
+    return values(asyncio.run(nodejs.run(node.path, tree, "index.handler", calls, runtime=node.name, environment=environment)))
+
+
+#: So many calls that the guest has begun to write each header over the last one's.
+MANY = 500
+
+
+@each_node
+def test_each_calls_trace_header_is_what_it_and_its_programs_see(tmp_path, node):
+    source = """const { execFileSync } = require('child_process');
+    const { Worker } = require('worker_threads');
+    const inWorker = () => new Promise((resolve, reject) => {
+      const text = "require('worker_threads').parentPort.postMessage(process.env._X_AMZN_TRACE_ID)";
+      new Worker(text, { eval: true }).on('message', resolve).on('error', reject);
+    });
+    exports.handler = async (number) => {
+      const seen = [process.env._X_AMZN_TRACE_ID];
+      if (number % 100 < 2) {
+        seen.push(execFileSync('/bin/sh', ['-c', 'printf %s "$_X_AMZN_TRACE_ID"']).toString(), await inWorker());
+        seen.push({ ...process.env }._X_AMZN_TRACE_ID);
+      }
+      return [...new Set(seen)];
+    };"""
+    lengths = (0, 40, 3, 900, 1000, 1001, 2000, 70)
+    traces = [f"Root={number};" + "x" * lengths[number % len(lengths)] for number in range(MANY)]
+    assert traced(node, tmp_path, source, *traces) == [[trace] for trace in traces]
+
+
+@each_node
+def test_what_a_function_makes_of_the_variable_is_its_own_until_the_next_call(tmp_path, node):
+    source = """exports.handler = async (number) => {
+      const { env } = process;
+      const seen = env._X_AMZN_TRACE_ID ?? null;
+      if (number % 5 === 1) env._X_AMZN_TRACE_ID = 'mine';
+      if (number % 5 === 2) delete env._X_AMZN_TRACE_ID;
+      if (number % 250 === 249) process.env = { ...env };
+      return [seen, process.env._X_AMZN_TRACE_ID ?? null];
+    };"""
+    traces = [None if number % 5 == 4 else f"Root={number}" for number in range(MANY)]
+    after = {1: lambda _: "mine", 2: lambda _: None}
+    expected = [[trace, after.get(number % 5, lambda trace: trace)(trace)] for number, trace in enumerate(traces)]
+    assert traced(node, tmp_path, source, *traces) == expected
+
+
+@each_node
+def test_trace_headers_take_no_memory_that_stays(tmp_path, node):
+    source = """const fs = require('fs');
+    const heap = () => {
+      const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw.*\\[heap\\]$/m.exec(fs.readFileSync('/proc/self/maps', 'latin1'));
+      return parseInt(to, 16) - parseInt(from, 16);
+    };
+    let before = null;
+    exports.handler = async (number) => {
+      if (number === 1000) before = heap();
+      return number === 8999 ? heap() - before : null;
+    };"""
+    grown = traced(node, tmp_path, source, *(f"Root={number};{'x' * 900}" for number in range(9000)))[-1]
+    assert grown < 8000 * 900 / 2
+
+
 @each_classic
 def test_the_context_says_all_that_awss_says(tmp_path, node):
     source = """exports.handler = async (event, context) => {

@@ -95,6 +95,19 @@ def test_a_request_arrives_as_it_was_sent_with_the_nodes_headers_and_without_the
     assert got["headers"] == {"host": "aws.localhost", "x-thing": "1", "x-ondol-principal": "owner", "content-length": "3"}
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_whole_answer_says_its_length_and_its_date_once(tmp_path, method):
+    async def scene():
+        async with chain(echo, tmp_path / "desk.sock") as (address, _, _):
+            return await ask(address, head(method))
+
+    fields, _, body = story(scene()).lower().partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in fields.split(b"\r\n")[1:]]
+    assert (names.count(b"date"), names.count(b"content-length")) == (1, 1)
+    length = int(fields.partition(b"content-length: ")[2].split()[0])
+    assert length > 0 and len(body) == (0 if method == "HEAD" else length)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_large_upload_flows_through(tmp_path, chunked):
     async def scene():

@@ -112,6 +112,11 @@ class Client:
             except ConnectionError:
                 return b""
 
+    def reset(self):
+        """Have the connection end abruptly when it is closed."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
     async def close(self):
         self.writer.close()
 
@@ -289,6 +294,65 @@ async def test_many_that_wait_and_are_then_answered_at_once_are_not_answered_wit
         later[0](Response(200, (), b"/later"))
         assert [(await client.answer()).body for _ in paths] == paths
     assert max(depths) < min(depths) + 20
+
+
+class Stop(BaseException):
+    """What no handler of ours catches."""
+
+
+@on_both_loops
+async def test_a_client_whose_next_request_cannot_even_be_asked_for_is_cut_off_and_does_not_wait():
+    later = []
+
+    def prompt(request, reply):
+        if request.path != "/later":
+            raise Stop
+        later.append(reply)
+        return True
+
+    async with serving(echo, prompt=prompt) as server, connected(server) as client:
+        await client.send(GET.replace(b"/ ", b"/later ", 1) + GET)
+        while not later:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)  # so that the other waits
+        with pytest.raises(Stop):
+            later[0](Response(200, (), b"later"))
+        assert (await client.ended()).endswith(b"later")
+
+
+@pytest.mark.parametrize("way", ["closes", "half closes", "resets"])
+@on_both_loops
+async def test_who_answers_much_later_is_told_that_the_client_went_away_and_answers_nobody(way):
+    asked, left = [], []
+
+    def prompt(request, reply):
+        asked.append(reply)
+        request.left = lambda: left.append(request.path)
+        return True
+
+    async with serving(echo, prompt=prompt) as server:
+        async with connected(server) as client:
+            await client.send(GET.replace(b"/ ", b"/first ", 1))
+            while not asked:
+                await asyncio.sleep(0)
+            asked[0](Response(200, (), b"here"))
+            assert (await client.answer()).body == b"here"
+            await client.send(GET.replace(b"/ ", b"/second ", 1))
+            while len(asked) < 2:
+                await asyncio.sleep(0)
+            if way == "half closes":
+                client.writer.write_eof()
+                assert await client.ended() == b""
+            elif way == "resets":
+                client.reset()
+        async with asyncio.timeout(10):
+            while not left:
+                await asyncio.sleep(0.001)
+        asked[1](Response(200, (), b"nobody hears this"))
+        async with asyncio.timeout(10):
+            while server.connections:
+                await asyncio.sleep(0.001)
+    assert left == ["/second"]
 
 
 @on_both_loops
@@ -493,9 +557,7 @@ async def test_a_client_that_goes_away_cancels_nothing(abruptly):
             await client.send(GET)
             await started.wait()
             if abruptly:
-                client.writer.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                client.reset()
         await asyncio.sleep(0.05)
         go_on.set()
         async with asyncio.timeout(10):

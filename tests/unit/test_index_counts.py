@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.core.catalog import Index, key_of, put
-from ondol.model.functions import Code, Configuration, Handle, Revision
+from ondol.model.deferrals import Deferral
+from ondol.model.functions import Alias, Code, Configuration, Function, Handle, Pin, Revision, Stage, Version
 from ondol.model.items import Item
-from ondol.store import Change
+from ondol.model.principals import AccessKey
+from ondol.store import Change, Document, packed
 
 CONFIGURATION = Configuration(contract="c", runtime="r", handler="h")
 SMALL = st.integers(0, 2)
@@ -34,6 +36,27 @@ NOUNS = st.one_of(
     st.builds(handle, SMALL, SMALL),
     st.builds(item, SMALL, SMALL, SMALL, SMALL),
 )
+NAMES = st.sampled_from(["f0", "f1"])
+OTHERS = st.one_of(
+    st.builds(Function, id=NAMES, account=NAMES, region=NAMES, name=NAMES, latest=NAMES, created_s=st.just(1.5)),
+    st.builds(Version, function=NAMES, number=st.integers(-1, 2), revision=NAMES, stage=st.sampled_from(Stage)),
+    st.builds(Alias, function=NAMES, name=NAMES, version=st.none() | SMALL),
+    st.builds(Pin, function=NAMES, qualifier=st.none() | NAMES, environments=SMALL),
+    st.builds(Deferral, function=NAMES, qualifier=st.none() | NAMES, retries_max=st.none() | SMALL),
+    st.builds(AccessKey, id=NAMES, secret=NAMES, account=NAMES, created_s=st.just(1.5)),
+)
+
+
+@given(st.lists(st.tuples(NOUNS | OTHERS, st.booleans()), max_size=60))
+def test_its_documents_are_those_that_were_written(steps):
+    index, there = Index(), {}
+    for number, (noun, gone) in enumerate(steps, 1):
+        written = put(noun)
+        index.apply(Change(number, written.key, None if gone else written.value))
+        there.pop(written.key, None)
+        if not gone:
+            there[written.key] = packed(Document(written.key, written.value, number))
+    assert {each.key: each for each in index.packed()} == there
 
 
 @given(st.lists(st.tuples(NOUNS, st.booleans()), max_size=40))

@@ -94,6 +94,29 @@ async def test_changes_right_behind_the_snapshot_are_not_lost():
         assert index.key("c").secret == "s299"
 
 
+async def test_a_front_that_comes_late_is_sent_what_the_index_has():
+    async with node() as (followers, line, index, front):
+        await front.ready.wait()
+        theirs = Index()
+        theirs.load(2, [document("a", 1), document("b", 2)])
+        followers.lean(theirs.packed)
+        line.down = True
+        line.links[0].close()
+        await line.links[0].lost
+        for each in (change("a", 3, gone=True), change("c", 4)):
+            theirs.apply(each)
+            followers.changed([each])
+        line.down = False
+        await followers.have(4)
+        assert sorted(index.documents()) == ["key/b", "key/c"]
+        assert (index.key("c"), index.revision_of("key/c")) == (theirs.key("c"), 4)
+        each = change("d", 5)
+        theirs.apply(each)
+        followers.changed([each])
+        await followers.have(5)
+        assert index.key("d").secret == "s5"
+
+
 async def test_a_front_that_comes_back_learns_what_went_and_what_came():
     async with node() as (followers, line, index, front):
         await front.ready.wait()

@@ -9,7 +9,8 @@ from ondol.model.errors import StartFailed, Unavailable
 from ondol.model.functions import Code
 from ondol.model.invocations import Status
 from ondol.model.limits import MIB, RESULT_BYTES_MAX
-from ondol.pool.environment import Environment, Makings
+from ondol.pool.environment import Environment
+from ondol.pool.makings import Makings
 from ondol.runtime import Answer, BrokeOff, Call, Ending
 from ondol.sandbox import Usage
 from ondol.testing.pool import (

@@ -2,11 +2,15 @@
 
 import asyncio
 
+import pytest
+
+from ondol.model.errors import StartFailed
 from ondol.model.invocations import Status
 from ondol.pool.several import Several
 from ondol.runtime import Answer, Call, Ending
 from ondol.sandbox import Usage
 from ondol.testing.pool import an_invocation, virtually
+from tests.unit.test_pool_company import Company
 from tests.unit.test_pool_environment import Room, dies, is_killed, ok, sleeps_for_ever
 
 
@@ -96,6 +100,49 @@ async def test_who_was_killed_for_want_of_memory_is_told_and_the_others_are_not(
         here.shell.usage = Usage(memory_peak_bytes=1 << 27, oom_kills=1)
         assert (await start(here, "greedy")).report.status is Status.OUT_OF_MEMORY
         assert (await honest).report.status is Status.OK
+
+
+def accompanied():
+    here = room()
+    here.frozen = False
+    here.company = here.script.company = Company(here, rest_s=9.0)
+    return here
+
+
+@virtually
+async def test_calls_go_by_the_one_company_there_is_and_rest_for_nobody():
+    async with accompanied() as here:
+        here.handler(takes(1.0))
+        began_s = asyncio.get_running_loop().time()
+        await asyncio.gather(start(here, "i-1"), start(here, "i-2"))
+        assert len(here.runtime.workers) == 2
+        assert here.company.told == ["call", "call", "settled ok 4", "settled ok 4"]
+        assert (here.environment.resting, asyncio.get_running_loop().time() - began_s < 1.1) == (None, True)
+
+
+@virtually
+async def test_whoever_dies_the_company_stays_until_the_environment_ends_and_is_asked_to_leave_then():
+    async with accompanied() as here:
+        here.handler(by_name(dies=dies, endless=sleeps_for_ever, next=takes(0.1)))
+        await start(here, "dies")
+        await start(here, "next")
+        await start(here, "endless", timeout_s=1)
+        assert (len(here.runtime.workers), here.company.closed) == (2, False)
+        assert here.company.told[-2:] == ["call", "settled timeout 0"]
+    assert (here.company.told[-1], here.company.closed) == ("leave ", True)
+
+
+@virtually
+async def test_a_company_that_comes_when_the_environment_has_ended_is_let_go():
+    here = accompanied()
+    here.script.start_s, here.sandboxes.delays["discard"] = 1.0, 1.0
+    starting = asyncio.create_task(here.environment.start())
+    await asyncio.sleep(0.5)
+    await here.environment.close()
+    with pytest.raises(StartFailed):
+        await starting
+    assert here.company.closed
+    await here.__aexit__()
 
 
 @virtually

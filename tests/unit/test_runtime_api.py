@@ -33,6 +33,10 @@ class Child:
         self.wire = ours.detach()
         self.log, self.out = os.pipe()
         self.status = asyncio.get_running_loop().create_future()
+        self.signals = []
+
+    def signal(self, number):
+        self.signals.append(number)
 
     async def wait(self):
         return await self.status
@@ -59,11 +63,15 @@ class Played:
     def _left(self, _):
         self.left += 1
 
-    def call(self, value=None, **meta):
-        """A task that gives (answer, lines)."""
+    def close(self):
+        self.worker.close()
+        self.worker.close()
+
+    def call(self, value=None, by=None, **meta):
+        """A task that gives (answer, lines). `by`: another than its worker."""
         lines = []
         call = Call(meta=json.dumps({**META, **meta}).encode(), payload=json.dumps(value).encode())
-        answering = self.worker.call(call, lambda text, at_ms: lines.append(text))
+        answering = (by or self.worker).call(call, lambda text, at_ms: lines.append(text))
 
         async def answered():
             return await answering, lines
@@ -84,18 +92,17 @@ class Played:
         os.write(self.child.out, text.encode())
 
 
-def played(test):
-    """Run an async test with a `Played`."""
+def played(test, make=Played):
+    """Run an async test with what `make` makes."""
 
     def run():
         async def bounded():
-            play = Played()
+            play = make()
             try:
                 async with asyncio.timeout(20):
                     await test(play)
             finally:
-                play.worker.close()
-                play.worker.close()
+                play.close()
                 assert play.left == 1
                 if not play.child.status.done():
                     play.child.exits(0)
@@ -369,6 +376,36 @@ async def test_of_two_who_wait_the_later_gets_the_call(play):
     assert (await second).body == b"5"
     await play.answers()
     await call
+
+
+@played
+async def test_who_asked_and_went_away_is_given_no_call(play):
+    gone = Request("GET", "/2018-06-01/runtime/invocation/next", (), EMPTY)
+    asking = asyncio.ensure_future(api_http.serve(play.worker, gone))
+    await asyncio.sleep(0)
+    gone.left()
+    assert (await asking).status == 500
+    calling = play.call(1)
+    given = await play.next()
+    assert given.status == 200
+    gone.left()  # said late: nothing is taken from who was given the call
+    await play.answers(b"2")
+    answer, _ = await calling
+    assert answer.body == b"2"
+
+
+@played
+async def test_a_call_that_nobody_took_before_the_process_ended_has_not_started(play):
+    gone = Request("GET", "/2018-06-01/runtime/invocation/next", (), EMPTY)
+    asking = asyncio.ensure_future(api_http.serve(play.worker, gone))
+    await asyncio.sleep(0)
+    gone.left()
+    await asking
+    calling = play.call(1)
+    await asyncio.sleep(0)
+    play.child.exits(0)
+    answer, _ = await calling
+    assert (answer.ending, answer.started) == (Ending.DEAD, False)
 
 
 @played

@@ -1,11 +1,16 @@
 """A process that has several questions pending, and the calls that come to it by lanes; the process is played by the test."""
 
 import asyncio
+import functools
 import json
 
-from ondol.runtime import Call, Ending
+from ondol.http.bodies import EMPTY
+from ondol.http.messages import Request
+from ondol.runtime import Ending
+from ondol.runtimes import api_http
 from ondol.runtimes.api_crowd import Crowd
-from tests.unit.test_runtime_api import META, Played, error_of
+from tests.unit import test_runtime_api as of_one
+from tests.unit.test_runtime_api import Played, error_of
 
 CALLS = 3
 
@@ -15,16 +20,13 @@ class PlayedCrowd(Played):
         super().__init__(lambda *arguments: Crowd(*arguments, calls_max=CALLS))
         self.lanes = [self.worker.lane() for _ in range(CALLS)]
 
+    def close(self):
+        for lane in self.lanes:
+            lane.close()
+
     def by(self, lane, name, value=None):
         """A call by one of the lanes: a task that gives (answer, lines)."""
-        lines = []
-        call = Call(meta=json.dumps({**META, "id": name}).encode(), payload=json.dumps(value).encode())
-        answering = lane.call(call, lambda text, at_ms: lines.append(text))
-
-        async def answered():
-            return await answering, lines
-
-        return asyncio.ensure_future(answered())
+        return self.call(value, by=lane, id=name)
 
     def asking(self, count):
         return [asyncio.ensure_future(self.next()) for _ in range(count)]
@@ -39,26 +41,7 @@ class PlayedCrowd(Played):
         return calls
 
 
-def played(test):
-    def run():
-        async def bounded():
-            play = PlayedCrowd()
-            try:
-                async with asyncio.timeout(20):
-                    await test(play)
-            finally:
-                for lane in play.lanes:
-                    lane.close()
-                assert play.left == 1
-                if not play.child.status.done():
-                    play.child.exits(0)
-                await play.worker.ended()
-                play.child.close()
-
-        asyncio.run(bounded())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+played = functools.partial(of_one.played, make=PlayedCrowd)
 
 
 def id_of(response):
@@ -85,6 +68,22 @@ async def test_a_call_waits_for_a_question_however_many_others_run(play):
     await asyncio.sleep(0)
     assert not waiting.done()
     assert id_of(await play.next()) == "b"
+
+
+@played
+async def test_a_question_whose_client_went_away_gets_no_call(play):
+    gone = Request("GET", "/2018-06-01/runtime/invocation/next", (), EMPTY)
+    asked = asyncio.ensure_future(api_http.serve(play.worker, gone))
+    await asyncio.sleep(0)
+    (question,) = play.asking(1)
+    await asyncio.sleep(0)
+    gone.left()
+    assert (await asked).status == 500
+    call = play.by(play.lanes[0], "a")
+    assert id_of(await question) == "a"
+    gone.left()
+    await play.answers(invocation="a")
+    assert (await call)[0].ending is Ending.OK
 
 
 @played
@@ -144,6 +143,14 @@ async def test_a_process_that_ends_ends_all_that_it_was_given_and_has_not_starte
     ]
     assert [await lane.ended() for lane in play.lanes] == [9] * CALLS
     assert not play.lanes[0].alive
+
+
+@played
+async def test_each_lane_may_ask_the_process_to_end_and_it_is_asked_once(play):
+    for number in (15, 15, 9):
+        for lane in play.lanes:
+            lane.signal(number)
+    assert play.child.signals == [15, 9]
 
 
 @played

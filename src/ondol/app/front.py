@@ -16,6 +16,7 @@ from ondol.clock import SystemClock
 from ondol.config import Settings
 from ondol.core.catalog import Index
 from ondol.core.invoke import Invoker
+from ondol.core.prompt import Prompt
 from ondol.dialect import Dialect
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.credentials import Credentials
@@ -24,6 +25,7 @@ from ondol.dialects.aws.gate import Gate
 from ondol.dialects.aws.grants import Grants
 from ondol.dialects.aws.invoke import Invoke
 from ondol.dialects.aws.plain_calls import PlainCalls
+from ondol.dialects.aws.prompt import PromptInvoke
 from ondol.dialects.aws.urls import Registry, Urls
 from ondol.dialects.native.calls import Calls
 from ondol.dialects.native.dialect import NativeDialect
@@ -91,14 +93,16 @@ async def front(orders: Orders, line: socket.socket) -> None:
     answers = {"run": runs.run, **looking.telling(pool.stats, pool.kept), **sharing.handlers}
     following = Following(joining.dialling(data.run / "link.sock"), index, answers, opened=sharing.opened, tries=runs.tries)
     passing = Passing(lambda: connect(data.run / "desk.sock"))
+    verifier = verifier_of(orders, index, credentials)
     door = FrontDoor(
         table=TABLE,
-        dialects=dialects_over(invoker, index, verifier_of(orders, index, credentials)),
+        dialects=dialects_over(invoker, index, verifier),
         passing=passing,
         hosts=allowed(settings.host, settings.public_hosts),
         ready=warmer.ready,
     )
-    server = Server(door)
+    prompt = PromptInvoke(verifier=verifier, index=index, prompt=Prompt(invoker), leads_to=door.leads_to)
+    server = Server(door, prompt=prompt)
     known = verifier_of(orders, index, credentials, lambda request: request.peer)
     shells = server_of_shells(bells, dialects_over(invoker, index, known)["aws"], passing, makers.callers)
     tasks.start(following.serve(), "following the catalog")

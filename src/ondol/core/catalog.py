@@ -7,7 +7,7 @@ every process's index follows by `apply`.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -161,6 +161,12 @@ class Index:
         """The keys of everything there is."""
         return list(self._numbers)
 
+    def packed(self) -> Iterator[Packed]:
+        """The documents of everything there is, made of the nouns again; of kinds this release does not know there are none."""
+        for noun in self._nouns():
+            key = key_of(noun)
+            yield Packed(key, msgspec.msgpack.encode(noun), self._numbers[key])
+
     # What is asked -------------------------------------------------------------------------------------------------
     def function(self, function: str) -> Function | None:
         return self._functions.get(function)
@@ -258,6 +264,20 @@ class Index:
     def item_codes(self) -> set[str]:
         """The code that items hold on to."""
         return {code for items in self._items.values() for item in items.values() for code in item.codes}
+
+    def _nouns(self) -> Iterator[Written]:
+        yield from self._functions.values()
+        by_function: tuple[Mapping[str, Mapping[Any, Written]], ...] = (
+            self._revisions, self._versions, self._aliases, self._pins, self._deferrals,
+        )  # fmt: skip
+        for tables in by_function:
+            for table in tables.values():
+                yield from table.values()
+        for function in self._called:
+            yield from self.handles(function)
+        yield from self._keys.values()
+        for items in self._items.values():
+            yield from items.values()
 
     # What changes ----------------------------------------------------------------------------------------------------
     def _apply_function(self, parts: list[str], value: Value) -> Function | None:

@@ -67,9 +67,9 @@ class Invoker:
         try:
             target = resolve(self.index, function, invocation.qualifier, self.draw())
             contract = self.contracts[target.revision.configuration.contract]
-            ran = await self._attempt(invocation, target, contract)
+            ran = await self.attempt(invocation, target)
             if not ran.started and invocation.body is None:  # that environment died before it took the call up: one more
-                ran = await self._attempt(invocation, target, contract)
+                ran = await self.attempt(invocation, target)
             streaming = ran.streaming
             outcome = contract.outcome(invocation, ran.report, ran.answer)
             if ran.answer is not None and outcome.body is not ran.answer.body and not isinstance(ran.answer.body, bytes):
@@ -119,17 +119,22 @@ class Invoker:
             self.telemetry.throttled(function.account, function.region, function.id)
             raise
 
-    async def _attempt(self, invocation: Invocation, target: Target, contract: Contract) -> Ran:
-        """In one environment of the pool's."""
+    async def attempt(self, invocation: Invocation, target: Target) -> Ran:
+        """In one environment of the pool's. Only once it was admitted."""
         timeout_s = target.revision.configuration.timeout_s
         lease = await self.pool.acquire(target, wait_s_max=self.wait_s_max, tenant=invocation.tenant)
         try:
-            deadline_ms = int((self.clock.wall_s() + timeout_s) * 1000)
-            meta = contract.meta(invocation, target, deadline_ms=deadline_ms)
-            call = Call(meta=meta, payload=invocation.payload, body=invocation.body)
+            call = self.call_of(invocation, target)
             return await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=invocation.tail)
         finally:
             lease.release()
+
+    def call_of(self, invocation: Invocation, target: Target) -> Call:
+        """What a worker is told: its time begins now."""
+        configuration = target.revision.configuration
+        deadline_ms = int((self.clock.wall_s() + configuration.timeout_s) * 1000)
+        meta = self.contracts[configuration.contract].meta(invocation, target, deadline_ms=deadline_ms)
+        return Call(meta=meta, payload=invocation.payload, body=invocation.body)
 
 
 def _tenant(function: Function) -> InvalidSetting:

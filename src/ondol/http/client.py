@@ -50,8 +50,7 @@ class HttpClient:
         """
         connection = await self._acquire()
         try:
-            async with asyncio.timeout(self.limits.answer_s if answer_s is None else answer_s):
-                response = await connection.exchange(outgoing)
+            response = await connection.exchange(outgoing, self.limits.answer_s if answer_s is None else answer_s)
         except BaseException:
             connection.abort()
             self._release(connection)
@@ -188,8 +187,11 @@ class _Delivery:
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers that are meant for the other end, without those that belong to one connection."""
-    named = {token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")}
-    return [(name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP and name.lower() not in named]
+    named = _HOP_BY_HOP
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == "connection":
+            named = named.union(token.strip().lower() for token in value.split(","))
+    return [pair for pair in headers if pair[0].lower() not in named]
 
 
 _HOP_BY_HOP = frozenset({

@@ -85,15 +85,16 @@ class ClientConnection(asyncio.Protocol):
         """Whether another exchange may follow."""
         return self.usable and not self._busy and self._keep_alive and self._sending is None
 
-    async def exchange(self, outgoing: Outgoing) -> Response:
-        """Sends a request and waits for its answer. One at a time."""
+    async def exchange(self, outgoing: Outgoing, answer_s: float) -> Response:
+        """Sends a request and waits for its answer. One at a time. Raises BadAnswer, TimeoutError after `answer_s`."""
         assert not self._busy, "a connection carries one exchange at a time"
         transport = self._transport
         if transport is None:
             raise BadAnswer("the connection was closed before the request was sent")
         self._busy = True
         self._method = outgoing.method
-        self._response = self._loop.create_future()
+        answered: asyncio.Future[Response] = self._loop.create_future()
+        self._response = answered
         head = _request_head(outgoing)
         body = outgoing.body
         if isinstance(body, bytes):
@@ -106,7 +107,12 @@ class ClientConnection(asyncio.Protocol):
             transport.write(head)
             self._sending = self._loop.create_task(self._send(body, chunked=outgoing.body_bytes is None))
             self._sending.add_done_callback(self._sent)
-        return await self._response
+        # What asyncio.timeout does, for a fraction of the price.
+        bell = self._loop.call_later(answer_s, _ring, answered)
+        try:
+            return await answered
+        finally:
+            bell.cancel()
 
     def abort(self) -> None:
         """Ends it at once."""
@@ -165,13 +171,15 @@ class ClientConnection(asyncio.Protocol):
         if not self._busy:
             self.abort()  # nobody asked
             return
+        self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"its answer is not valid HTTP/1.1: {error.__context__ or error}")
             return
         self._answer()
-        self._fed_bytes = self._fed_bytes + len(data) if self._in_head else 0
+        if not self._in_head:
+            self._fed_bytes = 0
         if self._fed_bytes > self._limits.head_bytes_max:
             self._fail(f"the head of its answer is longer than {self._limits.head_bytes_max} bytes")
 
@@ -206,26 +214,30 @@ class ClientConnection(asyncio.Protocol):
             if status == 101:
                 raise BadAnswer("it switched protocols without being asked")
             return
-        if sum(len(name) + len(value) + 4 for name, value in self._headers) > self._limits.head_bytes_max:
-            raise BadAnswer(f"the head of its answer is longer than {self._limits.head_bytes_max} bytes")
+        if self._fed_bytes > self._limits.head_bytes_max:  # else it cannot be too long, and nothing needs to be added up
+            self._check_size()
         self._head = Response(status, self._headers)
         self._keep_alive = self._parser.should_keep_alive()
-        lengths = {value for name, value in self._headers if name == "content-length"}
-        chunked = any(name == "transfer-encoding" for name, _ in self._headers)
+        fields = dict(self._headers)
+        length = "" if "transfer-encoding" in fields else fields.get("content-length", "")
         if self._method == "HEAD" or status in (204, 304):
             # The parser would wait for the body that the headers announce; a new one starts at the next answer.
             self._parser = httptools.HttpResponseParser(self)
             self._whole = []
             self._complete()
             return
-        declared_bytes = int(lengths.pop()) if lengths and not chunked else None
-        self._until_close = declared_bytes is None and not chunked
+        declared_bytes = int(length) if length else None
+        self._until_close = declared_bytes is None and "transfer-encoding" not in fields
         if self._until_close:
             self._keep_alive = False
         if declared_bytes is not None and declared_bytes <= self._limits.buffered_body_bytes_max:
             self._whole = []
             return
         self._stream = Stream(declared_bytes, _nothing, self._taken)
+
+    def _check_size(self) -> None:
+        if sum(len(name) + len(value) + 4 for name, value in self._headers) > self._limits.head_bytes_max:
+            raise BadAnswer(f"the head of its answer is longer than {self._limits.head_bytes_max} bytes")
 
     def on_body(self, data: bytes) -> None:
         if self._whole is not None:
@@ -280,6 +292,12 @@ class ClientConnection(asyncio.Protocol):
         self._busy = False
         self._keep_alive = False
         self.abort()
+
+
+def _ring(answered: asyncio.Future[Response]) -> None:
+    """The answer takes too long."""
+    if not answered.done():
+        answered.set_exception(TimeoutError())
 
 
 async def _body(stream: Stream) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from ondol.http import rendering
+from ondol.http import framing, rendering
 from ondol.http.acknowledging import acknowledge
 from ondol.http.answers import close, failure, not_understood, prompted, refusing, write_chunk
 from ondol.http.bodies import Stream, Whole
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ondol.http.server import Server
 
 log = logging.getLogger("ondol.http")
-#: Bodies up to this are joined with their head into one write; longer ones are handed over uncopied.
-_JOINED_BYTES_MAX = 64 * 1024
 
 
 class Connection(asyncio.Protocol):
@@ -123,10 +121,10 @@ class Connection(asyncio.Protocol):
             self._count_unproductive(len(data))
 
     def eof_received(self) -> bool:
-        """A half-closed client still gets its answer; one that was being streamed to counts as gone."""
+        """A half-closed client still gets its answer; one that is streamed to, or waits without end, counts as gone."""
         self._eof = True
         self._cut_short()
-        if self._streaming:
+        if self._streaming or self._left():
             return False
         return self._current is not None or bool(self._queue)
 
@@ -134,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._deaf = True
         self._cut_short()
+        self._left()
         self._queue.clear()
         self._wake_writer()
         task = self._task
@@ -148,6 +147,16 @@ class Connection(asyncio.Protocol):
         incoming, self._incoming = self._incoming, None
         if incoming is not None and incoming.stream is not None:
             incoming.stream.end("the client closed the connection before its body was whole")
+
+    def _left(self) -> bool:
+        """Whether what runs is of no use to anybody but its client: it is told, and what it still answers is nobody's."""
+        left = self._current.request.left if self._current is not None else None
+        if left is None:
+            return False
+        self._current = None
+        self._closing = self._deaf = True
+        left()
+        return True
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -324,20 +333,21 @@ class Connection(asyncio.Protocol):
         if self._launching:
             return
         self._launching = True
-        while self._queue and self._current is None and not (self._write_paused or self._closing):
-            self._launch(self._queue.popleft())
-        self._launching = False
-        self._flow()
+        try:
+            while self._queue and self._current is None and not (self._write_paused or self._closing):
+                self._launch(self._queue.popleft())
+        except BaseException:
+            self.abort_transport()  # what cannot be launched is never answered: its client need not wait for that
+            raise
+        finally:
+            self._launching = False
+            self._flow()
 
     # --- responses ---------------------------------------------------------------------------------------------------
 
-    def _connection(self, exchange: Exchange) -> str:
-        """The Connection field, and with it whether another request may follow."""
-        if exchange.keep_alive and (self._server.draining or exchange.leaves_more_than(self._limits.discarded_bytes_max)):
-            exchange.keep_alive = False
-        if not exchange.keep_alive:
-            return "connection: close\r\n"
-        return "connection: keep-alive\r\n" if exchange.http10 else ""
+    def _circumstances(self) -> framing.Circumstances:
+        server = self._server
+        return framing.Circumstances(server.draining, self._limits.discarded_bytes_max, server.date)
 
     def _write_whole(self, exchange: Exchange, response: Response) -> None:
         transport = self._transport
@@ -346,25 +356,12 @@ class Connection(asyncio.Protocol):
         body = cast("bytes", response.body)
         method = exchange.request.method
         if exchange.keep_alive and exchange.stream is None and not (exchange.http10 or self._server.draining):
-            whole = rendering.whole(method, response, self._server.date) if len(body) <= _JOINED_BYTES_MAX else None
+            whole = rendering.whole(method, response, self._server.date) if len(body) <= framing.JOINED_BYTES_MAX else None
             if whole is not None:
                 transport.write(whole)
                 return
-        if rendering.wants_close(response):
-            exchange.keep_alive = False
-        if rendering.bodiless(method, response.status):
-            length = rendering.header(response, "content-length") or (str(len(body)) if method == "HEAD" else "")
-            framing = f"content-length: {length}\r\n" if length and response.status != 204 else ""
-            body = b""
-        else:
-            framing = f"content-length: {len(body)}\r\n"
-        head = rendering.head(response, framing + self._connection(exchange), self._server.date)
-        if len(body) <= _JOINED_BYTES_MAX:
-            transport.write(head + body)
-        else:
-            transport.write(head)
-            transport.write(body)
-        exchange.expects = False
+        for piece in framing.whole(exchange, response, self._circumstances()):
+            transport.write(piece)
 
     async def _stream(self, exchange: Exchange, response: Response) -> None:
         """Sends a response that comes in chunks; closes its generator in every case."""
@@ -399,7 +396,8 @@ class Connection(asyncio.Protocol):
         """Head, then chunk by chunk at the client's pace. The head goes ahead of the first chunk."""
         transport = self._transport
         assert transport is not None
-        length_bytes = self._write_stream_head(transport, exchange, response)
+        head, length_bytes = framing.stream_head(exchange, response, self._circumstances())
+        transport.write(head)
         if rendering.bodiless(exchange.request.method, response.status):
             return
         chunked = length_bytes is None and not exchange.http10
@@ -416,18 +414,6 @@ class Connection(asyncio.Protocol):
             raise ValueError(f"the response has {sent_bytes} bytes so far, its content-length said {length_bytes}")
         if chunked:
             transport.write(rendering.LAST_CHUNK)
-
-    def _write_stream_head(self, transport: asyncio.Transport, exchange: Exchange, response: Response) -> int | None:
-        """Returns the body's length, where the application gave one."""
-        if rendering.wants_close(response):
-            exchange.keep_alive = False
-        bodiless = rendering.bodiless(exchange.request.method, response.status)
-        framing, length_bytes = rendering.stream_framing(response, http10=exchange.http10, bodiless=bodiless)
-        if length_bytes is None and exchange.http10:
-            exchange.keep_alive = False
-        transport.write(rendering.head(response, framing + self._connection(exchange), self._server.date))
-        exchange.expects = False
-        return length_bytes
 
     async def _writable(self) -> None:
         self._write_waiter = self._loop.create_future()

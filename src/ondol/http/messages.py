@@ -44,7 +44,7 @@ class Disconnected(Exception):  # noqa: N818  # a name that reads well where it 
 class Request:
     """One request. `headers` are lower-case names and values as sent (latin-1 text), in order."""
 
-    __slots__ = ("_index", "body", "headers", "method", "path", "peer", "query", "target")
+    __slots__ = ("_index", "body", "headers", "left", "method", "path", "peer", "query", "target")
 
     def __init__(
         self,
@@ -66,6 +66,9 @@ class Request:
         #: "host:port" of the client, or "" on a unix socket.
         self.peer = peer
         self._index = index
+        #: Set by who answers much later, if ever: called once when the client goes away before that, or closes its sending
+        #: half. No answer is taken then, and the connection ends.
+        self.left: Callable[[], None] | None = None
 
     def header(self, name: str, default: str = "") -> str:
         """The value of the lower-case `name`; several are joined with ', '."""

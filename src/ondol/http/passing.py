@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ondol.http.client import BadAnswer, Connect, HttpClient, Outgoing, Unreachable, end_to_end
 from ondol.http.limits import ClientLimits
 from ondol.http.messages import Request, Response
-from ondol.http.rendering import refusal
+from ondol.http.rendering import bodiless, refusal
 
 log = logging.getLogger("ondol.http")
 
@@ -21,6 +21,8 @@ log = logging.getLogger("ondol.http")
 TRUSTED_PREFIX = "x-ondol-"
 
 _OURS = frozenset({"content-length", "expect"})
+#: Of a whole answer; the server writes them again, by the same clock.
+_REMADE = frozenset({"content-length", "date"})
 
 
 class Passing:
@@ -42,7 +44,10 @@ class Passing:
         except (BadAnswer, TimeoutError) as error:
             log.warning("%s %s broke off on its way: %s", request.method, request.path, error)
             return refusal(502, "this part of the node went away in the middle of the request; look before you send it again")
-        response.headers = end_to_end(response.headers)
+        headers = end_to_end(response.headers)
+        if isinstance(response.body, bytes) and not bodiless(request.method, response.status):
+            headers = [pair for pair in headers if pair[0] not in _REMADE]
+        response.headers = headers
         return response
 
     async def close(self) -> None:

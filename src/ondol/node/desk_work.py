@@ -24,7 +24,8 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks, l
     """Read the catalog into memory, and have the index and every front follow it from now on.
 
     The fronts are given theirs first, on `listener`, and make their indexes of it at the same time; they are told that they
-    have all when the followers are released.
+    have all when the followers are released. Fronts that come later are sent what the index has: very many documents, held once
+    more, would take as much memory as half the index.
     """
     number, documents = await store.snapshot()
     followers.load(number, documents)
@@ -35,6 +36,7 @@ async def load(store: Store, index: Index, followers: Followers, tasks: Tasks, l
         with uncollected():
             index.load(number, piece)
         await asyncio.sleep(0)  # what the fronts are sent goes out
+    followers.lean(index.packed)
 
     async def follow() -> None:
         async for change in store.watch(number):

@@ -16,7 +16,7 @@ from ondol.dialect import Dialect
 from ondol.http.guard import Allowed, refusal
 from ondol.http.messages import Prompt, Reply, Request, Response
 from ondol.http.passing import Passing
-from ondol.http.table import Plane, Table
+from ondol.http.table import Plane, Route, Table
 
 JSON = (("content-type", "application/json"),)
 STARTING: Final = Response(503, JSON, b'{"status":"starting","message":"the catalog is being read"}')
@@ -61,6 +61,12 @@ class FrontDoor:
         if route.plane is Plane.CONTROL:
             return await self._passing.pass_on(request, _own_headers(request))
         return await self._dialects[route.dialect].serve(request, route)
+
+    def leads_to(self, request: Request) -> Route | None:
+        """Where a request that no page sent goes; None where it is refused, or waits for the catalog."""
+        if not self._ready.is_set() or refusal(request, self._hosts) is not None:
+            return None
+        return self._table.match(request)
 
     def _for_pages(self, request: Request) -> bool:
         route = self._table.match(request)

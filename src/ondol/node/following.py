@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -162,8 +162,10 @@ class Followers:
         self._tries: dict[tuple[str, int], Link] = {}
         self._handlers = handlers | {"follow": self._follow, "have": self._have}
         self._number = 0
-        #: The catalog as it stands: a snapshot is answered without a pause in which a change could slip by.
+        #: The catalog as it stands, which a front is sent without a pause in which a change could slip by: by key, or, where
+        #: somebody else has it in hand, whom to ask for it.
         self._documents: dict[str, Packed] = {}
+        self._standing: Callable[[], Iterable[Packed]] | None = None
         self._links: dict[Link, int] = {}
         self._moved = asyncio.Event()
         self._whole = asyncio.Event()
@@ -188,11 +190,16 @@ class Followers:
         """Start from the store's snapshot."""
         self._number = number
         self._documents = {document.key: packed(document) for document in documents}
+        self._standing = None
+
+    def lean(self, standing: Callable[[], Iterable[Packed]]) -> None:
+        """Hold no documents from now on: who comes is sent what `standing` says then. It knows of a change before `changed`."""
+        self._documents, self._standing = {}, standing
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Pass committed changes on, in order."""
         self._number = max(self._number, changes[-1].number)
-        for change in changes:
+        for change in changes if self._standing is None else ():
             if change.value is None:
                 self._documents.pop(change.key, None)
             else:
@@ -281,7 +288,7 @@ class Followers:
         self._links[link] = 0
         self._tries.update(((event, attempt), link) for event, attempt in tries)
         self._moved.set()
-        documents = iter(self._documents.values())
+        documents = iter(self._documents.values() if self._standing is None else self._standing())
         while piece := [(d.revision, d.key, d.data) for d in itertools.islice(documents, PIECE_DOCUMENTS)]:
             link.send("documents", piece)
         await self._whole.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import resource
@@ -116,8 +117,13 @@ def uncollected() -> Iterator[None]:
 
 
 def settle_garbage() -> None:
-    """What is there now stays: no collection looks at it again, and what comes later is looked at less often."""
+    """What is there now stays: no collection looks at it again, and what comes later is looked at less often. What was needed
+    only to begin is given back to the kernel: a tenth of a desk that has read a catalog of 10,000 functions.
+    """
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS, 20, 100)
 

@@ -21,14 +21,13 @@ class Alarm(Generic[T]):
 
     def __init__(self, due: Callable[[T], None]) -> None:
         self._due = due
-        self._loop = asyncio.get_running_loop()
         self._at_s: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at_s = 0.0
 
     def set(self, thing: T, seconds: float) -> None:
         """Its time comes in so many seconds from now, whatever was said before."""
-        at_s = self._at_s[thing] = self._loop.time() + seconds
+        at_s = self._at_s[thing] = asyncio.get_running_loop().time() + seconds
         if self._timer is None or at_s < self._rings_at_s:
             self._arm(at_s)
 
@@ -40,11 +39,11 @@ class Alarm(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
         self._rings_at_s = at_s
-        self._timer = self._loop.call_at(at_s, self._ring)
+        self._timer = asyncio.get_running_loop().call_at(at_s, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        now_s = self._loop.time() + EARLY_S
+        now_s = asyncio.get_running_loop().time() + EARLY_S
         for thing in [thing for thing, at_s in self._at_s.items() if at_s <= now_s]:
             if self._at_s.pop(thing, None) is not None:  # else what was due before it has cleared it
                 self._due(thing)

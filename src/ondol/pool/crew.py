@@ -95,6 +95,11 @@ class Crew:
     pin_failures: int = 0
     pin_at_s: float = 0.0
 
+    def warmest(self) -> Slot | None:
+        """Who gets the next invocation, if any slot has room."""
+        free = self.spare or self.free
+        return next(reversed(free.values())) if free else None
+
     def uncovered(self) -> int:
         """How many wait that no coming slot will take. One that is kept up loads first, which may take long: it takes none."""
         coming = len(self.coming)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -23,8 +22,9 @@ from ondol.contract import Contract
 from ondol.model.errors import OndolError, RuntimeMissing, StartFailed, Throttled, Unavailable
 from ondol.model.functions import Code, Revision, Target
 from ondol.model.invocations import Invocation
+from ondol.pool.alarm import Alarm
 from ondol.pool.crew import State
-from ondol.pool.environment import Answering, Environment, Makings
+from ondol.pool.environment import Environment
 from ondol.pool.events import (
     Action,
     Bounded,
@@ -48,11 +48,12 @@ from ondol.pool.events import (
     Wanted,
 )
 from ondol.pool.machine import Machine
+from ondol.pool.makings import Answering, Makings, as_asked, inherits_nothing, no_network, nothing, random_id, whichever
 from ondol.pool.policy import PoolLimits
-from ondol.pool.run import Ran
+from ondol.pool.run import Ran, Told
 from ondol.pool.several import Several
 from ondol.runtime import Call, Runtime
-from ondol.sandbox import NETWORK_NONE, Sandboxes
+from ondol.sandbox import Sandboxes
 from ondol.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -103,13 +104,24 @@ class Lease(Struct, eq=False):
 
     async def call(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, tail: bool = False) -> Ran:
         """Run the invocation here. When the result says that it was not started, get another lease and try once more."""
-        if self.waited_s:
-            self.pool.makings.telemetry.waited(invocation.id, self.waited_s)
-        # Of what its scaling says is up, nothing is set aside, and nothing counted so.
-        pins = None if target.function.versions_only else self.pool.pins_at_work(target.revision.id)
+        pins = self._noted(invocation, target)
         ran = await self.environment.call(call, invocation=invocation, target=target, timeout_s=timeout_s, tail=tail, pins=pins)
         self.streaming = ran.streaming
         return ran
+
+    def begin(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, told: Told) -> bool:
+        """As `call`, without a coroutine. False, and nothing was done, where it needs one."""
+        if not self.environment.prompt:
+            return False
+        pins = self._noted(invocation, target)
+        self.environment.begin(call, invocation=invocation, target=target, timeout_s=timeout_s, told=told, pins=pins)
+        return True
+
+    def _noted(self, invocation: Invocation, target: Target) -> tuple[int, int] | None:
+        if self.waited_s:
+            self.pool.makings.telemetry.waited(invocation.id, self.waited_s)
+        # Of what its scaling says is up, nothing is set aside, and nothing counted so.
+        return None if target.function.versions_only else self.pool.pins_at_work(target.revision.id)
 
     def release(self) -> None:
         """Give the place back. Idempotent."""
@@ -128,6 +140,14 @@ class Lease(Struct, eq=False):
             resting.add_done_callback(self._over)
         else:
             self.pool._give_back(self.slot, self.number, self.environment)  # noqa: SLF001  (its other half)
+
+
+class _Waiter(Struct, eq=False):
+    """One who asked for a place."""
+
+    revision: Revision
+    told: Callable[[Lease | OndolError], None]
+    since_s: float
 
 
 class Pool:
@@ -162,13 +182,13 @@ class Pool:
             mint=mint,
             endpoint=endpoint,
             tree_of=tree_of,
-            inherited_bytes=inherited_bytes or _inherits_nothing,
-            interpreter=interpreter or _whichever,
-            ahead=ahead or _nothing,
-            substitute=substitute or _as_asked,
-            new_id=new_id or _random_id,
+            inherited_bytes=inherited_bytes or inherits_nothing,
+            interpreter=interpreter or whichever,
+            ahead=ahead or nothing,
+            substitute=substitute or as_asked,
+            new_id=new_id or random_id,
             answering=answering,
-            network=network or _none,
+            network=network or no_network,
         )
         self.limits = limits
         self._machine = Machine(limits)
@@ -178,7 +198,8 @@ class Pool:
         #: Of what was started ahead: waiting for it to have loaded.
         self._loads: dict[SlotId, asyncio.Task[None]] = {}
         self._stops: dict[SlotId, asyncio.Task[None]] = {}
-        self._waiters: dict[int, tuple[Revision, asyncio.Future[Lease]]] = {}
+        self._waiters: dict[int, _Waiter] = {}
+        self._patience: Alarm[int] = Alarm(lambda invocation: self._tell(GaveUp(invocation)))
         #: Revisions that the machine may ask a start for.
         self._revisions: dict[str, Revision] = {}
         #: Revisions of which so many environments are to be kept up; and why the last of them did not load.
@@ -205,23 +226,65 @@ class Pool:
         grows as fast as it may; RuntimeMissing, StartFailed or OutOfSpace
         when no environment can be started; Unavailable when the node is going down.
         """
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+
+        def told(place: Lease | OndolError) -> None:
+            if future.done():  # cancelled
+                if isinstance(place, Lease):
+                    place.release()
+            elif isinstance(place, Lease):
+                future.set_result(place)
+            else:
+                future.set_exception(place)
+
+        invocation = self.ask(target, told, wait_s_max=wait_s_max, tenant=tenant)
+        if future.done():
+            return future.result()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().release()
+            raise
+        finally:
+            if self._waiters.pop(invocation, None) is not None:
+                self._tell(GaveUp(invocation))
+
+    def ask(
+        self, target: Target, told: Callable[[Lease | OndolError], None], *, wait_s_max: float, tenant: str | None = None
+    ) -> int:
+        """As `acquire`, without a coroutine: `told` gets the place, at once or later, or what `acquire` would raise."""
         revision = target.revision
         configuration = revision.configuration
-        contract = self.makings.contracts[configuration.contract]
-        if self._closing:
-            raise Unavailable("the node is going down: try again on another, or later")
         whose = tenant or ""
-        if not self._machine.is_warm(revision.id, whose):
-            self._check(revision)
         invocation = self._invocations = self._invocations + 1
-        side_by_side = configuration.concurrency or contract.concurrency
+        refused = self._refusal(revision, whose)
+        if refused is not None:
+            told(refused)
+            return invocation
+        side_by_side = configuration.concurrency or self.makings.contracts[configuration.contract].concurrency
         want = Wanted(invocation, revision.id, configuration.memory_mib, side_by_side, whose)
         actions = self._machine.handle(want, self._now_s())
         if len(actions) == 1:
             action = actions[0]
             if type(action) is Run:
-                return self._lease(action.slot, invocation)
-        return await self._wait(revision, invocation, actions, wait_s_max)
+                told(self._lease(action.slot, invocation))
+                return invocation
+        self._waiters[invocation] = _Waiter(revision, told, self._now_s())
+        self._revisions[revision.id] = revision
+        self._patience.set(invocation, wait_s_max)
+        self._do(actions)
+        return invocation
+
+    def _refusal(self, revision: Revision, tenant: str) -> OndolError | None:
+        """What no amount of waiting would mend."""
+        if self._closing:
+            return Unavailable("the node is going down: try again on another, or later")
+        if self._machine.is_warm(revision.id, tenant):
+            return None
+        runtime = revision.configuration.runtime
+        missing = self.makings.runtimes(revision).find(runtime)
+        return RuntimeMissing(runtime, missing) if missing is not None else None
 
     def retire(self, revision: str) -> None:
         """Nothing points to this revision any more: let its environments go, the idle ones now."""
@@ -340,43 +403,15 @@ class Pool:
         await asyncio.gather(*self._stops.values(), return_exceptions=True)
 
     # Waiting -----------------------------------------------------------------------------------------------------------
-    def _check(self, revision: Revision) -> None:
-        """Say at once what no amount of starting would mend."""
-        runtime = revision.configuration.runtime
-        missing = self.makings.runtimes(revision).find(runtime)
-        if missing is not None:
-            raise RuntimeMissing(runtime, missing)
-
-    async def _wait(self, revision: Revision, invocation: int, actions: list[Action], wait_s_max: float) -> Lease:
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Lease] = loop.create_future()
-        self._waiters[invocation] = (revision, waiter)
-        self._revisions[revision.id] = revision
-        timer = loop.call_later(wait_s_max, self._tell, GaveUp(invocation))
-        began_s = self._now_s()
-        self._do(actions)
-        try:
-            lease = await waiter
-            lease.waited_s = self._now_s() - began_s
-            return lease
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result().release()
-            raise
-        finally:
-            timer.cancel()
-            if self._waiters.pop(invocation, None) is not None:
-                self._tell(GaveUp(invocation))
-
     def _answer(self, invocation: int, answer: Lease | OndolError) -> None:
-        _, waiter = self._waiters.pop(invocation, (None, None))
-        if waiter is None or waiter.done():
+        self._patience.clear(invocation)
+        waiter = self._waiters.pop(invocation, None)
+        if waiter is not None:
             if isinstance(answer, Lease):
-                answer.release()  # whoever waited was cancelled
+                answer.waited_s = self._now_s() - waiter.since_s
+            waiter.told(answer)
         elif isinstance(answer, Lease):
-            waiter.set_result(answer)
-        else:
-            waiter.set_exception(answer)
+            answer.release()  # whoever waited was cancelled
 
     # Events and actions ------------------------------------------------------------------------------------------------
     def _tell(self, event: Event) -> None:
@@ -436,7 +471,7 @@ class Pool:
 
     def _why(self, refusal: Refuse) -> OndolError:
         """The machine's reason as the caller's error."""
-        revision, _ = self._waiters[refusal.invocation]
+        revision = self._waiters[refusal.invocation].revision
         match refusal.why:
             case "start":
                 return self._failures.get(revision.id) or StartFailed(f"no environment of {revision.name} could be started")
@@ -561,27 +596,3 @@ def _as_ondol_error(revision: Revision, error: Exception, start_s_max: float) ->
         return StartFailed(f"an environment of {revision.name} did not come up within {start_s_max:g} s")
     _log.error("starting an environment of %s failed", revision.name, exc_info=error)
     return StartFailed(f"no environment of {revision.name} could be started: {error}")
-
-
-async def _inherits_nothing(_: Revision) -> int:
-    return 0
-
-
-def _nothing(_: Revision) -> bytes:
-    return b""
-
-
-def _whichever(_: Revision) -> str:
-    return ""
-
-
-def _none(_: Revision) -> str:
-    return NETWORK_NONE
-
-
-def _as_asked(_: Revision) -> str | None:
-    return None
-
-
-def _random_id() -> str:
-    return os.urandom(16).hex()

@@ -23,27 +23,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from ondol.clock import Clock
-from ondol.contract import Contract, Place
+from ondol.contract import Place
 from ondol.model.errors import OndolError, StartFailed
-from ondol.model.functions import Code, Revision, Target
-from ondol.model.invocations import Invocation, Status
+from ondol.model.functions import Revision, Target
+from ondol.model.invocations import Invocation, Report, Status
 from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX, TMP_MIB_MIN
 from ondol.pool.alarm import Alarm
 from ondol.pool.lines import Lines
+from ondol.pool.makings import Makings, launch_of, opt_tree
 from ondol.pool.memory import Memory
-from ondol.pool.run import Ran, Run, Stream, whole
-from ondol.runtime import Answer, BrokeOff, Call, Company, Ending, Launch, Runtime, Worker
-from ondol.sandbox import NODE_SOCKET, NODE_URL, Sandboxes, Shell, without_modules
-from ondol.telemetry import LogPlace, Telemetry
+from ondol.pool.run import LOST, STATUS_OF, Ran, Run, Stream, Told, whole
+from ondol.runtime import Answer, Begin, BrokeOff, Call, Company, Ending, LogSink, Worker
+from ondol.sandbox import NODE_SOCKET, NODE_URL, Shell
+from ondol.telemetry import LogPlace
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -55,59 +54,6 @@ LOADING_POLL_S: Final = 0.02
 LAST_WORDS_POLL_S: Final = 0.005
 #: How long a killed worker may take to be gone, with its last words; one that ends by itself is given some of that to do so.
 DEATH_S_MAX: Final = 8.0
-
-LOST: Final = Answer(ending=Ending.DEAD, started=False)
-_STATUS: Final[Mapping[Ending, Status]] = {
-    Ending.OK: Status.OK,
-    Ending.ERROR: Status.FAILED,
-    Ending.INIT_ERROR: Status.FAILED,
-    Ending.DEAD: Status.CRASHED,
-    Ending.TOO_LARGE: Status.TOO_LARGE,
-}
-
-
-class Answering(Protocol):
-    """Answers at the listening sockets of shells."""
-
-    def hang(self, listener: int, name: str) -> None:
-        """Take over the descriptor; what comes by it comes from `name`."""
-        ...
-
-    def take_down(self, name: str) -> None:
-        """No more of that. Idempotent."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Makings:
-    """What all environments of a node are made with."""
-
-    #: Which sandboxes this revision's environments get. Raises StartFailed.
-    sandboxes: Callable[[Revision], Sandboxes]
-    runtimes: Callable[[Revision], Runtime]
-    contracts: Mapping[str, Contract]
-    telemetry: Telemetry
-    clock: Clock
-    #: (access key id, secret, session token) for one environment of this revision.
-    mint: Callable[[Revision, str], tuple[str, str, str]]
-    #: The node's address as functions reach it that have the machine's network.
-    endpoint: str
-    #: What answers the others.
-    answering: Answering | None
-    #: What a revision's environments can reach, one of `ondol.sandbox`'s.
-    network: Callable[[Revision], str]
-    #: Where a code's unpacked tree is.
-    tree_of: Callable[[Code], str]
-    #: Bytes of memory that a worker of this revision shares with what it was forked from.
-    inherited_bytes: Callable[[Revision], Awaitable[int]]
-    #: Absolute path of the interpreter that runs this revision, or "".
-    interpreter: Callable[[Revision], str]
-    #: What a child that waits for an environment of this revision is told ahead; b"" for nothing.
-    ahead: Callable[[Revision], bytes]
-    #: What really runs this revision, when it differs from what was asked.
-    substitute: Callable[[Revision], str | None]
-    #: 32 hex digits, new each time.
-    new_id: Callable[[], str]
 
 
 class Environment:
@@ -151,6 +97,9 @@ class Environment:
         self._on_death = on_death
         self._shell: Shell | None = None
         self._worker: Worker | None = None
+        #: Its way to take a call without a coroutine, if it has one.
+        self._begin: Begin | None = None
+        self._concluding: set[asyncio.Task[None]] = set()
         self._burial: asyncio.Task[int | None] | None = None
         self._reviving = asyncio.Lock()
         self._running = 0
@@ -175,7 +124,7 @@ class Environment:
             self._sandboxes.attach(
                 shell,
                 tree=makings.tree_of(revision.code),
-                opt_tree=self._opt_tree(),
+                opt_tree=opt_tree(revision, makings),
                 memory_bytes=max(configuration.memory_mib * MIB - inherited_bytes, MEMORY_BYTES_MIN),
                 tmp_mib=configuration.tmp_mib,
             )
@@ -222,9 +171,13 @@ class Environment:
             self._spawn(self._freeze(on=on))
 
     def _pause(self, *, on: bool) -> None:
-        company = self._worker.company if self._worker is not None else None
+        company = self._company
         if company is not None and company.there:
             company.pause(on=on)
+
+    @property
+    def _company(self) -> Company | None:
+        return self._worker.company if self._worker is not None else None
 
     async def _freeze(self, *, on: bool) -> None:
         assert self._shell is not None
@@ -259,29 +212,17 @@ class Environment:
         if not worker.alive or self.broken:
             raise StartFailed(f"{self.revision.name} could not be loaded; its log says why")
 
-    def _opt_tree(self) -> str:
-        """What is shown at /opt, or "". Raises StartFailed where the interpreter itself is there and would be covered."""
-        opt, interpreter = self.revision.configuration.opt, self.makings.interpreter(self.revision)
-        if opt is None:
-            return ""
-        if os.path.realpath(without_modules(interpreter)[0]).startswith("/opt/"):
-            raise StartFailed(
-                f"the function's layers are shown at /opt, and would cover its interpreter {interpreter}; "
-                "install that elsewhere, below /usr for example"
-            )
-        return self.makings.tree_of(opt)
-
     async def close(self) -> None:
         """Leave nothing. Idempotent."""
         if self._closed:
             return
         self._closed = self.broken = True
-        worker = self._worker
+        company = self._company
         # The alarm goes on: a call whose worker says nothing any more still ends when its time is up.
         for task in tuple(self._tasks):
             task.cancel()
-        if worker is not None and worker.company is not None and worker.company.there:
-            await self._farewell(worker.company)
+        if company is not None and company.there:
+            await self._farewell(company)
         self._let_go()
         if self.makings.answering is not None:
             self.makings.answering.take_down(self._caller)
@@ -302,11 +243,18 @@ class Environment:
     def _let_go(self) -> None:
         """Once closed: the last call that it runs sees the worker die and buries it; one that nobody buried is let go here."""
         if self._closed and self._worker is not None and not self._running:
-            self._worker.close()
+            self._dismiss(self._worker)
             self._worker = None
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Let go of it, and of those who were with it."""
+        worker.close()
+        if worker.company is not None:
+            worker.company.close()
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = self._worker = await self._launch(attached)
+        self._begin = getattr(worker, "begin", None)
         self._spawn(self._watch(worker))
         return worker
 
@@ -314,25 +262,14 @@ class Environment:
         """A process in the shell, to which the function is handed; `attached`: when its code is there, None: it is."""
         assert self._shell is not None
         revision = self.revision
-        configuration = revision.configuration
-        launch = Launch(
-            guest=self.contract.guest,
-            handler=configuration.handler,
-            runtime=configuration.runtime,
-            variables=self.contract.variables(revision, self.place),
-            memory_mib=configuration.memory_mib,
-            timeout_s=configuration.timeout_s,
-            calls_max=max(configuration.concurrency, 1),
-            own=configuration.variables,
-            extensions=configuration.opt.extensions if configuration.opt is not None else (),
-            caller=self._caller if self.place.endpoint == NODE_URL else "",
-            attached=attached,
-        )
+        variables = self.contract.variables(revision, self.place)
+        caller = self._caller if self.place.endpoint == NODE_URL else ""
+        launch = launch_of(revision, self.contract.guest, variables, caller=caller, attached=attached)
         worker = await self.makings.runtimes(revision).start(
             self._shell, revision, launch, self.contract.sifted(self._lines.log)
         )
         if self._closed:  # while it was on its way
-            worker.close()
+            self._dismiss(worker)
             raise StartFailed("the environment was ended while a worker was placed in it")
         return worker
 
@@ -383,7 +320,7 @@ class Environment:
             self.broken = True
             return None
         finally:
-            worker.close()
+            self._dismiss(worker)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(work)
@@ -403,10 +340,33 @@ class Environment:
         pins: tuple[int, int] | None = None,
     ) -> Ran:
         """Run one invocation. Never raises for what the function, or its environment, does."""
+        run = self._run_of(invocation, target, timeout_s, tail=tail, pins=pins)
+        self._running += 1
+        try:
+            answer = await self._run(run, call)
+            return await self._concluded(run, answer)
+        except asyncio.CancelledError:
+            self._abandon(run)
+            self._alarm.clear(run)
+            run.stop_clock()
+            raise
+        finally:
+            if run.stream is None:
+                self._leave(run)
+
+    def _run_of(
+        self,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        *,
+        tail: bool = False,
+        pins: tuple[int, int] | None = None,
+    ) -> Run:
         if invocation.tenant != self.tenant:
             raise RuntimeError("a tenant's call was brought to another's environment")
         clock = self.makings.clock
-        run = Run(
+        return Run(
             invocation=invocation,
             target=target,
             timeout_s=timeout_s,
@@ -420,22 +380,72 @@ class Environment:
             pinned=self.place.pinned and not target.function.versions_only,
             pins=pins,
         )
+
+    async def _concluded(self, run: Run, answer: Answer | None) -> Ran:
+        """From the answer (or its head) to what the call came to."""
+        if answer is None or isinstance(answer.body, bytes):
+            return await self._settle(run, answer)
+        if run.invocation.streamed:
+            return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
+        return await whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
+
+    # A call without a coroutine ----------------------------------------------------------------------------------------
+    @property
+    def prompt(self) -> bool:
+        """Whether a call can be begun in it without a coroutine: it has run others, and its worker is ready for the next."""
+        worker = self._worker
+        if self._begin is None or worker is None or not worker.alive or worker.init_ms is None or not self.calls or self.broken:
+            return False
+        return worker.company is None or not worker.company.there
+
+    def begin(
+        self,
+        call: Call,
+        *,
+        invocation: Invocation,
+        target: Target,
+        timeout_s: float,
+        told: Told,
+        pins: tuple[int, int] | None = None,
+    ) -> None:
+        """As `call`, of one that wants neither tail nor stream, while `prompt`: its caller is told first, and the rest is done
+        then.
+        """
+        assert self._begin is not None
+        run = self._run_of(invocation, target, timeout_s, pins=pins)
         self._running += 1
+        run.worker = self._worker
+        self._alarm.set(run, timeout_s)
+        self._begin(call, self.contract.sifted(run.log), partial(self._answered, run, told))
+        run.open()
+
+    def _answered(self, run: Run, told: Told, answer: Answer) -> None:
+        usual = answer.ending is Ending.OK or answer.ending is Ending.ERROR
+        if run.timed_out or not usual or not isinstance(answer.body, bytes) or self._memory.is_old(run.begun_s):
+            task = self._loop.create_task(self._conclude(run, None if run.timed_out else answer, told))
+            self._concluding.add(task)  # `close` must not cancel it
+            task.add_done_callback(self._concluding.discard)
+            return
+        self._alarm.clear(run)
+        duration_s = run.stop_clock()
+        report = run.report(self.revision, STATUS_OF[answer.ending], memory_peak_mib=self._memory.peak_mib(duration_s))
         try:
-            answer = await self._run(run, call)
-            if answer is None or isinstance(answer.body, bytes):
-                return await self._settle(run, answer)
-            if invocation.streamed:
-                return self._stream_of(run, answer, answer.body, self.contract.stream_bytes_max)
-            return await whole(self._stream_of(run, answer, answer.body, RESULT_BYTES_MAX))
-        except asyncio.CancelledError:
-            self._abandon(run)
-            self._alarm.clear(run)
-            run.stop_clock()
-            raise
+            told.ran(Ran(answer, report))
+            self._write_end(run, report, answer)
         finally:
-            if run.stream is None:
-                self._leave(run)
+            self._leave(run)
+            told.freed()
+
+    async def _conclude(self, run: Run, answer: Answer | None, told: Told) -> None:
+        ran: Ran | Exception
+        try:
+            ran = await self._concluded(run, answer)
+        except Exception as error:
+            ran = error
+        if run.stream is None:
+            self._leave(run)
+        told.ran(ran)
+        told.freed()
 
     def _abandon(self, _: Run) -> None:
         """Nobody waits for a call that goes on."""
@@ -476,12 +486,7 @@ class Environment:
             return LOST
         run.worker = worker
         run.fresh = worker.init_ms is None
-        company, sink = worker.company, self.contract.sifted(run.log)
-        answering: Awaitable[Answer]
-        if company is not None and (company.there or run.fresh):
-            answering = company.call(worker, call, sink)
-        else:
-            answering = worker.call(call, sink)
+        answering = self._sent(worker, call, self.contract.sifted(run.log))
         if run.fresh:
             run.early_s = self._early_s(run)
         else:
@@ -489,6 +494,13 @@ class Environment:
         self._alarm.set(run, run.timeout_s)
         answer = await answering
         return None if run.timed_out else answer
+
+    def _sent(self, worker: Worker, call: Call, sink: LogSink) -> Awaitable[Answer]:
+        """The answer to come: by its company where there is any, or may come to be while it loads."""
+        company = worker.company
+        if company is not None and (company.there or worker.init_ms is None):
+            return company.call(worker, call, sink)
+        return worker.call(call, sink)
 
     def _due(self, run: Run) -> None:
         """The time may be up: see Limits in the module's docstring."""
@@ -525,7 +537,7 @@ class Environment:
             if not run.fresh:
                 return await self._lost(run, answer)
             answer = replace(answer, started=True)  # it died while it loaded: the function's own doing
-        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else _STATUS[answer.ending]
+        status = Status.TIMEOUT if answer is None else Status.OK if answer.ending is Ending.OK else STATUS_OF[answer.ending]
         exit_status = None
         if answer is None or answer.ending is Ending.DEAD or answer.ending is Ending.INIT_ERROR:
             status, exit_status = await self._autopsy(run, status)
@@ -537,12 +549,15 @@ class Environment:
         run.open()
         peak_mib = self._memory.peak_mib(duration_s)
         report = run.report(self.revision, status, memory_peak_mib=peak_mib, exit_status=exit_status)
+        self._write_end(run, report, answer)
+        return Ran(answer, report, bytes(run.tail or b""))
+
+    def _write_end(self, run: Run, report: Report, answer: Answer | None) -> None:
         run.write(self.contract.settled(report), int(self.makings.clock.wall_s() * 1000))
         self.makings.telemetry.settled(run.target, report)
         company = run.worker.company if run.worker is not None else None
         if company is not None and company.there:
             company.settled(report, len(answer.body) if answer is not None and isinstance(answer.body, bytes) else 0)
-        return Ran(answer, report, bytes(run.tail or b""))
 
     async def _lost(self, run: Run, answer: Answer) -> Ran:
         """The worker was gone before the call reached it."""
@@ -581,5 +596,5 @@ class Environment:
                 self._leave(run)
 
         run.stream = stream = Stream(body, settle, bytes_max)
-        report = run.report(self.revision, _STATUS[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
+        report = run.report(self.revision, STATUS_OF[answer.ending], memory_peak_mib=self._memory.peak_mib(0.0))
         return Ran(replace(answer, body=stream), report, b"", stream.ended)

@@ -146,8 +146,8 @@ class Machine(Tables):
     # What happened -----------------------------------------------------------------------------------------------------
     def _wanted(self, want: Wanted, now_s: float) -> list[Action]:
         crew = self.crews.get(key_of(want.revision, want.tenant) if want.tenant else want.revision)
-        if crew is not None and (crew.spare or crew.free):
-            slot = next(reversed((crew.spare or crew.free).values()))
+        slot = crew.warmest() if crew is not None else None
+        if slot is not None:
             self._occupy(slot, want.invocation, now_s)
             if slot.frozen:
                 slot.frozen = False

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,6 +19,16 @@ from ondol.model.functions import Revision, Target
 from ondol.model.invocations import Invocation, LogEvent, Report, Status
 from ondol.model.limits import LOG_TAIL_BYTES
 from ondol.runtime import Answer, BrokeOff, Ending, Worker
+
+#: The answer of a worker that was gone before the call reached it.
+LOST: Final = Answer(ending=Ending.DEAD, started=False)
+STATUS_OF: Final[Mapping[Ending, Status]] = {
+    Ending.OK: Status.OK,
+    Ending.ERROR: Status.FAILED,
+    Ending.INIT_ERROR: Status.FAILED,
+    Ending.DEAD: Status.CRASHED,
+    Ending.TOO_LARGE: Status.TOO_LARGE,
+}
 
 
 class Ran(NamedTuple):
@@ -37,6 +47,18 @@ class Ran(NamedTuple):
     def started(self) -> bool:
         """False: the worker was lost before it took the call up. Nothing ran, no report was written: try again elsewhere."""
         return self.answer is None or self.answer.started
+
+
+class Told(Protocol):
+    """Whoever began a call without a coroutine."""
+
+    def ran(self, ran: Ran | Exception) -> None:
+        """What it came to. Once, and before its last lines are written."""
+        ...
+
+    def freed(self) -> None:
+        """Nothing more is done for it: its place may be given back. Once, after that."""
+        ...
 
 
 class Run(Struct, kw_only=True, eq=False):

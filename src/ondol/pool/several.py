@@ -9,7 +9,8 @@ What differs from one that has a single process:
   more, and ends, with all that still runs in it, once its other calls have.
 * **Deaths.** A process that dies takes along the call it had and no other. The next call that needs one gets a new one.
 
-What would run beside a worker (extensions) does not go with several: such functions are not deployed.
+* **Company.** There is one, which came with the first process and stays until the environment ends. Nobody in it is told of
+  calls, so an environment is free as soon as its calls are answered.
 
 Invariants: a process runs one call at a time, and none after one that ran out of time in it; nothing outlives `close`.
 """
@@ -23,9 +24,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ondol.model.errors import OndolError
-from ondol.pool.environment import LOST, Environment, Makings
-from ondol.pool.run import Run
-from ondol.runtime import Answer, Call, Worker
+from ondol.pool.environment import Environment
+from ondol.pool.makings import Makings
+from ondol.pool.run import LOST, Run
+from ondol.runtime import Answer, Call, Company, Worker
 
 if TYPE_CHECKING:
     from ondol.model.functions import Revision
@@ -53,8 +55,14 @@ class Several(Environment):
         #: All that were placed and are not known to be gone; and those that run nothing, the one used last at the end.
         self._workers: set[Worker] = set()
         self._free: list[Worker] = []
+        self._others: Company | None = None
         #: Told when the time of a call is up.
         self._overdue: dict[Run, asyncio.Future[None]] = {}
+
+    @property
+    def prompt(self) -> bool:
+        """Which process a call goes to is found out by the call itself."""
+        return False
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = await self._another(attached)
@@ -63,9 +71,14 @@ class Several(Environment):
 
     async def _another(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = await self._launch(attached)
+        self._others = worker.company
         self._workers.add(worker)
         self._spawn(self._watch(worker))
         return worker
+
+    @property
+    def _company(self) -> Company | None:
+        return self._others
 
     def loaded(self) -> Coroutine[Any, Any, None]:
         return self._await_loaded(self._free[-1])
@@ -91,6 +104,14 @@ class Several(Environment):
                 worker.close()
             self._workers.clear()
             self._free.clear()
+            if self._others is not None:
+                self._others.close()
+
+    def _dismiss(self, worker: Worker) -> None:
+        """It alone; with others that nobody knows, if it came when the environment was ended already."""
+        worker.close()
+        if worker.company is not None and worker.company is not self._others:
+            worker.company.close()
 
     # A call ------------------------------------------------------------------------------------------------------------
     async def _run(self, run: Run, call: Call) -> Answer | None:
@@ -101,7 +122,7 @@ class Several(Environment):
         run.worker = worker
         run.fresh = run.cold = worker.init_ms is None
         overdue = self._overdue[run] = self._loop.create_future()
-        answering = asyncio.ensure_future(worker.call(call, self.contract.sifted(run.log)))
+        answering = asyncio.ensure_future(self._sent(worker, call, self.contract.sifted(run.log)))
         if run.fresh:
             run.early_s = early_s
         else:
@@ -142,6 +163,8 @@ class Several(Environment):
     def _leave(self, run: Run) -> None:
         if run.worker in self._workers and not run.timed_out:
             self._free.append(run.worker)
+        if self._others is not None and self._others.broken:
+            self.spent = True
         super()._leave(run)
 
     async def _autopsy(self, run: Run, status: Status) -> tuple[Status, int | None]:

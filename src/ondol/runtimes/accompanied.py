@@ -7,6 +7,9 @@ start: any function of this contract may turn out to have some while it loads.
 Ending in order has the documented times: none without extensions, half a second with internal ones only, two seconds with
 external ones, of which the runtime gets 30 % for its SIGTERM. What is still there then is killed with the shell.
 
+Where calls run side by side, all of an environment's workers share one company: extensions come with the first, whose loading
+theirs is part of, and each later worker is started once they have registered.
+
 Must not know: what extensions are told, contracts' texts, the pool.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -36,6 +40,7 @@ RUNTIME_SHARE: Final = 0.3
 LOADING_POLL_S: Final = 0.002
 
 Start = Callable[[], Awaitable[Worker]]
+_log = logging.getLogger(__name__)
 
 
 class Accompanied:
@@ -58,28 +63,43 @@ class Accompanied:
         if not launch.caller:
             raise StartFailed(
                 f"{revision.name} has extensions in its layers ({', '.join(launch.extensions)}), which call a node's API from "
-                "a network of their own: deploy it for the isolation sandbox, and a network of none or egress"
+                "a network of their own: deploy it for the isolation sandbox, bwrap or crun, and a network of none or egress"
             )
-        company = Company(_about(revision, launch), launch.extensions, sink, lambda who: self._callers.part(launch.caller, who))
         launch = dataclasses.replace(launch, variables={**launch.variables, "AWS_LAMBDA_RUNTIME_API": ADDRESS})
-        fork = self._forking(shell)
-        courier = Courier(fork)
-        company.opening, company.deliver = courier.open, courier.deliver
+        known = self._callers.company(launch.caller) if launch.calls_max > 1 else None
+        company = known or self._company(shell, revision, launch, sink)
 
         async def start() -> Worker:
-            return await self._runtime.start(shell, revision, launch, company.broadcast.tapped(sink))
+            worker = await self._runtime.start(shell, revision, launch, company.broadcast.tapped(sink))
+            company.workers = [each for each in company.workers if each.alive] + [worker]
+            return worker
 
-        self._callers.join(launch.caller, company)
+        if company.failed.done():
+            raise StartFailed(f"an extension of {revision.name} failed, and with it its environment")
+        if launch.extensions and known is None:
+            beside = Beside(company, self._forking(shell), launch, sink)
+            company.closing.append(beside.close)
+            company.ending = lambda reason: end(company, beside, reason)
+            return First(company, beside, start)
         if launch.extensions:
-            return Escorted(company, courier, Beside(company, fork, launch, sink), start)
+            return Escorted(company, start)
         try:
-            company.worker = worker = await start()
+            worker = await start()
         except BaseException:
-            company.close()
+            if known is None:
+                company.close()
             raise
-        company.ending = lambda reason: end(company, None, reason)
         worker.company = company
         return worker
+
+    def _company(self, shell: Shell, revision: Revision, launch: Launch, sink: LogSink) -> Company:
+        company = Company(_about(revision, launch), launch.extensions, sink, lambda who: self._callers.part(launch.caller, who))
+        courier = Courier(self._forking(shell))
+        company.opening, company.deliver = courier.open, courier.deliver
+        company.closing.append(courier.close)
+        company.ending = lambda reason: end(company, None, reason)
+        self._callers.join(launch.caller, company)
+        return company
 
     def _forking(self, shell: Shell) -> Fork:
         async def fork() -> Child:
@@ -102,28 +122,23 @@ def _about(revision: Revision, launch: Launch) -> About:
         instance=variables.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
         memory_mib=launch.memory_mib,
         json_lines=variables.get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
+        side_by_side=revision.configuration.concurrency > 0,
     )
 
 
 class Escorted:
-    """`ondol.runtime.Worker`: the runtime's own, with external extensions around it. Make it where an event loop runs."""
+    """`ondol.runtime.Worker`: the runtime's own, once external extensions have registered. Make it where an event loop runs."""
 
-    def __init__(self, company: Company, courier: Courier, beside: Beside, start: Start) -> None:
+    def __init__(self, company: Company, start: Start) -> None:
         self.company: AnyCompany | None = company
         self._company = company
-        self._courier = courier
-        self._beside = beside
         self._start = start
         self._loop = asyncio.get_running_loop()
         self._worker: Worker | None = None
         self._init_ms: float | None = None
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._watching: asyncio.Task[None] | None = None
-        company.loading = self._loop.create_future()
-        company.ending = lambda reason: end(company, beside, reason)
         company.failed.add_done_callback(lambda _: self._end(-signal.SIGKILL))
-        company.broadcast.listen()
-        company.broadcast.platform("platform.initStart", company.about.started())
         self._loading = self._loop.create_task(self._load())
 
     # The port ----------------------------------------------------------------------------------------------------------
@@ -140,12 +155,12 @@ class Escorted:
             self._end(-signal.SIGKILL)  # there never was one
         return await asyncio.shield(self._ended)
 
-    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
+    async def call(self, call: Call, sink: LogSink) -> Answer:
+        if self._worker is None:
+            await asyncio.wait({self._loading})
         if self._worker is not None:
-            return self._worker.call(call, sink)
-        nobody: asyncio.Future[Answer] = self._loop.create_future()
-        nobody.set_result(Answer(ending=Ending.DEAD, started=False))
-        return nobody
+            return await self._worker.call(call, sink)
+        return Answer(ending=Ending.DEAD, started=False)
 
     def signal(self, number: int) -> None:
         if self._worker is not None:
@@ -157,47 +172,37 @@ class Escorted:
             self._watching.cancel()
         if self._worker is not None:
             self._worker.close()
-        self._beside.close()
-        self._courier.close()
-        self._company.close()
         self._end(-signal.SIGKILL)
 
     # Its beginning -----------------------------------------------------------------------------------------------------
     async def _load(self) -> None:
-        company, began_s = self._company, self._loop.time()
+        began_s = self._loop.time()
         try:
             await self._load_all()
         except OndolError as error:
-            company.fail(Failure("Extension.LaunchError", str(error)))
+            self._failed(error)
         finally:
             took_ms = (self._loop.time() - began_s) * 1000
             if self._worker is not None and self._worker.init_ms is not None:
                 self._init_ms = took_ms
-            company.settle_in()
-            status = "error" if self._init_ms is None or company.failed.done() else "success"
-            metrics = {"durationMs": round(took_ms, 3)}
-            about = {"initializationType": company.about.initialization, "phase": "init", "status": status}
-            company.broadcast.platform("platform.initReport", {**about, "metrics": metrics})
-            company.broadcast.loaded()
-            assert company.loading is not None
-            if not company.loading.done():
-                company.loading.set_result(None)
+            self._loaded(took_ms)
+
+    def _failed(self, error: OndolError) -> None:
+        """It could not be started, and the others go on."""
+        _log.warning("a worker of %s could not be started: %s", self._company.about.name, error)
+        self._end(-signal.SIGKILL)
+
+    def _loaded(self, took_ms: float) -> None:
+        """Or not: `_init_ms` says."""
 
     async def _load_all(self) -> None:
         company = self._company
-        await self._beside.launch()
         if not await company.until(lambda: company.all_registered):
             return
-        worker = self._worker = company.worker = await self._start()
+        worker = self._worker = await self._start()
         self._watching = self._loop.create_task(self._watch(worker))
         while worker.init_ms is None and worker.alive and not company.failed.done():  # noqa: ASYNC110  (the port has no event)
             await asyncio.sleep(LOADING_POLL_S)
-        loaded = worker.init_ms is not None and worker.alive
-        status = "success" if loaded else "error"
-        record = {"initializationType": company.about.initialization, "status": status, "phase": "init"}
-        company.broadcast.platform("platform.initRuntimeDone", record)
-        if loaded:
-            await company.until(lambda: company.all_ready or not worker.alive)
 
     async def _watch(self, worker: Worker) -> None:
         self._end(await worker.ended())
@@ -208,16 +213,58 @@ class Escorted:
             self._ended.set_result(status)
 
 
+class First(Escorted):
+    """The one that extensions are started for: their beginning and its own are the environment's loading."""
+
+    def __init__(self, company: Company, beside: Beside, start: Start) -> None:
+        super().__init__(company, start)
+        self._beside = beside
+        company.loading = self._loop.create_future()
+        company.broadcast.listen()
+        company.broadcast.platform("platform.initStart", company.about.started())
+
+    async def _load_all(self) -> None:
+        company = self._company
+        await self._beside.launch()
+        await super()._load_all()
+        worker = self._worker
+        if worker is None:
+            return
+        loaded = worker.init_ms is not None and worker.alive
+        status = "success" if loaded else "error"
+        record = {"initializationType": company.about.initialization, "status": status, "phase": "init"}
+        company.broadcast.platform("platform.initRuntimeDone", record)
+        if loaded:
+            await company.until(lambda: company.all_ready or not worker.alive)
+
+    def _failed(self, error: OndolError) -> None:
+        self._company.fail(Failure("Extension.LaunchError", str(error)))
+
+    def _loaded(self, took_ms: float) -> None:
+        company = self._company
+        company.settle_in()
+        status = "error" if self._init_ms is None or company.failed.done() else "success"
+        metrics = {"durationMs": round(took_ms, 3)}
+        about = {"initializationType": company.about.initialization, "phase": "init", "status": status}
+        company.broadcast.platform("platform.initReport", {**about, "metrics": metrics})
+        company.broadcast.loaded()
+        assert company.loading is not None
+        if not company.loading.done():
+            company.loading.set_result(None)
+
+
 async def end(company: Company, beside: Beside | None, reason: str) -> None:
     """Have the runtime, then the extensions end by themselves, as long as there is time."""
     loop = asyncio.get_running_loop()
     left_s = EXTERNAL_S if beside is not None else INTERNAL_S
     end_s = loop.time() + left_s
     flushing = [loop.create_task(each.flush()) for each in company.broadcast.subscriptions]
-    worker = company.worker
-    if worker is not None and worker.alive:
+    workers = [worker for worker in company.workers if worker.alive]
+    for worker in workers:
         worker.signal(signal.SIGTERM)
-        if not await _within(left_s * (RUNTIME_SHARE if beside is not None else 1.0), [asyncio.ensure_future(worker.ended())]):
+    ends = [asyncio.ensure_future(worker.ended()) for worker in workers]
+    if not await _within(left_s * (RUNTIME_SHARE if beside is not None else 1.0), ends):
+        for worker in workers:
             worker.signal(signal.SIGKILL)
     if flushing:
         await _within(end_s - loop.time(), flushing)

@@ -46,6 +46,9 @@ class Callers:
         self._workers: dict[str, ApiWorker] = {}
         self._companies: dict[str, Company] = {}
 
+    def company(self, name: str) -> Company | None:
+        return self._companies.get(name)
+
     def join(self, name: str, company: Company) -> None:
         """The newest counts: an environment whose runtime is started afresh has its extensions afresh."""
         self._companies[name] = company

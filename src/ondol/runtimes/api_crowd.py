@@ -19,10 +19,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from ondol.runtime import Answer, Call, Company, Ending, LogSink
+from ondol.runtime import Answer, Call, Company, LogSink
 from ondol.runtimes.api_states import Runtime, State
-from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given
-from ondol.runtimes.metas import meta_of
+from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given, Take
 from ondol.sandbox import Child
 
 #: Exit status of a lane that was closed while its process goes on.
@@ -37,7 +36,7 @@ class Exchange:
         self._crowd = crowd
         self._state = Runtime(State.RUNNING)
 
-    def begin(self, to: State) -> None:
+    def move(self, to: State) -> None:
         """Raises NotAllowed."""
         self._state.move(to)
 
@@ -66,8 +65,9 @@ class Crowd(ApiWorker):
         self._calls_max = calls_max
         self._lanes: set[Lane] = set()
         self._waiting: deque[Given] = deque()
-        self._questions: deque[Callable[[Given | None], None]] = deque()
+        self._questions: deque[Take] = deque()
         self._exchanges: dict[str, Exchange] = {}
+        self._signalled: set[int] = set()
         #: Calls that came while it loaded.
         self._early: set[Given] = set()
 
@@ -86,21 +86,16 @@ class Crowd(ApiWorker):
     def closed(self) -> bool:
         return self._closed
 
-    def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
-        """Hand it to a question that is there; else to the next."""
-        given = Given(meta_of(call.meta), call.payload, self._loop.create_future(), sink)
+    def signal(self, number: int) -> None:
+        """Once: whoever wants all lanes to end asks each of them."""
+        if number not in self._signalled:
+            self._signalled.add(number)
+            super().signal(number)
+
+    def _expect(self, given: Given) -> None:
+        self._waiting.append(given)
         if self._init_ms is None:
             self._early.add(given)
-        if self._failed is not None:
-            given.future.set_result(self._failed)
-        elif self._unexecuted:
-            self._refuse(given)
-        elif not self._alive:
-            given.future.set_result(Answer(ending=Ending.DEAD, started=False))
-        else:
-            self._waiting.append(given)
-            self._hand_over()
-        return self._answered(given)
 
     async def _answered(self, given: Given) -> Answer:
         try:
@@ -111,13 +106,10 @@ class Crowd(ApiWorker):
                 self._waiting.remove(given)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    def ask(self, take: Callable[[Given | None], None]) -> None:
+    def ask(self, take: Take) -> None:
         """It wants one more invocation; None when there will be no more for this question. Raises NotAllowed."""
         self.runtime.move(State.READY)
-        self._log.drain()
-        if self._init_ms is None:
-            self._log.flush()
-            self._init_ms = (self._loop.time() - self._began_s) * 1000
+        self._has_loaded()
         if not self._alive:
             take(None)
             return
@@ -126,17 +118,17 @@ class Crowd(ApiWorker):
         self._questions.append(take)
         self._hand_over()
 
+    def forget(self, take: Take) -> None:
+        if take in self._questions:
+            self._questions.remove(take)
+            take(None)
+
     def answering(self, invocation: str) -> Answering | None:
         return self._exchanges.get(invocation)
 
     def loading_of(self, given: Given) -> float | None:
         """How long loading took, to a call that waited for it."""
         return self._init_ms if given in self._early else None
-
-    def flush(self) -> None:
-        """What was written before an answer is read before it."""
-        self._log.drain()
-        self._log.flush()
 
     def over(self, exchange: Exchange) -> None:
         self._exchanges.pop(exchange.given.id, None)
@@ -158,16 +150,7 @@ class Crowd(ApiWorker):
         self._waiting.clear()
         self._exchanges.clear()
         for given in (*taken, *waiting):
-            if given.future.done():
-                continue
-            if self._failed is not None:
-                given.future.set_result(self._failed)
-            elif self._unexecuted:
-                self._refuse(given)
-            else:
-                # Who dies while loading would die again: that counts as started.
-                started = given in taken or self._init_ms is None
-                given.future.set_result(Answer(ending=Ending.DEAD, started=started))
+            self._give_up(given, started=given in taken or self._init_ms is None)
 
     def _line(self, text: str, at_ms: int | None) -> None:
         running = self._exchanges
@@ -214,8 +197,6 @@ class Lane:
         if self._gone.done():
             return
         self._gone.set_result(None)
-        if self.company is not None:
-            self.company.close()
         self._crowd.part(self)
 
     def signal(self, number: int) -> None:

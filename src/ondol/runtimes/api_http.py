@@ -10,13 +10,14 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from ondol.http.messages import BodyTooLarge, Disconnected, Reply, Request, Response
 from ondol.model.limits import RESULT_BYTES_MAX
 from ondol.runtime import Answer, Ending
 from ondol.runtimes.api_states import NotAllowed, State
-from ondol.runtimes.api_worker import Answering, ApiWorker, Given, Streamed, too_large
+from ondol.runtimes.api_worker import Answering, ApiWorker, Given, Streamed, Take, too_large
 from ondol.runtimes.metas import trailed
 
 PREFIX: Final = "/2018-06-01/"
@@ -55,8 +56,10 @@ def prompt(worker: ApiWorker, request: Request, reply: Reply) -> bool:
     if request.method == "GET":
         if request.path != _NEXT:
             return False
+        take: Take = lambda given: reply(_OVER if given is None else Response(200, headers_of(given), given.payload))  # noqa: E731
+        request.left = partial(worker.forget, take)  # a call must not be given to who is gone
         try:
-            worker.ask(lambda given: reply(_OVER if given is None else Response(200, headers_of(given), given.payload)))
+            worker.ask(take)
         except NotAllowed as error:
             reply(refused(403, "InvalidStateTransition", str(error)))
         return True
@@ -65,7 +68,7 @@ def prompt(worker: ApiWorker, request: Request, reply: Reply) -> bool:
         return False
     if request.header(_MODE) or worker.runtime.state is not State.RUNNING:
         return False
-    worker.begin(State.RESPONSE)
+    worker.move(State.RESPONSE)
     worker.answer(Answer(ending=Ending.OK, body=body))
     loop = asyncio.get_running_loop()
     loop.call_soon(loop.call_soon, reply, _ACCEPTED)
@@ -134,7 +137,7 @@ def _printable(value: str) -> str:
 
 async def _response(answering: Answering, request: Request) -> Response:
     mode = request.header(_MODE)
-    answering.begin(State.RESPONSE)
+    answering.move(State.RESPONSE)
     if mode == "streaming":
         return await _streamed(answering, request)
     if mode:
@@ -170,7 +173,7 @@ async def _streamed(answering: Answering, request: Request) -> Response:
 
 
 async def _error(answering: Answering, request: Request) -> Response:
-    answering.begin(State.ERROR_RESPONSE)
+    answering.move(State.ERROR_RESPONSE)
     try:
         body = await request.body.read(RESULT_BYTES_MAX)
     except BodyTooLarge:

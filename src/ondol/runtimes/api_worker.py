@@ -54,7 +54,7 @@ class Given:
 class Answering(Protocol):
     """A call that the process was given, as it is answered."""
 
-    def begin(self, to: State) -> None:
+    def move(self, to: State) -> None:
         """The process begins to answer. Raises NotAllowed."""
         ...
 
@@ -67,6 +67,8 @@ class Answering(Protocol):
         ...
 
 
+#: Takes an invocation for who asked; None when there will be no more.
+Take = Callable[[Given | None], None]
 #: What could not be executed and the system's error number -> what callers are told.
 Complaint = Callable[[str, int], str]
 
@@ -91,7 +93,7 @@ class ApiWorker:
         #: The call under way, whether the process was given it, and who waits for one.
         self._given: Given | None = None
         self._taken = False
-        self._asking: Callable[[Given | None], None] | None = None
+        self._asking: Take | None = None
         #: Why it could not be executed: (type, message without its request id).
         self._unexecuted = ""
         self._failed: Answer | None = None
@@ -116,16 +118,16 @@ class ApiWorker:
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """Hand it to the process if that asks for one now; else when it does."""
         given = Given(meta_of(call.meta), call.payload, self._loop.create_future(), sink)
-        if self._failed is not None:
-            given.future.set_result(self._failed)
-        elif self._unexecuted:
-            self._refuse(given)
-        elif not self._alive:
-            given.future.set_result(Answer(ending=Ending.DEAD, started=False))
-        else:
-            self._given, self._taken = given, False
+        if self._alive:
+            self._expect(given)
             self._hand_over()
+        else:
+            self._give_up(given, started=False)
         return self._answered(given)
+
+    def _expect(self, given: Given) -> None:
+        """It is the next that the process is to be given."""
+        self._given, self._taken = given, False
 
     async def _answered(self, given: Given) -> Answer:
         try:
@@ -144,8 +146,6 @@ class ApiWorker:
         if self._grace is not None:
             self._grace.cancel()
         self._left(self)
-        if self.company is not None:
-            self.company.close()
 
     def signal(self, number: int) -> None:
         self._child.signal(number)
@@ -155,13 +155,10 @@ class ApiWorker:
         self._becoming.tell(told)
 
     # What the process does ---------------------------------------------------------------------------------------------
-    def ask(self, take: Callable[[Given | None], None]) -> None:
+    def ask(self, take: Take) -> None:
         """It wants an invocation, which `take` gets when there is one; None when there will be no more. Raises NotAllowed."""
         again = self.runtime.next()
-        self._log.drain()
-        if self._init_ms is None:
-            self._log.flush()
-            self._init_ms = (self._loop.time() - self._began_s) * 1000
+        self._has_loaded()
         if again:
             take(self._given)
             return
@@ -173,6 +170,24 @@ class ApiWorker:
             before(None)  # whoever asked before is gone, or has two minds
         self._hand_over()
 
+    def _has_loaded(self) -> None:
+        """It says so by what it does; what it wrote before that was loading's."""
+        self._log.drain()
+        if self._init_ms is None:
+            self._log.flush()
+            self._init_ms = (self._loop.time() - self._began_s) * 1000
+
+    def flush(self) -> None:
+        """What was written before an answer is read before it."""
+        self._log.drain()
+        self._log.flush()
+
+    def forget(self, take: Take) -> None:
+        """Who asked with this is gone, or ends: its question is answered with None, unless it was answered before."""
+        if self._asking is take:
+            self._asking = None
+            take(None)
+
     @property
     def running(self) -> str:
         """The id of the invocation that the process was given last and has not answered, or ""."""
@@ -182,14 +197,13 @@ class ApiWorker:
         """What an answer with this id is to; None: to nothing. The states come first: who answers twice is told so."""
         return None if invocation != self.running and self.runtime.state is State.RUNNING else self
 
-    def begin(self, to: State) -> None:
+    def move(self, to: State) -> None:
         """It begins to answer. Raises NotAllowed."""
         self.runtime.move(to)
 
     def answer(self, answer: Answer) -> None:
         """Its answer is whole, or, for one that streams, begins."""
-        self._log.drain()
-        self._log.flush()
+        self.flush()
         given, self._given = self._given, None
         if isinstance(answer.body, bytes):
             self.runtime.move(State.SENT)
@@ -202,16 +216,13 @@ class ApiWorker:
 
     def streamed(self) -> None:
         """An answer that streamed is whole, or broken."""
-        self._log.drain()
-        self._log.flush()
+        self.flush()
         self.runtime.move(State.SENT)
 
     def init_failed(self, body: bytes, error_type: str) -> None:
         """Loading failed, as it says itself. Raises NotAllowed."""
         self.runtime.move(State.INIT_ERROR)
-        self._log.drain()
-        self._log.flush()
-        self._init_ms = (self._loop.time() - self._began_s) * 1000
+        self._has_loaded()
         self._failed = Answer(ending=Ending.INIT_ERROR, meta={"error_type": error_type}, body=body, init_ms=self._init_ms)
         self._lost()
 
@@ -245,21 +256,26 @@ class ApiWorker:
     def _lost(self) -> None:
         """The process is gone, or as good as gone."""
         self._alive = False
-        self._log.drain()
-        self._log.flush()
+        self.flush()
         asking, self._asking = self._asking, None
         if asking is not None:
             asking(None)
         given, self._given = self._given, None
-        if given is None or given.future.done():
+        if given is not None:
+            self._give_up(given, started=self._taken or self._init_ms is None)
+
+    def _give_up(self, given: Given, *, started: bool) -> None:
+        """Answer in the place of a process that does not any more.
+
+        `started`: it was given the call, or was loading; who dies while loading would die again.
+        """
+        if given.future.done():
             return
         if self._failed is not None:
             given.future.set_result(self._failed)
         elif self._unexecuted:
             self._refuse(given)
         else:
-            # Who dies while loading would die again: that counts as started.
-            started = self._taken or self._init_ms is None
             given.future.set_result(Answer(ending=Ending.DEAD, started=started))
 
     def _line(self, text: str, at_ms: int | None) -> None:

@@ -140,6 +140,11 @@ class Broadcast:
         spans = [{"name": "extensionOverhead", "start": _time(began_ms), "durationMs": round(rested_ms, 3)}]
         self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace), "spans": spans})
 
+    def reported(self, report: Report) -> None:
+        """All that is told of the end of a call that may run beside others."""
+        metrics = {"durationMs": _took_ms(report)}
+        self.platform("platform.report", {**_outcome(report), "metrics": metrics, **_tracing(report.trace)})
+
     def _tell(self, group: str, event: Event) -> None:
         if self._early is not None and len(self._early) < EARLY_MAX:
             self._early.append((group, event))

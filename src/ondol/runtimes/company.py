@@ -5,8 +5,9 @@ runtime's own process, which register while it loads. What must hold:
 
 * An extension has at most one question open, and is given an event once.
 * An INVOKE goes out when a call begins; the environment is free again when all who are told of calls have asked for their next.
+  Where calls run side by side there is none: extensions are told of the end only, and of each call by telemetry.
 * The first failure of any of them is a failure of the environment: `failed` has it, and no more calls are taken. It fails the
-  call that runs, or that the environment loads for; one that comes later was never begun, and may go elsewhere.
+  calls that run, or that the environment loads for; one that comes later was never begun, and may go elsewhere.
 * Nothing is believed: an identifier is looked up among this environment's own, and states say what is in turn.
 
 Must not know: routes, shells, the pool.
@@ -60,6 +61,8 @@ class About:
     instance: str
     memory_mib: int
     json_lines: bool
+    #: Its calls may run side by side: nobody is told of a call, as the documented system has it then.
+    side_by_side: bool = False
 
     def started(self) -> Mapping[str, Any]:
         """The record of the beginning of loading."""
@@ -112,7 +115,7 @@ class Extension:
 
 
 class Company:
-    """See the module. One for each worker; make it where an event loop runs."""
+    """See the module. One for each worker, or for all that run calls side by side; make it where an event loop runs."""
 
     def __init__(self, about: About, names: Sequence[str], write: LogSink, left: Callable[[Company], None]) -> None:
         """`names`: of external extensions. `write`: into the environment's log. `left` is called once, by `close`."""
@@ -129,17 +132,19 @@ class Company:
         self.failed: asyncio.Future[Failure] = self._loop.create_future()
         #: Done when calls can be taken, or never will be. None: at once.
         self.loading: asyncio.Future[None] | None = None
-        #: The runtime's own process, once there is one, and what ends it and the rest in order.
-        self.worker: Worker | None = None
+        #: The runtime's own processes that are alive, and perhaps others; what ends them and the rest in order.
+        self.workers: list[Worker] = []
         self.ending: Callable[[str], Awaitable[None]] | None = None
         #: Makes ready for telemetry, and hands batches of it over, inside.
         self.opening: Callable[[], Awaitable[None]] | None = None
         self.deliver: Deliver | None = None
         self.broadcast = Broadcast(json_lines=about.json_lines)
+        #: Called by `close`.
+        self.closing: list[Callable[[], None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._report: Report | None = None
-        #: What the runtime was told of the call that it runs.
-        self._running: Mapping[str, Any] | None = None
+        #: What the runtime was told of the calls that it runs, by their ids.
+        self._running: dict[str, Mapping[str, Any]] = {}
         #: A call that the runtime was sent before it had loaded.
         self._expected: Call | None = None
         #: Calls that wait to begin, or run, and whether one of the extensions failed while there was none, after loading.
@@ -164,12 +169,13 @@ class Company:
             self._calls -= 1
 
     async def _call(self, worker: Worker, call: Call, sink: LogSink) -> Answer:
+        late = self.about.side_by_side and self.failed.done() and self._has_loaded
         if self.loading is not None:
             await asyncio.shield(self.loading)
         if not self.settled_in and worker.init_ms is not None:
             self.settle_in()
             self.broadcast.loaded()
-        if self._failed_idle:
+        if self._failed_idle or late:
             return Answer(ending=Ending.DEAD, started=False)
         if self.failed.done():
             return self._failure_of(call, sink)
@@ -189,10 +195,15 @@ class Company:
         """The runtime is done with a call."""
         if self._closed:
             return  # it was cut short
-        self._report, self._expected, self._running = report, None, None
+        self._expected = None
+        self._running.pop(report.invocation, None)
         if self.loading is None:
             self.settle_in()
             self.broadcast.loaded()
+        if self.about.side_by_side:
+            self.broadcast.reported(report)
+            return
+        self._report = report
         self.broadcast.runtime_done(report, produced_bytes)
 
     @property
@@ -232,8 +243,10 @@ class Company:
             await self.ending(_REASONS.get(reason, "spindown"))
 
     async def _cut_short(self, reason: str) -> None:
-        """Tell subscribers of a call that ends with its environment, and why."""
-        running = self._running
+        """Tell subscribers of a call that ends with its environment, and why. Of several, each report tells."""
+        if self.about.side_by_side:
+            return
+        running = next(iter(self._running.values()), None)
         if running is None and self._expected is not None:
             running = meta_of(self._expected.meta)
             self.broadcast.start(running, self.about.version)
@@ -248,7 +261,7 @@ class Company:
         """Why the environment ends: what failed first, an extension or the runtime. None: neither."""
         if self.failed.done():
             return None if self.failed.cancelled() else self.failed.result()
-        worker = self.worker
+        worker = self.workers[-1] if self.workers else None
         if worker is None or worker.alive:
             return None
         try:
@@ -270,7 +283,11 @@ class Company:
                 extension.asking.set_result(None)
         self.stir()
         self.broadcast.close()
-        self.worker = self.ending = self.opening = self.deliver = None
+        for close in self.closing:
+            close()
+        self.workers.clear()
+        self.closing.clear()
+        self.ending = self.opening = self.deliver = None
         self._left(self)
 
     # What extensions do ------------------------------------------------------------------------------------------------
@@ -280,8 +297,11 @@ class Company:
             raise Refusal("Extension.InvalidExtensionName", "Empty extension name")
         extension = self._by_name.get(name)
         external = extension is not None and extension.external
+        side_by_side = self.about.side_by_side
+        if side_by_side and events and not external:
+            raise Refusal("Extension.InvalidEventType", "No events allowed for internal extensions")
         for event in events:
-            if event not in _EVENTS:
+            if event not in _EVENTS or (side_by_side and event == INVOKE):
                 raise Refusal("Extension.InvalidEventType", f"{event[:64]}: ErrorInvalidEventType")
             if event == SHUTDOWN and not external:
                 raise Refusal("Extension.InvalidEventType", f"{event}: ShutdownEventNotSupportedForInternalExtension")
@@ -314,7 +334,7 @@ class Company:
 
     @property
     def _has_loaded(self) -> bool:
-        loaded = self.loading is None and self.worker is not None and self.worker.init_ms is not None
+        loaded = self.loading is None and any(worker.init_ms is not None for worker in self.workers)
         return self.settled_in or loaded
 
     async def subscribe(self, extension: Extension, wanted: Wanted) -> None:
@@ -388,15 +408,16 @@ class Company:
             self._failed_idle = not self._calls and self._has_loaded
             self.failed.set_result(failure)
             if not self._calls:
-                self._fail_idle(failure)
+                text = _fault({}, failure)  # no call's answer will tell of it: the log does
+                self.say(text, "platform.fault", text)
+            if not self._calls or self.about.side_by_side:
+                self._end_idle()
         self.stir()
 
-    def _fail_idle(self, failure: Failure) -> None:
-        """No call's answer will tell of it: the log does. With external ones the environment ends by that, else by a signal."""
-        text = _fault({}, failure)
-        self.say(text, "platform.fault", text)
-        if self.worker is not None and not self.externals:
-            self.worker.signal(signal.SIGKILL)
+    def _end_idle(self) -> None:
+        """With external ones the environment ends by the failure itself, else by a signal to workers that run no call."""
+        for worker in () if self.externals else self.workers:
+            worker.signal(signal.SIGKILL)
 
     # What the environment does -----------------------------------------------------------------------------------------
     async def until(self, condition: Callable[[], bool]) -> bool:
@@ -459,7 +480,8 @@ class Company:
         self._write(json.dumps(event) + "\n" if self.about.json_lines else text, None)
 
     def _began(self, call: Call) -> None:
-        meta = self._running = meta_of(call.meta)
+        meta = meta_of(call.meta)
+        self._running[str(meta.get("id", ""))] = meta
         self.broadcast.start(meta, self.about.version)
         event = _invoke(meta)
         for extension in self._by_name.values():

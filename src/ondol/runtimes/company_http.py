@@ -15,7 +15,7 @@ from ondol.runtimes.api_http import accepted, refused
 from ondol.runtimes.company import Company, Extension
 from ondol.runtimes.company_errors import Refusal
 from ondol.runtimes.extension_states import OutOfTurn, Stage
-from ondol.runtimes.telemetry_wanted import Api, wanted
+from ondol.runtimes.telemetry_wanted import SCHEMAS, Api, wanted
 
 PREFIX: Final = "/2020-01-01/extension/"
 TELEMETRY: Final = "/2022-07-01/telemetry"
@@ -38,7 +38,7 @@ async def serve(company: Company, request: Request) -> Response:
     """One request of an extension's."""
     asked = f"{request.method} {request.path.rstrip('/')}".replace(PREFIX, "")
     operation = _OPERATIONS.get(asked)
-    if operation is None:
+    if operation is None or (company.about.side_by_side and asked == f"PUT {LOGS}"):  # which is of before such calls
         return Response(404, (("Content-Type", "text/plain; charset=utf-8"),), b"404 page not found\n")
     try:
         return await operation(company, request)
@@ -106,7 +106,8 @@ async def _error(company: Company, request: Request, to: Stage) -> Response:
 
 async def _subscribe(company: Company, request: Request, api: Api) -> Response:
     extension = _extension(company, request)
-    await company.subscribe(extension, wanted(await request.body.read(BODY_BYTES_MAX), api))
+    schemas = SCHEMAS[api][-1:] if company.about.side_by_side else SCHEMAS[api]
+    await company.subscribe(extension, wanted(await request.body.read(BODY_BYTES_MAX), api, schemas))
     return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), b'"OK"')
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -51,10 +51,30 @@ log = logging.getLogger(__name__)
 class _Pending(Struct, eq=False):
     """One call under way."""
 
-    future: asyncio.Future[Answer]
+    future: asyncio.Future[Answer] | _Then
     sink: LogSink
     outgoing: Outgoing | None = None
     incoming: Incoming | None = None
+
+
+class _Then:
+    """In a future's place: hands the answer on at once."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, then: Callable[[Answer], None]) -> None:
+        self._then: Callable[[Answer], None] | None = then
+
+    def done(self) -> bool:
+        return self._then is None
+
+    def set_result(self, answer: Answer) -> None:
+        then, self._then = self._then, None
+        assert then is not None
+        try:
+            then(answer)
+        except Exception:
+            log.exception("an answer could not be handed on")
 
 
 class Link(asyncio.Protocol):
@@ -116,9 +136,17 @@ class Link(asyncio.Protocol):
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """The call is on its way when this returns: what its caller has to do besides, it does while the guest works."""
+        future = self._loop.create_future()
+        pending = _Pending(future, sink)
+        return self._answered(self._send_call(call, pending), pending, future)
+
+    def begin(self, call: Call, sink: LogSink, then: Callable[[Answer], None]) -> None:
+        """As `call`, without a coroutine: `then` is told the answer, from within the loop's turn that brought it."""
+        self._send_call(call, _Pending(_Then(then), sink))
+
+    def _send_call(self, call: Call, pending: _Pending) -> int:
         number = self._next
         self._next = number + 1
-        pending = _Pending(self._loop.create_future(), sink)
         if self._failed is not None:
             pending.future.set_result(self._failed)
         elif not self._alive or self._transport is None:
@@ -131,11 +159,11 @@ class Link(asyncio.Protocol):
                 self._transport.write(frames.pack_meta(frames.CALL, number, call.meta, call.payload, flags))
             else:
                 pending.outgoing = Outgoing(self, number, call)
-        return self._answered(number, pending)
+        return number
 
-    async def _answered(self, number: int, pending: _Pending) -> Answer:
+    async def _answered(self, number: int, pending: _Pending, future: asyncio.Future[Answer]) -> Answer:
         try:
-            return await pending.future
+            return await future
         finally:
             if pending.incoming is None:
                 self._settle(number, pending)
@@ -151,8 +179,6 @@ class Link(asyncio.Protocol):
         if self._grace is not None:
             self._grace.cancel()
         self._end_calls()
-        if self.company is not None:
-            self.company.close()
 
     # What streams need -------------------------------------------------------------------------------------------------
     def send(self, frame: bytes) -> None:
@@ -242,7 +268,7 @@ class Link(asyncio.Protocol):
         if flags & frames.MORE:
             whole = pending.incoming = Incoming(self, invocation, body)
         init_ms = None if self._init_told else self._first_init_ms()
-        pending.future.set_result(Answer(ending=ending, meta=meta, body=whole, init_ms=init_ms))
+        self._answer(invocation, pending, Answer(ending=ending, meta=meta, body=whole, init_ms=init_ms))
 
     def _init_failed(self, payload: bytes) -> None:
         if self._init_ms is not None or self._failed is not None:
@@ -276,7 +302,9 @@ class Link(asyncio.Protocol):
         else:
             self._stray()
 
-    def _answer(self, pending: _Pending, answer: Answer) -> None:
+    def _answer(self, number: int, pending: _Pending, answer: Answer) -> None:
+        if type(pending.future) is _Then and pending.incoming is None:
+            self._settle(number, pending)  # the coroutine of a call does this by itself
         if not pending.future.done():
             pending.future.set_result(answer)
 
@@ -308,7 +336,7 @@ class Link(asyncio.Protocol):
             if pending.incoming is not None:
                 pending.incoming.end(broken=True)
                 self._settle(number, pending)
-            self._answer(pending, self._failed or Answer(ending=Ending.DEAD, started=self._may_have_started(pending)))
+            self._answer(number, pending, self._failed or Answer(ending=Ending.DEAD, started=self._may_have_started(pending)))
         if self._writable is not None:
             self._writable.set()
 

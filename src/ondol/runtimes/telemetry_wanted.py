@@ -5,7 +5,7 @@ Two APIs have it in nearly the same form: the Telemetry API of 2022-07-01, and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -59,8 +59,9 @@ class Wanted:
     method: str = "POST"
 
 
-def wanted(body: bytes, api: Api) -> Wanted:
-    """Raises Refusal, which tells all that is wrong."""
+def wanted(body: bytes, api: Api, schemas: Sequence[str] = ()) -> Wanted:
+    """`schemas`: those that are taken here; otherwise, all. Raises Refusal, which tells all that is wrong."""
+    schemas = schemas or SCHEMAS[api]
     try:
         said: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -69,8 +70,8 @@ def wanted(body: bytes, api: Api) -> Wanted:
         raise Refusal("ValidationError", "a subscription is an object")
     wrong: list[str] = []
     schema = said.get("schemaVersion", SCHEMAS[Api.LOGS][0] if api is Api.LOGS else None)
-    if not isinstance(schema, str) or schema not in SCHEMAS[api]:
-        wrong.append(f"schemaVersion should be one of {', '.join(SCHEMAS[api])}")
+    if not isinstance(schema, str) or schema not in schemas:
+        wrong.append(f"schemaVersion should be one of {', '.join(schemas)}")
     types = _types(said.get("types"), wrong)
     buffering = _buffering(said.get("buffering"), api, wrong)
     destination = _destination(said.get("destination"), wrong)

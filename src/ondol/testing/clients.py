@@ -5,7 +5,6 @@ A registry or a toolchain that is absent skips the test with its reason, and fai
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -20,9 +19,9 @@ from typing import Final, NoReturn
 
 import pytest
 
+from ondol.testing.kept import kept
+
 INSTALL_S_MAX: Final = 900.0
-_CACHE: Final = Path(__file__).resolve().parents[3] / ".cache" / "clients"
-_READY: Final = "installed"
 #: How registries' clients say that they did not get there, as against: that the package cannot be had.
 _OFFLINE: Final = (
     "Temporary failure in name resolution", "Network is unreachable", "Connection refused", "EAI_AGAIN", "ENOTFOUND",
@@ -99,17 +98,7 @@ def _pip(python: Path) -> list[str]:
 
 
 def _kept(what: str, make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills, made once for all workers and runs."""
-    folder = _CACHE / hashlib.sha256(what.encode()).hexdigest()[:16]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
-        if not (folder / _READY).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            (folder / _READY).write_text(what)
-    return folder
+    return kept(hashlib.sha256(what.encode()).hexdigest()[:16], make)
 
 
 def _run(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:

@@ -261,6 +261,17 @@ def zipped(files: Mapping[str, str | bytes]) -> bytes:
     return made.getvalue()
 
 
+def executable(files: Mapping[str, str | bytes], mode: int = 0o755) -> bytes:
+    """An archive whose files can all be executed, or what `mode` says."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
 def leftovers(node: Node, pids: Sequence[int]) -> list[str]:
     """What is still there of a node that ended: processes (of `pids`, or naming its directory), mounts, groups, files."""
     deadline = time.monotonic() + STOP_S_MAX

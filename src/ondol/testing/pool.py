@@ -94,6 +94,8 @@ class Script:
     start_error: Exception | None = None
     start_s: float = 0.0
     inits: int = 0
+    #: That of each of them.
+    company: Company | None = None
 
 
 class ScriptedWorker:
@@ -103,7 +105,7 @@ class ScriptedWorker:
         loop = asyncio.get_running_loop()
         self.script = script
         self.sink = sink
-        self.company: Company | None = None
+        self.company = script.company
         self.signals: list[int] = []
         self.calls = 0
         self.closed = False
@@ -139,6 +141,10 @@ class ScriptedWorker:
         finally:
             work.cancel()
             await asyncio.wait({work})
+
+    def begin(self, call: Call, sink: LogSink, then: Callable[[Answer], None]) -> None:
+        """The same without a coroutine of the caller's."""
+        self._loop.create_task(self.call(call, sink)).add_done_callback(lambda task: then(task.result()))
 
     async def _work(self, call: Call, sink: LogSink) -> Answer:
         left_s = self._began_s + self.script.load_s - self._loop.time()

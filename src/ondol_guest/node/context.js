@@ -1,6 +1,8 @@
 'use strict';
 // The context object that a handler gets: members, their order and their texts are part of the contract.
 
+const trace = require('./trace');
+
 const parse = JSON.parse;
 
 /** Out of its JSON text when it is one; undefined for nothing. */
@@ -35,15 +37,9 @@ function ofCall(meta) {
   };
 }
 
-/** Show the call's trace header where tracing libraries look for it. */
-function showTrace(trace) {
-  if (trace) process.env._X_AMZN_TRACE_ID = trace;
-  else delete process.env._X_AMZN_TRACE_ID;
-}
-
 /** `base` (what the way of answering adds) with all that the platform says about the call. */
 function attach(base, meta) {
-  showTrace(meta.trace);
+  trace.show(meta.trace);
   return Object.assign(base, ofEnvironment(), ofCall(meta));
 }
 
@@ -52,7 +48,7 @@ function build(meta) {
   const call = ofCall(meta);
   const { getRemainingTimeInMillis } = call;
   delete call.getRemainingTimeInMillis;
-  showTrace(meta.trace);
+  trace.show(meta.trace);
   const { functionName, functionVersion, memoryLimitInMB, logGroupName, logStreamName } = ofEnvironment();
   const environment = { functionName, functionVersion, memoryLimitInMB, logGroupName, logStreamName };
   return Object.assign(call, { xRayTraceId: meta.trace ?? undefined, getRemainingTimeInMillis }, environment);

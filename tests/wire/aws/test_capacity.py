@@ -5,7 +5,6 @@ import pytest
 from ondol.core.pins import bounds, pinned, wanted
 from ondol.dialects.aws import capacity, managed
 from ondol.dialects.aws.service import ServiceError
-from ondol.model.functions import Code, Configuration
 from ondol.testing.boto import ACCOUNT, OWNER, REGION, blocking
 from ondol.testing.control import ROLE
 from ondol.testing.control import control as control_over
@@ -278,17 +277,6 @@ async def test_a_provider_has_so_many_versions_and_no_more(control, monkeypatch)
     await control.desk.settled()
     code, _ = await refused(control("PublishVersion", FunctionName="hello"))
     assert code == "FunctionVersionsPerCapacityProviderLimitExceededException"
-
-
-@pytest.mark.parametrize(("calls", "extensions", "goes"), [(2, ("watch",), False), (1, ("watch",), True), (2, (), True)])
-def test_extensions_do_not_run_beside_several_calls(calls, extensions, goes):
-    opt = Code(sha256="0" * 64, zipped_bytes=1, unpacked_bytes=1, extensions=extensions)
-    configuration = Configuration(contract="aws", runtime="python3.13", handler="app.handler", concurrency=calls, opt=opt)
-    if goes:
-        assert managed.check_company(configuration) is configuration
-        return
-    with pytest.raises(ServiceError, match="watch"):
-        managed.check_company(configuration)
 
 
 # Scaling -------------------------------------------------------------------------------------------------------------------

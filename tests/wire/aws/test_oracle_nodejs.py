@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -59,16 +58,20 @@ BROKEN = {
 }
 
 
+def package(release, place):
+    """What npm has by this name, unpacked; skips where it cannot be had."""
+    packed = subprocess.run(["npm", "pack", "--silent", release], cwd=place, capture_output=True, text=True, timeout=120)
+    if packed.returncode and not os.environ.get("CI"):
+        pytest.skip(f"{release} cannot be had: {packed.stderr.strip()[-200:]}")
+    assert packed.returncode == 0, packed.stderr
+    shutil.unpack_archive(next(place.glob("*.tgz")), place, filter="data")
+    return place / "package"
+
+
 @pytest.fixture(scope="session")
 def ric(tmp_path_factory):
     """The package's own module."""
-    place = tmp_path_factory.mktemp("ric")
-    packed = subprocess.run(["npm", "pack", "--silent", RELEASE], cwd=place, capture_output=True, text=True, timeout=120)
-    if packed.returncode and not os.environ.get("CI"):
-        pytest.skip(f"{RELEASE} cannot be had: {packed.stderr.strip()[-200:]}")
-    assert packed.returncode == 0, packed.stderr
-    shutil.unpack_archive(next(place.glob("*.tgz")), place, filter="data")
-    return place / "package/dist/index.mjs"
+    return package(RELEASE, tmp_path_factory.mktemp("ric")) / "dist/index.mjs"
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,13 @@ It needs a Node.js 24 among the interpreters that are found here (`npm install n
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 
 import pytest
 
 from ondol.runtimes.interpreters import Interpreters
 from tests.wire.aws import test_oracle_nodejs as oracle
-from tests.wire.aws.test_oracle_nodejs import FORMS, TABLE, both, compact, event, log_of, runs, same, tree
+from tests.wire.aws.test_oracle_nodejs import FORMS, TABLE, both, compact, event, log_of, package, runs, same, tree
 
 __all__ = ["runs", "tree"]  # fixtures
 
@@ -38,15 +36,10 @@ def recent():
 @pytest.fixture(scope="session")
 def ric(tmp_path_factory):
     """The package's own module, at the place where the other module's texts have it."""
-    place = tmp_path_factory.mktemp("ric")
-    packed = subprocess.run(["npm", "pack", "--silent", RELEASE], cwd=place, capture_output=True, text=True, timeout=120)
-    if packed.returncode and not os.environ.get("CI"):
-        pytest.skip(f"{RELEASE} cannot be had: {packed.stderr.strip()[-200:]}")
-    assert packed.returncode == 0, packed.stderr
-    shutil.unpack_archive(next(place.glob("*.tgz")), place, filter="data")
-    (place / "package/dist").mkdir()
-    shutil.move(place / "package/index.mjs", place / "package/dist")
-    return place / "package/dist/index.mjs"
+    place = package(RELEASE, tmp_path_factory.mktemp("ric"))
+    (place / "dist").mkdir()
+    shutil.move(place / "index.mjs", place / "dist")
+    return place / "dist/index.mjs"
 
 
 @pytest.mark.parametrize(("kind", "case"), TABLE)

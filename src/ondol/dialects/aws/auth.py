@@ -74,6 +74,13 @@ class Verifier:
             raise sigv4.unknown_key()
         return Claimed(principal, claim, secret)
 
+    def owner_of(self, access_key_id: str, region: str) -> tuple[str, Principal] | None:
+        """(secret, principal) of an account's own key, where requests are asked for one; None for any other."""
+        key = None if self.open else self.keys(access_key_id)
+        if key is None or key.kind is not Kind.OWNER:
+            return None
+        return key.secret, owner(key.account, region, key.id)
+
     def _holder(self, claim: sigv4.Claim, now_s: float) -> tuple[str, Principal]:
         if claim.token:
             found = self.credentials.lookup(claim.access_key_id, claim.token, now_s=now_s)

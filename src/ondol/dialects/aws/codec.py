@@ -52,6 +52,8 @@ class Call:
 def protocol_of(service: str, target: str, headers: Headers) -> str:
     """Which of the service's protocols a request speaks."""
     spoken = model(service).protocols
+    if len(spoken) == 1:
+        return model(service).protocol
     kind = _header(headers, "content-type").partition(";")[0].strip().lower()
     if CBOR in spoken and _header(headers, "smithy-protocol") == codec_cbor.NAME:
         return CBOR

@@ -37,8 +37,8 @@ def match(service: Model, method: str, path: str, query: Mapping[str, list[str]]
     """The operation that a request means. Raises UnknownOperationException."""
     if len(path) > 1 and path.endswith("/"):
         path = path[:-1]
-    for row in _table(service.service):
-        found = row.pattern.fullmatch(path) if row.method == method else None
+    for row in _candidates(service.service, method, path[1:].partition("/")[0], path.count("/")):
+        found = row.pattern.fullmatch(path)
         if found and all(value in query.get(key, ()) for key, value in row.constants):
             labels = {name: unquote(text) for name, text in found.groupdict().items()}
             return Matched(service.operations[row.operation], labels)
@@ -54,6 +54,9 @@ class _Row:
     constants: tuple[tuple[str, str], ...]
     labels: int
     operation: str
+    #: The first part of the path where it is fixed, and how many there are; None: any.
+    first: str | None
+    depth: int | None
 
 
 @lru_cache(maxsize=16)
@@ -61,6 +64,14 @@ def _table(service: str) -> list[_Row]:
     """The most specific first: fixed query parameters before none, fewer labels before more."""
     rows = [_row(operation) for operation in model(service).operations.values()]
     return sorted(rows, key=lambda row: (-len(row.constants), row.labels))
+
+
+@lru_cache(maxsize=1024)
+def _candidates(service: str, method: str, first: str, depth: int) -> list[_Row]:
+    """Those that a path may mean which begins with `first` and has so many parts, in the same order."""
+    return [
+        row for row in _table(service) if row.method == method and row.first in (None, first) and row.depth in (None, depth)
+    ]
 
 
 def _row(operation: Operation) -> _Row:
@@ -74,7 +85,16 @@ def _row(operation: Operation) -> _Row:
         at = label.end()
     parts.append(re.escape(path[at:]))
     constants = tuple(parse_qsl(query, keep_blank_values=True))
-    return _Row(operation.method, re.compile("".join(parts)), constants, len(parts) // 2, operation.name)
+    first = path[1:].partition("/")[0]
+    return _Row(
+        method=operation.method,
+        pattern=re.compile("".join(parts)),
+        constants=constants,
+        labels=len(parts) // 2,
+        operation=operation.name,
+        first=None if "{" in first else first,
+        depth=None if "+}" in path else path.count("/"),
+    )
 
 
 # Reading ------------------------------------------------------------------------------------------------------------

@@ -261,7 +261,7 @@ async def _verified_body(request: Request, claimed: Claimed, bytes_max: int) -> 
     """The whole body, once its hash has proven the claim. Hashed as it comes, so that a large one holds nobody up."""
     buffered = request.body.buffered
     if buffered is not None:
-        claimed.verify(hashlib.sha256(buffered).hexdigest())
+        claimed.verify_body(buffered)
         if len(buffered) > bytes_max:
             raise BodyTooLarge(bytes_max, len(buffered))
         return buffered

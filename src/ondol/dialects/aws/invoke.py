@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -55,7 +55,7 @@ _KINDS, _LOGS = frozenset({_SYNC, _EVENT, _DRY}), frozenset({"None", "Tail"})
 
 
 #: What few calls say about themselves; what all others ask for is known by their path.
-_SELDOM = frozenset({"x-amz-invocation-type", "x-amz-log-type", "x-amz-tenant-id", "x-amz-client-context", _DURABLE})
+SELDOM = frozenset({"x-amz-invocation-type", "x-amz-log-type", "x-amz-tenant-id", "x-amz-client-context", _DURABLE})
 #: Paths up to this are remembered with what they mean: nobody's name is longer, and what stands behind it is not looked at.
 _KNOWN_CHARS_MAX = 256
 
@@ -86,6 +86,15 @@ class _Asked(Struct, frozen=True):
     tail: bool
     streamed: bool
     tenant: str | None
+
+
+class Plain(NamedTuple):
+    """What a path means to a caller who says nothing else."""
+
+    named: names.Named
+    #: The ARN asked for, and the invocation's context, which has it.
+    arn: str
+    context: Mapping[str, Any]
 
 
 class Invoke:
@@ -157,11 +166,23 @@ class Invoke:
 # Parsing --------------------------------------------------------------------------------------------------------------
 def parse(request: Request, body: bytes, principal: Principal) -> _Asked:
     """What is asked for. Raises ServiceError with Lambda's own texts."""
-    path = request.path
-    if not request.query and len(path) <= _KNOWN_CHARS_MAX and path.startswith(_PREFIX) and _SELDOM.isdisjoint(request.index()):
-        named, context = _plain(path, principal.account, principal.region)
-        return _Asked(_SYNC, named, _payload(body, _SYNC), context, False, False, None)
+    found = plain(request, principal)
+    if found is not None:
+        return _Asked(_SYNC, found.named, _payload(body, _SYNC), found.context, False, False, None)
     return _parse(request, body, principal)
+
+
+def plain(request: Request, principal: Principal) -> Plain | None:
+    """What a request means that asks for nothing but an answer; None for one that says more. Raises ServiceError."""
+    path = request.path
+    if not request.query and len(path) <= _KNOWN_CHARS_MAX and path.startswith(_PREFIX) and SELDOM.isdisjoint(request.index()):
+        return _plain(path, principal.account, principal.region)
+    return None
+
+
+def is_event(body: bytes) -> bool:
+    """Whether `parse` would take it for a call's event."""
+    return len(body) <= SYNC_PAYLOAD_BYTES_MAX and (not body or is_json(body))
 
 
 def _parse(request: Request, body: bytes, principal: Principal) -> _Asked:
@@ -196,11 +217,10 @@ def _parse(request: Request, body: bytes, principal: Principal) -> _Asked:
 
 
 @lru_cache(maxsize=4096)
-def _plain(path: str, account: str, region: str) -> tuple[names.Named, Mapping[str, Any]]:
-    """What a path without a query means to a caller who says nothing else. Raises ServiceError."""
+def _plain(path: str, account: str, region: str) -> Plain:
     text = path[len(_PREFIX) :].partition("/")[0]
     named, arn = _named(unquote(text) if "%" in text else text, None, account, region)
-    return named, MappingProxyType({"invoked_arn": arn})
+    return Plain(named, arn, MappingProxyType({"invoked_arn": arn}))
 
 
 @lru_cache(maxsize=4096)
@@ -331,7 +351,7 @@ def streamed(outcome: Outcome, invocation: Invocation) -> Response:
 
 def _trace(request: Request, principal: Principal, function: Function) -> str:
     """The trace header that the function sees. Raises RecursiveInvocationException for functions that call for ever."""
-    trace = trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent")))
+    trace = trace_asked(request)
     if principal.kind is not Kind.FUNCTION:
         return trace
     trace, calls = lineage.lengthened(trace, function.id)
@@ -342,6 +362,11 @@ def _trace(request: Request, principal: Principal, function: Function) -> str:
         )
         raise ServiceError("RecursiveInvocationException", message, status=400, extra=errors.USER, message_key="Message")
     return trace
+
+
+def trace_asked(request: Request) -> str:
+    """What a client's request says of its trace, or a fresh one."""
+    return trace_of(request.header("x-amzn-trace-id") or traces.fields_of(request.header("traceparent")))
 
 
 def _headers(invocation: Invocation) -> list[tuple[str, str]]:

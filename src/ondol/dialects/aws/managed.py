@@ -148,17 +148,6 @@ def _side_by_side(family: str, vcpus: float, asked: int | None) -> int:
     return asked
 
 
-def check_company(wanted: Configuration) -> Configuration:
-    """Raise where extensions would have to run beside several calls at a time."""
-    if wanted.concurrency > 1 and wanted.opt is not None and wanted.opt.extensions:
-        raise refusals.not_built(
-            "extensions beside several calls at a time in one environment",
-            "Set PerExecutionEnvironmentMaxConcurrency to 1, or deploy without the layers that bring them: "
-            f"{', '.join(wanted.opt.extensions)}.",
-        )
-    return wanted
-
-
 def check_publish_to(params: Mapping[str, Any], *, versions_only: bool) -> None:
     """Raise where a version without a number is to be published, and what runs is $LATEST."""
     if params.get("Publish") and params.get("PublishTo") and not versions_only:

@@ -68,22 +68,16 @@ class Shape:
 class Member:
     """A use of a shape: inside a structure, list or map, with the traits of that place."""
 
-    __slots__ = ("name", "shape", "traits")
+    __slots__ = ("location", "name", "shape", "traits", "wire_name")
 
     def __init__(self, name: str, ref: dict[str, Any], shapes: Shapes) -> None:
         self.name = name
         self.traits = ref
         self.shape = shapes.shape(ref["shape"])
-
-    @property
-    def location(self) -> str:
-        """Where it travels: "uri", "querystring", "header", "headers", "statusCode", or "" for the body."""
-        return str(self.traits.get("location", ""))
-
-    @property
-    def wire_name(self) -> str:
-        """What it is called where it stands."""
-        return str(self.traits.get("locationName") or self.shape.traits.get("locationName") or self.name)
+        #: Where it travels: "uri", "querystring", "header", "headers", "statusCode", or "" for the body.
+        self.location: str = ref.get("location", "")
+        #: What it is called where it stands.
+        self.wire_name: str = ref.get("locationName") or self.shape.traits.get("locationName") or name
 
     @property
     def timestamp_format(self) -> str | None:
@@ -148,17 +142,14 @@ class Model:
         self.metadata: dict[str, Any] = raw["metadata"]
         self.shapes = Shapes(raw["shapes"])
         self.operations = {name: Operation(each, self.shapes) for name, each in raw["operations"].items()}
+        extra = ("query",) if "awsQueryCompatible" in self.metadata else ()
+        #: All protocols that are spoken. A service that once was Query still answers it.
+        self.protocols: tuple[str, ...] = (*self.metadata.get("protocols", (self.protocol,)), *extra)
 
     @property
     def protocol(self) -> str:
         """The service's own: "rest-json", "json" or "query"."""
         return str(self.metadata["protocol"])
-
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        """All that are spoken. A service that once was Query still answers it."""
-        extra = ("query",) if "awsQueryCompatible" in self.metadata else ()
-        return (*self.metadata.get("protocols", (self.protocol,)), *extra)
 
     @property
     def json_version(self) -> str:

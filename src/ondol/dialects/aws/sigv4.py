@@ -24,6 +24,7 @@ from ondol.accelerator import HASHED_BYTES_MAX, hot
 from ondol.dialects.aws import canonical
 from ondol.dialects.aws.canonical import Headers, incomplete
 from ondol.dialects.aws.service import ServiceError
+from ondol.http.messages import Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW_S_MAX = 300
@@ -157,7 +158,7 @@ def unknown_key() -> ServiceError:
 
 
 # The two forms --------------------------------------------------------------------------------------------------------
-class _Usual(NamedTuple):
+class Usual(NamedTuple):
     """What an Authorization header of the usual form says in front of its signature."""
 
     access_key_id: str
@@ -170,7 +171,7 @@ class _Usual(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _usual(text: str) -> _Usual | None:
+def usual_of(text: str) -> Usual | None:
     """The header up to "Signature=" as SDKs write it; None for what `_read_header` has to look at closely."""
     found = _USUAL.fullmatch(text)
     if found is None:
@@ -179,14 +180,14 @@ def _usual(text: str) -> _Usual | None:
     names = tuple(signed.split(";"))
     if not _REGION.fullmatch(region) or len(region) > REGION_CHARS_MAX or len(names) > canonical.SIGNED_HEADERS_MAX:
         return None
-    return _Usual(access_key_id, date, region, service, signed, names) if "host" in names else None
+    return Usual(access_key_id, date, region, service, signed, names) if "host" in names else None
 
 
 def _read_usual(method: str, target: str, headers: Headers, now_s: float, values: dict[str, str]) -> Claim | None:
     """The claim of a header in the usual form; None leaves it, and everything wrong with it, to `_read_header`."""
     value = values["authorization"]
     text, signature = value[:-64], value[-64:]
-    usual = _usual(text) if len(text) <= USUAL_CHARS_MAX else None
+    usual = usual_of(text) if len(text) <= USUAL_CHARS_MAX else None
     stamp = values.get("x-amz-date", "")
     if usual is None or len(values) != len(headers) or len(stamp) != STAMP_CHARS or stamp[:8] != usual.date:
         return None
@@ -215,6 +216,30 @@ def _read_usual(method: str, target: str, headers: Headers, now_s: float, values
         head,
         _payload_hash(hashed, usual.service, trusted="x-amz-content-sha256" in usual.names) if hashed else None,
     )
+
+
+def holds(usual: Usual, secret: str, request: Request, body: bytes, now_s: float) -> bool:
+    """Whether a request without a query, whose Authorization header begins with what `usual` was read from, is rightly signed
+    with `secret`. False as well for what `read` and `verify_body` have to look at.
+    """
+    values = request.index()
+    stamp = values.get("x-amz-date", "")
+    if (
+        len(values) != len(request.headers)
+        or len(stamp) != STAMP_CHARS
+        or stamp[:8] != usual.date
+        or len(body) > HASHED_BYTES_MAX
+    ):
+        return False
+    signed_s = _usual_seconds(stamp)
+    if signed_s is None or abs(signed_s - now_s) > SKEW_S_MAX or "x-amz-content-sha256" in values:
+        return False
+    head = hot.canonical(request.method, request.path, values, usual.names, usual.signed)
+    if head is None:
+        return False
+    states = _states(secret, usual.date, usual.region, usual.service)
+    signature = values["authorization"][-64:]
+    return hot.holds(states, head, body, stamp, usual.date, usual.region, usual.service, signature) is True
 
 
 def _read_header(method: str, target: str, headers: Headers, value: str, now_s: float) -> Claim:

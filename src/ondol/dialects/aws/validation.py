@@ -47,13 +47,13 @@ def _structure(
 ) -> None:
     required = shape.required
     for name, member in shape.members.items():
-        where = f"{path}{name[0].lower()}{name[1:]}"
         found = value.get(name)
-        if found is None:
-            if name in required:
-                findings.append(f"Value null at '{where}' failed to satisfy constraint: Member must not be null")
-        elif name not in left:
-            _check(member, found, where, findings)
+        if found is not None:
+            if name not in left:
+                _check(member, found, f"{path}{name[0].lower()}{name[1:]}", findings)
+        elif name in required:
+            where = f"{path}{name[0].lower()}{name[1:]}"
+            findings.append(f"Value null at '{where}' failed to satisfy constraint: Member must not be null")
 
 
 def _check(member: Member, value: Any, where: str, findings: list[str]) -> None:
