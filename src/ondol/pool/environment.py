@@ -310,7 +310,8 @@ class Environment:
             if worker.company is not None and worker.company.there:
                 await worker.company.leave(reason)
             async with asyncio.timeout(DEATH_S_MAX):
-                await self._sandboxes.scour(self._shell)
+                if not self._closed:  # otherwise all in it is being ended anyway
+                    await self._sandboxes.scour(self._shell)
                 status = await worker.ended()
                 # Until its end has been seen on its line, too: what it said last belongs to the call.
                 while worker.alive:  # noqa: ASYNC110  (the port has no event for it)
