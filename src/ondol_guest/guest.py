@@ -45,6 +45,9 @@ ALWAYS_LOADED = frozenset(
 )
 
 
+#: The time zone of functions that ask for no other: its file is read ahead.
+USUAL_ZONE = ":UTC"
+
 #: Done first in a process that user code forks; what serves a call puts itself here.
 after_fork = []
 
@@ -247,13 +250,14 @@ def run(wire_fd, adapt=None, *, ahead=False, told=None):
         if ahead:
             importlib.import_module("ondol_guest.rehearsal").rehearse()
         wire = Wire(wire_fd, Log())
+        put_on(wire.log)
         settings = await_init(wire) if told is None else told
         wire.began_s = settings.pop("began_s", wire.began_s)
         if adapt is not None:
             adapt(settings)
         if "exec" in settings:
             importlib.import_module("ondol_guest.executing").execute(settings["exec"], wire)
-        dress(settings, wire)
+        dress(settings)
         begin(settings, wire)
         if settings.get("waits"):
             await_attached(wire, settings["cwd"])
@@ -320,15 +324,21 @@ def recv_attached(wire):
         raise frames.BrokenFrame("a frame of kind %d, expected ATTACHED" % kind)
 
 
-def dress(settings, wire):
+def put_on(log):
+    """What every function finds, whatever it is: done before anybody waits."""
+    sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", log)
+    sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", log)
+    _add_site_builtins()
+    os.environ["TZ"] = USUAL_ZONE
+    time.tzset()
+
+
+def dress(settings):
     """Make this process what `settings` say it is, as far as no file of the function's has a part in it."""
     os.environ.clear()
     os.environ.update(settings["variables"])
     sys.argv[:] = ["/var/runtime/bootstrap", settings["handler"]]
-    sys.stdout = sys.__stdout__ = Out(1, "surrogateescape", wire.log)
-    sys.stderr = sys.__stderr__ = Out(2, "backslashreplace", wire.log)
-    _add_site_builtins()
-    if not _names_file(settings):
+    if not _names_file(settings) and settings["variables"].get("TZ") != USUAL_ZONE:
         time.tzset()
 
 

@@ -208,17 +208,38 @@ async def test_what_cannot_be_started_is_said_and_not_counted():
         assert nothing_is_left(here)
 
 
-@virtually
-async def test_a_contract_that_fails_is_told_and_holds_nothing():
-    class Failing(PlainContract):
-        def settled(self, report):
-            raise RuntimeError("no line")
+@pytest.mark.parametrize("what", ["meta", "outcome"])
+def test_a_contract_that_fails_is_told_and_holds_nothing(what):
+    def fail(*_arguments, **_named):
+        raise RuntimeError("no words")
 
-    async with node(contract=Failing()) as here:
+    @virtually
+    async def story():
+        async with node(contract=type("Failing", (PlainContract,), {what: fail})()) as here:
+            for number in range(3):
+                with pytest.raises(RuntimeError):
+                    await begun(here, f"i-{number}")
+                assert nothing_is_left(here)
+
+    story()
+
+
+@virtually
+async def test_a_caller_is_told_before_the_last_lines_are_written_and_its_place_is_free_after():
+    async with node() as here:
         for number in range(3):
-            with pytest.raises(RuntimeError):
-                await begun(here, f"i-{number}")
-            assert nothing_is_left(here)
+            await begun(here, f"i-{number}")
+        seen = []
+
+        def over(_outcome):
+            seen.append((len(here.notebook.reports), here.under_way(), here.pool.stats().busy))
+
+        assert Prompt(here.invoker).begin(altered(an_invocation("i-3", here.target), streamed=False), here.target, over)
+        while not seen:
+            await asyncio.sleep(0.001)
+        assert seen == [(3, 1, 1)]
+        assert len(here.notebook.reports) == 4
+        assert nothing_is_left(here)
 
 
 @virtually

@@ -57,14 +57,15 @@ class Prompt:
 
     def run(self, begun: _Begun, lease: Lease) -> None:
         """There is a place."""
-        invocation, target, invoker = begun.invocation, begun.target, self._invoker
+        invocation, target = begun.invocation, begun.target
         try:
-            call = invoker.call_of(invocation, target)
+            call = self._invoker.call_of(invocation, target)
         except Exception as error:
-            self.ran(begun, error)
+            begun.ran(error)
+            begun.freed()
             return
         timeout_s = target.revision.configuration.timeout_s
-        if not lease.begin(call, invocation=invocation, target=target, timeout_s=timeout_s, over=begun.ran):
+        if not lease.begin(call, invocation=invocation, target=target, timeout_s=timeout_s, told=begun):
             self._spawn(self._run(begun, lease, call))
 
     async def _run(self, begun: _Begun, lease: Lease, call: Call) -> None:
@@ -76,16 +77,12 @@ class Prompt:
             ran = await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s)
         except Exception as error:
             ran = error
-        self.ran(begun, ran)
+        begun.ran(ran)
+        begun.freed()
 
-    def ran(self, begun: _Begun, ran: Ran | Exception) -> None:
-        """Give the place back, and hand the outcome on; or try once more, as a worker died before it took the call up."""
-        assert begun.lease is not None
-        begun.lease.release()
-        if isinstance(ran, Ran) and not ran.started:
-            self._spawn(self._once_more(begun))
-        else:
-            self.settle(begun, ran)
+    def try_again(self, begun: _Begun) -> None:
+        """Once more, elsewhere: the worker died before it took the call up."""
+        self._spawn(self._once_more(begun))
 
     async def _once_more(self, begun: _Begun) -> None:
         ran: Ran | Exception
@@ -93,21 +90,18 @@ class Prompt:
             ran = await self._invoker.attempt(begun.invocation, begun.target)
         except Exception as error:
             ran = error
-        self.settle(begun, ran)
+        begun.settle(ran)
+        self.leave(begun.target)
 
-    def settle(self, begun: _Begun, ran: Ran | Exception) -> None:
-        """It is over."""
-        self._invoker.admission.leave(begun.target.function)
-        outcome: Outcome | Exception
-        if isinstance(ran, Exception):
-            outcome = ran
-        else:
-            contract = self._invoker.contracts[begun.target.revision.configuration.contract]
-            try:
-                outcome = contract.outcome(begun.invocation, ran.report, ran.answer)
-            except Exception as error:
-                outcome = error
-        begun.over(outcome)
+    def outcome(self, begun: _Begun, ran: Ran) -> Outcome | Exception:
+        contract = self._invoker.contracts[begun.target.revision.configuration.contract]
+        try:
+            return contract.outcome(begun.invocation, ran.report, ran.answer)
+        except Exception as error:
+            return error
+
+    def leave(self, target: Target) -> None:
+        self._invoker.admission.leave(target.function)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -116,20 +110,36 @@ class Prompt:
 
 
 class _Begun(Struct, eq=False):
-    """One call under way."""
+    """One call under way: `ondol.pool.run.Told`."""
 
     prompt: Prompt
     invocation: Invocation
     target: Target
     over: Over
     lease: Lease | None = None
+    #: It is on its way a second time.
+    again: bool = False
 
     def placed(self, place: Lease | OndolError) -> None:
         if isinstance(place, Lease):
             self.lease = place
             self.prompt.run(self, place)
         else:
-            self.prompt.settle(self, place)
+            self.prompt.leave(self.target)
+            self.over(place)
 
     def ran(self, ran: Ran | Exception) -> None:
-        self.prompt.ran(self, ran)
+        if isinstance(ran, Ran) and not ran.started:
+            self.again = True
+            self.prompt.try_again(self)
+        else:
+            self.settle(ran)
+
+    def settle(self, ran: Ran | Exception) -> None:
+        self.over(self.prompt.outcome(self, ran) if isinstance(ran, Ran) else ran)
+
+    def freed(self) -> None:
+        assert self.lease is not None
+        self.lease.release()
+        if not self.again:
+            self.prompt.leave(self.target)

@@ -50,7 +50,7 @@ from ondol.pool.events import (
 from ondol.pool.machine import Machine
 from ondol.pool.makings import Answering, Makings, as_asked, inherits_nothing, no_network, nothing, random_id, whichever
 from ondol.pool.policy import PoolLimits
-from ondol.pool.run import Ran
+from ondol.pool.run import Ran, Told
 from ondol.pool.several import Several
 from ondol.runtime import Call, Runtime
 from ondol.sandbox import Sandboxes
@@ -109,14 +109,12 @@ class Lease(Struct, eq=False):
         self.streaming = ran.streaming
         return ran
 
-    def begin(
-        self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, over: Callable[[Ran | Exception], None]
-    ) -> bool:
-        """As `call`, without a coroutine: `over` is told what it came to. False, and nothing was done, where it needs one."""
+    def begin(self, call: Call, *, invocation: Invocation, target: Target, timeout_s: float, told: Told) -> bool:
+        """As `call`, without a coroutine. False, and nothing was done, where it needs one."""
         if not self.environment.prompt:
             return False
         pins = self._noted(invocation, target)
-        self.environment.begin(call, invocation=invocation, target=target, timeout_s=timeout_s, over=over, pins=pins)
+        self.environment.begin(call, invocation=invocation, target=target, timeout_s=timeout_s, told=told, pins=pins)
         return True
 
     def _noted(self, invocation: Invocation, target: Target) -> tuple[int, int] | None:

@@ -33,13 +33,13 @@ from msgspec.structs import replace
 from ondol.contract import Place
 from ondol.model.errors import OndolError, StartFailed
 from ondol.model.functions import Revision, Target
-from ondol.model.invocations import Invocation, Status
+from ondol.model.invocations import Invocation, Report, Status
 from ondol.model.limits import INIT_S_MAX, MIB, RESULT_BYTES_MAX, TMP_MIB_MIN
 from ondol.pool.alarm import Alarm
 from ondol.pool.lines import Lines
 from ondol.pool.makings import Makings, launch_of, opt_tree
 from ondol.pool.memory import Memory
-from ondol.pool.run import LOST, STATUS_OF, Ran, Run, Stream, whole
+from ondol.pool.run import LOST, STATUS_OF, Ran, Run, Stream, Told, whole
 from ondol.runtime import Answer, Begin, BrokeOff, Call, Company, Ending, LogSink, Worker
 from ondol.sandbox import NODE_SOCKET, NODE_URL, Shell
 from ondol.telemetry import LogPlace
@@ -406,36 +406,38 @@ class Environment:
         invocation: Invocation,
         target: Target,
         timeout_s: float,
-        over: Callable[[Ran | Exception], None],
+        told: Told,
         pins: tuple[int, int] | None = None,
     ) -> None:
-        """As `call`, of one that wants neither tail nor stream, while `prompt`; `over` is told once what it came to."""
+        """As `call`, of one that wants neither tail nor stream, while `prompt`: its caller is told first, and the rest is done
+        then.
+        """
         assert self._begin is not None
         run = self._run_of(invocation, target, timeout_s, pins=pins)
         self._running += 1
         run.worker = self._worker
         self._alarm.set(run, timeout_s)
-        self._begin(call, self.contract.sifted(run.log), partial(self._answered, run, over))
+        self._begin(call, self.contract.sifted(run.log), partial(self._answered, run, told))
         run.open()
 
-    def _answered(self, run: Run, over: Callable[[Ran | Exception], None], answer: Answer) -> None:
+    def _answered(self, run: Run, told: Told, answer: Answer) -> None:
         usual = answer.ending is Ending.OK or answer.ending is Ending.ERROR
         if run.timed_out or not usual or not isinstance(answer.body, bytes) or self._memory.is_old(run.begun_s):
-            task = self._loop.create_task(self._conclude(run, None if run.timed_out else answer, over))
+            task = self._loop.create_task(self._conclude(run, None if run.timed_out else answer, told))
             self._concluding.add(task)  # `close` must not cancel it
             task.add_done_callback(self._concluding.discard)
             return
-        ran: Ran | Exception
+        self._alarm.clear(run)
+        duration_s = run.stop_clock()
+        report = run.report(self.revision, STATUS_OF[answer.ending], memory_peak_mib=self._memory.peak_mib(duration_s))
         try:
-            self._alarm.clear(run)
-            duration_s = run.stop_clock()
-            ran = self._written(run, answer, STATUS_OF[answer.ending], duration_s)
-        except Exception as error:
-            ran = error
-        self._leave(run)
-        over(ran)
+            told.ran(Ran(answer, report))
+            self._write_end(run, report, answer)
+        finally:
+            self._leave(run)
+            told.freed()
 
-    async def _conclude(self, run: Run, answer: Answer | None, over: Callable[[Ran | Exception], None]) -> None:
+    async def _conclude(self, run: Run, answer: Answer | None, told: Told) -> None:
         ran: Ran | Exception
         try:
             ran = await self._concluded(run, answer)
@@ -443,7 +445,8 @@ class Environment:
             ran = error
         if run.stream is None:
             self._leave(run)
-        over(ran)
+        told.ran(ran)
+        told.freed()
 
     def _abandon(self, _: Run) -> None:
         """Nobody waits for a call that goes on."""
@@ -544,20 +547,18 @@ class Environment:
                 await self._memory.ask()
             else:
                 self._spawn(self._memory.ask())
-        return self._written(run, answer, status, duration_s, exit_status)
-
-    def _written(
-        self, run: Run, answer: Answer | None, status: Status, duration_s: float, exit_status: int | None = None
-    ) -> Ran:
         run.open()
         peak_mib = self._memory.peak_mib(duration_s)
         report = run.report(self.revision, status, memory_peak_mib=peak_mib, exit_status=exit_status)
+        self._write_end(run, report, answer)
+        return Ran(answer, report, bytes(run.tail or b""))
+
+    def _write_end(self, run: Run, report: Report, answer: Answer | None) -> None:
         run.write(self.contract.settled(report), int(self.makings.clock.wall_s() * 1000))
         self.makings.telemetry.settled(run.target, report)
         company = run.worker.company if run.worker is not None else None
         if company is not None and company.there:
             company.settled(report, len(answer.body) if answer is not None and isinstance(answer.body, bytes) else 0)
-        return Ran(answer, report, bytes(run.tail or b""))
 
     async def _lost(self, run: Run, answer: Answer) -> Ran:
         """The worker was gone before the call reached it."""

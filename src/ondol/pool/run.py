@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -47,6 +47,18 @@ class Ran(NamedTuple):
     def started(self) -> bool:
         """False: the worker was lost before it took the call up. Nothing ran, no report was written: try again elsewhere."""
         return self.answer is None or self.answer.started
+
+
+class Told(Protocol):
+    """Whoever began a call without a coroutine."""
+
+    def ran(self, ran: Ran | Exception) -> None:
+        """What it came to. Once, and before its last lines are written."""
+        ...
+
+    def freed(self) -> None:
+        """Nothing more is done for it: its place may be given back. Once, after that."""
+        ...
 
 
 class Run(Struct, kw_only=True, eq=False):
