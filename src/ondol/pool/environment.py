@@ -167,13 +167,10 @@ class Environment:
     def freeze(self, *, on: bool) -> None:
         """Let it use no processor, or let it go on: asked at once, done soon. A call need not wait: its message does."""
         if not self.broken:
-            self._pause(on=on)
+            company = self._company
+            if company is not None and company.there:
+                company.pause(on=on)
             self._spawn(self._freeze(on=on))
-
-    def _pause(self, *, on: bool) -> None:
-        company = self._company
-        if company is not None and company.there:
-            company.pause(on=on)
 
     @property
     def _company(self) -> Company | None:
