@@ -148,3 +148,5 @@ class Claims:
     tmp: bool
     #: Its system calls are answered by another kernel than the machine's.
     kernel: bool
+    #: A shell may hold several processes that were started apart: they share its network, its files and its limits.
+    several: bool

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import platform
+import socket
 import struct
 
 CLONE_NEWNS = 0x20000
@@ -51,12 +52,13 @@ _SECCOMP_MODE_FILTER = 1
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _LANDLOCK_VERSION, _LANDLOCK_BELOW = 1, 1
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
-_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _long = ctypes.c_long
+_INT = struct.Struct("=i")
 
 
 def _check(result: int, what: str) -> int:
@@ -75,12 +77,15 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
-def clone_sibling() -> int:
-    """As fork(2), but the child's parent is this process's own. For a process with one thread; Python is not told."""
+def clone_sibling(namespaces: int = 0) -> int:
+    """As fork(2), but the child's parent is this process's own. For a process with one thread; Python is not told.
+
+    `namespaces`: flags of those that the child is born in, new ones.
+    """
     # Where the C library keeps the number of this thread, which fork(2) would renew in the child.
     place = ctypes.c_ulong()
     known = _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), _long(0), _long(0), _long(0)) == 0 and place.value
-    flags, stack = _CLONE_PARENT | _SIGCHLD | (_CLONE_CHILD_SETTID if known else 0), 0
+    flags, stack = namespaces | _CLONE_PARENT | _SIGCHLD | (_CLONE_CHILD_SETTID if known else 0), 0
     first = (stack, flags) if platform.machine() == "s390x" else (flags, stack)
     # The fourth and the fifth argument are this place and the thread's storage, in an order that differs between machines; the
     # second of these is not looked at.
@@ -142,11 +147,12 @@ def move_mount(fd: int, target: str) -> None:
 
 
 def filesystem(kind: str, options: dict[str, str], attributes: int) -> int:
-    """A new detached mount of a file system of this kind."""
+    """A new detached mount of a file system of this kind. An option without a value is a flag."""
     context = _check(_syscall(_long(_FSOPEN), kind.encode(), _long(1)), f"fsopen {kind}")
     try:
         for key, value in options.items():
-            arguments = (_long(context), _long(_FSCONFIG_SET_STRING), key.encode(), value.encode(), _long(0))
+            how, text = (_FSCONFIG_SET_STRING, value.encode()) if value else (_FSCONFIG_SET_FLAG, None)
+            arguments = (_long(context), _long(how), key.encode(), text, _long(0))
             _check(_syscall(_long(_FSCONFIG), *arguments), f"fsconfig {key}")
         result = _syscall(_long(_FSCONFIG), _long(context), _long(_FSCONFIG_CMD_CREATE), None, None, _long(0))
         _check(result, f"fsconfig {kind}")
@@ -189,12 +195,16 @@ def raise_ambient(capabilities: tuple[int, ...]) -> None:
         prctl(PR_CAP_AMBIENT, _AMBIENT_RAISE, capability)
 
 
-def give_up_everything() -> None:
-    """No capability now or after any exec. Needs CAP_SETPCAP."""
+def have_no_more() -> None:
+    """No exec, of this process or of those that it forks, gives a capability; what it has stays. Needs CAP_SETPCAP."""
     drop_bounding()
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def give_up_everything() -> None:
+    """No capability now or after any exec, where `have_no_more` was called, by this process or by who forked it."""
     prctl(PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
     set_capabilities(0)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def leave_session_keyring() -> None:
@@ -235,6 +245,18 @@ def landlock(handled: int, scoped: int, flags: int, paths: tuple[tuple[str, int]
         _check(_syscall(_long(_LANDLOCK_RESTRICT), _long(ruleset), _long(flags)), "landlock_restrict_self")
     finally:
         os.close(ruleset)
+
+
+def recv_fds(sock: socket.socket, size: int, fds_max: int) -> tuple[bytes, list[int], int]:
+    """(data, descriptors, flags) of one message; the descriptors close at exec: `socket.recv_fds` drops the flag for that."""
+    data, ancillary, flags, _ = sock.recvmsg(size, socket.CMSG_LEN(fds_max * _INT.size), socket.MSG_CMSG_CLOEXEC)
+    fds = [
+        fd
+        for level, kind, content in ancillary
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+        for (fd,) in _INT.iter_unpack(content[: len(content) - len(content) % _INT.size])
+    ]
+    return data, fds, flags
 
 
 def usual_personality() -> None:

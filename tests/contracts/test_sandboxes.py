@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import pytest
 import pytest_asyncio
@@ -104,6 +105,20 @@ async def test_who_closes_its_wire_by_and_by_is_told_by_how_it_ended(level):
             await inside.run("result = 1")
         await launched.sandboxes.scour(inside.shell)
         assert await inside.ended() == 3
+
+
+@pytest.mark.parametrize("level", ["process", "bwrap", "crun"])
+async def test_a_signal_goes_to_the_guest_alone_and_to_nobody_once_it_is_gone(level):
+    as_root = None if os.geteuid() == 0 else USER
+    may_not(level, as_root)
+    async with running_launcher(level, as_root) as launched:
+        inside = await launched.inside()
+        await inside.run("import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(7))")
+        inside.child.signal(signal.SIGTERM)
+        assert await inside.ended() == 7
+        inside.child.signal(signal.SIGTERM)
+        again = await launched.fork_into(inside.shell)
+        assert await again.run("result = 1") == 1
 
 
 async def test_a_stock_of_started_guests_is_kept_ahead_and_filled_again():

@@ -11,9 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
+from ondol.launcher import probe
 from ondol.runtimes.interpreters import Interpreters
 from ondol.runtimes.places import NODEJS
+from ondol.testing.calls import Called
 from ondol.testing.node import executable, running_node, zipped
+from ondol.testing.packages import need
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -106,25 +109,26 @@ def layered(aws, deploy_archive, name):
     return layered
 
 
+def log_of(node, function, wanted):
+    """All that stands in a function's log on that node, once `wanted` is found in it."""
+    logs = node.client("logs")
+    text = ""
+    for _ in range(400):
+        try:
+            events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", limit=10_000)["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            events = []
+        text = "".join(event["message"] + "\n" for event in events)
+        if re.search(wanted, text):
+            return text
+        time.sleep(0.05)
+    raise AssertionError(f"{wanted!r} is not in the log: {text[-4000:]}")
+
+
 @pytest.fixture
 def log(node):
-    """All that stands in a function's log, once `wanted` is found in it."""
-    logs = node.client("logs")
-
-    def log(function, wanted):
-        text = ""
-        for _ in range(400):
-            try:
-                events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", limit=10_000)["events"]
-            except logs.exceptions.ResourceNotFoundException:
-                events = []
-            text = "".join(event["message"] + "\n" for event in events)
-            if re.search(wanted, text):
-                return text
-            time.sleep(0.05)
-        raise AssertionError(f"{wanted!r} is not in the log: {text[-4000:]}")
-
-    return log
+    """The same of everybody's node."""
+    return lambda function, wanted: log_of(node, function, wanted)
 
 
 @pytest.fixture
@@ -365,6 +369,80 @@ def test_without_a_network_of_its_own_a_function_with_extensions_cannot_be_calle
         aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
         with pytest.raises(ClientError, match="has extensions in its layers"):
             aws.invoke(FunctionName=name)
+
+
+@pytest.fixture
+def deploy_at(name):
+    """Deploys a function with extensions on a node of another level; what is asked of the node with it."""
+
+    def deploy_at(node, source, extensions, **settings):
+        aws = node.client("lambda")
+        files = {f"extensions/{each}": text for each, text in extensions.items()}
+        layer = aws.publish_layer_version(LayerName=name, Content={"ZipFile": executable(files)})["LayerVersionArn"]
+        aws.create_function(
+            FunctionName=name, Runtime="python3.11", Handler="app.handler", Role="arn:aws:iam::000000000000:role/any",
+            Code={"ZipFile": zipped({"app.py": source})}, Layers=[layer], **settings,
+        )  # fmt: skip
+        aws.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+        return lambda event=None: Called(aws, name, event)
+
+    return deploy_at
+
+
+def another_level(level):
+    """Flags of a node with this isolation, which this machine has."""
+    package = {"bwrap": "bubblewrap", "gvisor": "runsc"}.get(level, level)
+    if level != "process":
+        need(package, program={"gvisor": "runsc"}.get(level, level))
+    found = probe.find([level])[level]
+    if not found.ok:
+        pytest.skip(found.detail)
+    return ("--isolation", level, *(("--network", "host") if level == "process" else ()))
+
+
+@pytest.mark.parametrize("level", ["bwrap", "crun"])
+def test_extensions_and_telemetry_are_there_at_levels_of_other_programs(possible, deploy_at, level):
+    with running_node(*another_level(level)) as node:
+        source = TELLING + "\nimport signal\nsignal.signal(signal.SIGTERM, lambda *_: (print('asked to leave'), os._exit(0)))"
+        reader = extension('print("told", event["eventType"])', loading=RECEIVER.strip() + "\nsubscribe(ME, 8080)")
+        call = deploy_at(node, source, {"reader": reader, "other": extension()}, Timeout=30)
+        for _ in range(60):
+            told = call({"wanted": "platform.report", "tries": 10}).answer
+            if told is not None:
+                break
+        assert {"platform.initStart", "platform.start", "function", "extension", "platform.report"} <= {
+            each["type"] for each in told
+        }
+        aws, (function,) = (
+            node.client("lambda"),
+            [each["FunctionName"] for each in node.client("lambda").list_functions()["Functions"]],
+        )
+        replaced(aws, function)
+        text = log_of(node, function, r"(?s)asked to leave.*told SHUTDOWN|told SHUTDOWN.*asked to leave")
+        assert "told INVOKE" in text
+        assert "EXTENSION\tName: other\tState: Ready" in text
+
+
+@pytest.mark.parametrize("level", ["bwrap", "crun"])
+def test_what_fails_an_extension_fails_the_call_at_levels_of_other_programs(possible, deploy_at, level):
+    with running_node(*another_level(level)) as node:
+        call = deploy_at(node, "def handler(event, context): return 1", {"bad": extension(loading="sys.exit(3)")}, Timeout=30)
+        called = call()
+        assert called.answer == {"errorType": "Extension.Crash", "errorMessage": f"RequestId: {called.id} Error: exit status 3"}
+
+
+@pytest.mark.parametrize(
+    ("level", "reason"),
+    [("gvisor", "holds one process: deploy functions with extensions for"), ("process", "has extensions in")],
+)
+def test_levels_that_have_no_extensions_say_so(possible, deploy_at, level, reason):
+    with running_node(*another_level(level)) as node:
+        call = deploy_at(node, "def handler(event, context): return 1", {"one": extension()}, Timeout=30)
+        try:
+            said = call().answer["errorMessage"]
+        except ClientError as error:
+            said = str(error)
+        assert reason in said
 
 
 def test_an_ordinary_users_node_has_extensions_too(possible, monkeypatch, name):

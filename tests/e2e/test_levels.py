@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 
 from ondol.launcher import probe
 from ondol.testing import node as nodes
-from ondol.testing.node import running_node, zipped
+from ondol.testing.node import executable, running_node, zipped
 from ondol.testing.packages import need
+from tests.e2e.test_runtime_api import bootstrap
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -144,6 +145,24 @@ def test_a_crash_is_told_with_its_exit_status_and_the_next_call_finds_a_new_proc
     assert answer["errorMessage"].endswith("Runtime exited with error: exit status 3")
     after = call(node, "echo")[1]
     assert (after["calls"], after["kept"]) == (1, 1000)
+
+
+def test_a_custom_runtime_is_called_wherever_functions_have_a_network_of_their_own(leveled):
+    node, level = leveled
+    aws = node.client()
+    aws.create_function(
+        FunctionName="custom", Runtime="provided.al2023", Handler="x", Role="arn:aws:iam::000000000000:role/any", Timeout=10,
+        Code={"ZipFile": executable({"bootstrap": bootstrap("answer(count)")})},
+    )  # fmt: skip
+    try:
+        wait(node, "custom")
+        if level == "process":
+            with pytest.raises(ClientError, match="an environment needs a network of its own"):
+                aws.invoke(FunctionName="custom")
+        else:
+            assert [aws.invoke(FunctionName="custom")["Payload"].read() for _ in range(2)] == [b"1", b"2"]
+    finally:
+        aws.delete_function(FunctionName="custom")
 
 
 def test_who_takes_too_long_is_ended(leveled):

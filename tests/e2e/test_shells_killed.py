@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -178,7 +179,8 @@ async def test_when_all_are_killed_at_once_the_sweeper_cleans_and_goes(supervise
     for pid in [*supervised.pids, supervised.process.pid]:
         os.kill(pid, signal.SIGSTOP)  # so that nobody can do anything about another's death
     for pid in [*supervised.pids, supervised.process.pid]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the keeper took it along
+            os.kill(pid, signal.SIGKILL)
     supervised.process.wait()
     assert await all_gone([*supervised.pids, *last]) == []
     assert leftovers(supervised) == []

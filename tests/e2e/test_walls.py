@@ -283,7 +283,7 @@ async def test_an_init_is_behind_walls_of_its_own(kept):
     inits = [pid for pid in kept.processes() if Path(f"/proc/{pid}/comm").read_text() == "init\n"]
     status = dict(line.split(":", 1) for line in Path(f"/proc/{inits[0]}/status").read_text().splitlines())
     assert len(inits) == 1
-    assert [status[key].strip() for key in ("Seccomp", "NoNewPrivs", "CapEff")] == ["2", "1", "0" * 16]
+    assert [status[key].strip() for key in ("Seccomp", "NoNewPrivs", "CapEff", "CapBnd")] == ["2", "1", "0" * 16, "0" * 16]
 
 
 async def test_limits_hold_and_cannot_be_raised(inside):

@@ -117,7 +117,7 @@ class FakeNode:
             "created_s": 1_700_000_000.0,
             "updated_s": 1_700_000_000.0,
             "variables": sorted(kept.get("variables", ())),
-            "versions": [],
+            "versions": kept.get("versions", []),
             "aliases": ["live"],
         }
         return shown | ({"code_sha256": kept["code_sha256"]} if "code_sha256" in kept else {})
@@ -552,6 +552,11 @@ def test_show_tells_all_about_one_function(deployed):
     assert re.search(r"handler +lambda_function\.lambda_handler", text)
     assert re.search(r"memory +128 MiB", text) and re.search(r"aliases +live", text) and re.search(r"versions +none", text)
     assert json.loads(run("show", "hello", "--json").stdout)["memory_mib"] == 128
+
+
+def test_show_names_the_version_without_a_number(deployed):
+    deployed.functions["hello"]["versions"] = [-1, 1]
+    assert re.search(r"versions +published, 1$", run("show", "hello").stdout, re.MULTILINE)
 
 
 def test_rm_removes_and_says_so(deployed):

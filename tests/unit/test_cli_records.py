@@ -72,6 +72,11 @@ def test_what_a_call_did_not_have_is_said_in_a_word(node):
     assert cells(run("ls").stdout.splitlines()[1])[1:6] == ["hello", "latest", "ok", "not measured", "warm"]
 
 
+def test_a_call_of_the_version_without_a_number_says_so(node):
+    node.records = [record(1, version=-1, qualifier=None)]
+    assert cells(run("ls").stdout.splitlines()[1])[1:3] == ["hello", "published"]
+
+
 def test_a_listing_ends_where_it_should(node):
     assert [each["request_id"] for each in json.loads(run("ls", "--limit", "2", "--json").stdout)] == ["r3", "r2"]
     assert node.asked == [("GET", "/ondol/v1/records?limit=2")]

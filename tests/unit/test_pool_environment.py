@@ -126,6 +126,19 @@ async def test_its_code_is_asked_for_before_anything_else_is_made_ready():
 
 
 @virtually
+async def test_how_a_worker_died_is_told_to_its_call_though_the_environment_is_ended_meanwhile():
+    async with Room() as room:
+        room.handler(sleeps_for_ever)
+        room.sandboxes.delays["usage"] = 0.1
+        room.worker.die(127)
+        calling = asyncio.create_task(room.call())
+        await asyncio.sleep(0)
+        await room.environment.close()
+        report = (await calling).report
+        assert (report.status, report.exit_status) == (Status.CRASHED, 127)
+
+
+@virtually
 async def test_the_shell_gets_the_code_and_what_memory_the_worker_has_not_inherited():
     async with Room(memory_mib=256, inherited_mib=30, tmp_mib=700) as room:
         assert (room.shell.tree, room.shell.memory_bytes, room.shell.tmp_mib) == ("/trees/0000", 226 * MIB, 700)

@@ -15,6 +15,8 @@ from ondol.cli.shape import Example, as_json, find_node, note, print_json
 COLUMNS: Final = ("NAME", "CONTRACT", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "UPDATED", "STATE")
 #: In the order `show` prints them; anything else the node says follows.
 FIRST: Final = ("name", "state", "contract", "runtime", "interpreter", "handler", "memory_mib", "timeout_s", "code_bytes")
+#: What the native API writes for the version that has no number.
+UNNUMBERED: Final = -1
 
 
 @click.command("ls", cls=Example, examples=("ondol ls", "ondol ls --json"))
@@ -103,6 +105,8 @@ def _shown(key: str, value: Any) -> str:
     text = "none" if value in (None, "") else str(value)
     if isinstance(value, Mapping):
         text = ", ".join(f"{name}={_inner(content)}" for name, content in value.items()) or "none"
+    elif key == "versions":
+        text = ", ".join("published" if number == UNNUMBERED else str(number) for number in value) or "none"
     elif isinstance(value, (list, tuple)):
         text = ", ".join(_inner(part) for part in value) or "none"
     elif key in ("created_s", "updated_s"):

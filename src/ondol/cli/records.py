@@ -10,7 +10,7 @@ import click
 
 from ondol.cli import client
 from ondol.cli import node as nodes
-from ondol.cli.functions import table, when
+from ondol.cli.functions import UNNUMBERED, table, when
 from ondol.cli.logs import moment_ms
 from ondol.cli.shape import Example, Examples, Exit, as_json, find_node, note, one_line, print_json
 
@@ -107,8 +107,6 @@ def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-#: What the native API writes for the version that has no number.
-_UNNUMBERED: Final = -1
 #: What it means that there is nothing.
 _NOTHING: Final = {"version": "latest", "queue_ms": "not measured", "start_ms": "warm"}
 
@@ -120,7 +118,7 @@ def _title(key: str) -> str:
 def _shown(key: str, value: Any) -> str:
     if value in (None, ""):
         return _NOTHING.get(key, "none")
-    if (key, value) == ("version", _UNNUMBERED):
+    if (key, value) == ("version", UNNUMBERED):
         return "published"
     if key == "started_ms":
         return f"{when(value // 1000)}.{value % 1000:03}"

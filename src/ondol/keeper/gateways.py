@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import secrets
 import shutil
 import socket
 from collections.abc import Generator
@@ -202,7 +201,7 @@ class Gateways:
                 until = "until no node needs it" if self._forwarding >= 0 else "from now on"
                 text = f"keeper: net.ipv4.ip_forward is on {until}: functions reach the world through this machine\n"
                 os.write(2, text.encode())
-        name = f"{MACHINE_DEVICES}{secrets.token_hex(4)}"
+        name = f"{MACHINE_DEVICES}{os.urandom(4).hex()}"
         self._machine.do([netlink.veth(name, 0, _UP, _UP_INDEX, gateway.namespace)])
         with suppress(OSError):  # a kernel without IPv6
             _write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "1")

@@ -118,7 +118,7 @@ def _become_plumber(line: socket.socket) -> None:
 def _serve(line: socket.socket) -> None:
     """Until the keeper is gone."""
     while True:
-        data, fds, _, _ = socket.recv_fds(line, _MESSAGE_BYTES_MAX, 3, socket.MSG_CMSG_CLOEXEC)
+        data, fds, _ = syscalls.recv_fds(line, _MESSAGE_BYTES_MAX, 3)
         if not data:
             return
         asked = json.loads(data)

@@ -12,6 +12,8 @@ import socket
 from collections import deque
 from typing import Any
 
+from ondol import syscalls
+
 MESSAGE_BYTES_MAX = 65536
 DESCRIPTORS_MAX = 16
 OUTBOX_MESSAGES_MAX = 4096
@@ -42,7 +44,7 @@ class Line:
     def receive(self) -> tuple[Message, list[int]] | None:
         """The next message with its descriptors, or None when there is none now. Raises Closed."""
         try:
-            data, fds, flags, _ = socket.recv_fds(self._sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+            data, fds, flags = syscalls.recv_fds(self._sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:

@@ -107,7 +107,7 @@ class Resolver:
                 self._send(question)
 
     def _take_gateway(self) -> bool:
-        data, fds, _, _ = socket.recv_fds(self._fds_from, 64, 2, socket.MSG_CMSG_CLOEXEC)
+        data, fds, _ = syscalls.recv_fds(self._fds_from, 64, 2)
         for fd in fds:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)

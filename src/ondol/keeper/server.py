@@ -13,7 +13,7 @@ import sys
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from ondol.keeper import cleaning, disks, networks, serving, shells, zygotes
+from ondol.keeper import cleaning, disks, maker, networks, serving, shells, zygotes
 from ondol.keeper.accounts import Account, Accounts
 from ondol.keeper.cgroups import Cgroups
 from ondol.keeper.gateways import Gateways, NoGateway
@@ -22,6 +22,7 @@ from ondol.keeper.protocol import Closed, Line, Message, close_all
 from ondol.keeper.reserve import Reserve
 from ondol.keeper.serving import MEMORY_BYTES_MIN, Operation, Refused, Waits, name_in, open_below
 from ondol.keeper.shells import Shell
+from ondol.keeper.spares import Spares
 from ondol.keeper.view import View
 from ondol.walls.built import Walls
 
@@ -76,10 +77,12 @@ class Keeper(serving.Server[Shell, Front]):
         self._accounts = accounts
         self._cgroups = cgroups
         self._disks = tmp
+        self._spares = Spares(loop, tmp, places.shells) if tmp is not None else None
         self._places = places
         self._interpreters = interpreters
         self._allowed = allowed
         self._walls = walls
+        self._makers = maker.Makers(view, walls)
         self.operations = {
             "prepare": self._prepare,
             "attach": self._attach,
@@ -138,16 +141,16 @@ class Keeper(serving.Server[Shell, Front]):
         directory = f"{self._places.shells}/{shell_id}"
         os.mkdir(directory, 0o711)
         try:
-            return shells.begin(shell_id, account, directory, shells.Making(account.userns, self._view, network, self._walls))
+            return self._makers.begin(shell_id, account, directory, network)
         except OSError:
             cleaning.remove_own(directory)
             raise
 
     def _furnish(self, shell: Shell, memory_bytes: int) -> Generator[Sleep | Readable, bool, list[int]]:
-        """Its /tmp and control groups, while its first process makes namespaces; the files that the groups are joined by."""
+        """Its /tmp and control groups, while its PID 1 makes a network; the files that the groups are joined by."""
         yield OTHERS_FIRST
         self._still_wanted(shell)
-        tmp = self._tmp(shell.directory, shell.account, disks.TMP_MIB_DEFAULT)
+        tmp = self._first_tmp(shell)
         cgroups: list[int] = []
         try:
             yield OTHERS_FIRST
@@ -155,7 +158,7 @@ class Keeper(serving.Server[Shell, Front]):
             cgroups = self._cgroups.make(shell.id)
             if memory_bytes >= MEMORY_BYTES_MIN:
                 self._limit(shell, memory_bytes)
-            shells.furnish(shell, tmp, cgroups)
+            maker.furnish(shell, tmp, cgroups)
         except OSError:
             close_all(cgroups)
             raise
@@ -167,6 +170,14 @@ class Keeper(serving.Server[Shell, Front]):
         """Raises Refused where it was discarded meanwhile: nothing is made for it that nobody would remove."""
         if shell.ending:
             raise Refused("failed", f"shell {shell.id} was discarded while it was made")
+
+    def _first_tmp(self, shell: Shell) -> int:
+        """A /tmp of the usual size as a detached mount."""
+        if self._spares is None or shell.network == networks.HOST:
+            return self._tmp(shell.directory, shell.account, disks.TMP_MIB_DEFAULT)
+        image = f"{shell.directory}/tmp-{disks.TMP_MIB_DEFAULT}.img"  # noqa: S108
+        tmp, shell.disk = self._spares.take(image, shell.account.uid, shell.account.gid)
+        return tmp
 
     def _tmp(self, directory: str, account: Account, mib: int) -> int:
         """A /tmp as a detached mount."""
@@ -197,11 +208,13 @@ class Keeper(serving.Server[Shell, Front]):
                     continue  # reaped already; the end of the line comes next
                 shell.pid = message["pid"]
                 self._by_pid[shell.pid] = lambda _: self._shell_ended(shell)
+                if shell.ending:
+                    shell.kill()
             if "error" in message:
                 close_all(came)
                 raise Refused("failed", f"no shell could be made: {message['error']}")
         names, sockets = shells.names_of(shell.network), networks.sockets_of(shell.network)
-        if len(came) != len(names) + len(sockets) or not shell.pid:
+        if len(came) != len(names) + len(sockets) or not shell.pid or shell.ending:
             close_all(came)
             raise Refused("failed", "the shell's first process died")
         namespaces = dict(zip(names, came, strict=False))
@@ -219,6 +232,8 @@ class Keeper(serving.Server[Shell, Front]):
         if shell.attached or shell.gone:
             raise Refused("invalid", f"shell {shell.id} is {'gone' if shell.gone else 'attached already'}")
         self._reserve.check()
+        if shell.disk is not None and not shell.disk.settled:
+            shell.let_go_of_disk()
         if memory < MEMORY_BYTES_MIN or not 1 <= tmp_mib <= TMP_MIB_MAX:
             bounds = f"memory_bytes is at least {MEMORY_BYTES_MIN}, tmp_mib 1 to {TMP_MIB_MAX}"
             raise Refused("invalid", f"{bounds}: these are {memory} and {tmp_mib}")
@@ -253,7 +268,7 @@ class Keeper(serving.Server[Shell, Front]):
 
     def _scour_shell(self, shell: Shell) -> Waits:
         self._thaw(shell)
-        if shell.gone:
+        if shell.gone or shell.ending:
             return
         self._cgroups.hurry(shell.id)
         status = yield from self._status_of(shells.begin_scour(shell))
@@ -282,11 +297,17 @@ class Keeper(serving.Server[Shell, Front]):
     def _end_shell(self, front: Front, shell: Shell) -> Waits:
         self._thaw(shell)
         self._cgroups.hurry(shell.id)
+        if shell.disk is not None and not shell.disk.untouched:
+            shell.let_go_of_disk()  # now: who lets go of it last writes what it holds to the image
+        shell.let_go_of_namespaces()
         shell.kill()
         removed = False
         waited = 0.0
         while waited < DISCARD_S_MAX:
             if (shell.gone or not shell.pid) and self._cgroups.remove(shell.id):
+                if self._spares is not None and shell.disk is not None:
+                    self._spares.give_back(shell.disk)
+                    shell.disk = None
                 removed = yield from self._remove_directory(shell)
                 break
             yield Sleep(0.001)

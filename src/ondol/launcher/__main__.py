@@ -168,7 +168,7 @@ def _end_the_rest() -> None:
     """Whatever has come to lie below this half."""
     until_s = time.monotonic() + END_S_MAX
     while time.monotonic() < until_s:
-        left = processes.living(os.getpid(), [])
+        left = processes.living([os.getpid()], [])
         processes.kill(left)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -83,7 +83,7 @@ def become_user(uid: int, *, switch: bool) -> None:
 
 def put_inside(first: int, mounted: int, target: str) -> None:
     """Put a detached mount into the mount namespace of the innermost process below `first`. The caller has one thread."""
-    innermost = living(first, [])[-1]
+    innermost = living([first], [])[-1]
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:
@@ -102,25 +102,59 @@ def put_inside(first: int, mounted: int, target: str) -> None:
         os.close(here)
 
 
-def living(first: int, groups: Sequence[str]) -> list[int]:
-    """Every living process of the shell, but `first` itself."""
+def living(firsts: Sequence[int], groups: Sequence[str]) -> list[int]:
+    """Every living process of the shell, but `firsts` themselves."""
     parents: dict[int, list[int]] = {}
     alive = set()
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            if fields[0] not in (b"Z", b"X"):
-                alive.add(int(name))
-                parents.setdefault(int(fields[1]), []).append(int(name))
-    found = [first]
+        fields = _stat(int(name)) if name.isdigit() else None
+        if fields is not None:
+            alive.add(int(name))
+            parents.setdefault(int(fields[1]), []).append(int(name))
+    found = list(firsts)
     for pid in found:
         found += parents.get(pid, [])
     counted = {int(pid) for group in groups for pid in _text(f"{group}/cgroup.procs").split()} & alive
-    return [*found[1:], *(counted - set(found))]
+    return [*found[len(firsts) :], *(counted - set(found))]
+
+
+def send(first: int, depth: int, number: int) -> None:
+    """A signal to a guest alone, which has `depth` processes above it, `first` the outermost; to nobody if it has ended.
+
+    A process that only waits has as its eldest child what it waits for: orphans of that came to it later.
+    """
+    pid = first
+    for _ in range(depth):
+        children = sorted(
+            (int(fields[19]), child)  # when it was started
+            for name in os.listdir("/proc")
+            if name.isdigit() and (fields := _stat(child := int(name))) is not None and int(fields[1]) == pid
+        )
+        if not children:
+            return
+        parent, pid = pid, children[0][1]
+    try:
+        held = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        fields = _stat(pid)
+        if fields is not None and int(fields[1]) == parent:  # it is still the one that was found
+            signal.pidfd_send_signal(held, number)
+    except OSError:
+        return
+    finally:
+        os.close(held)
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """What /proc/PID/stat has behind the name; None where there is no such process, or a dead one."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else fields
 
 
 def kill(pids: Sequence[int]) -> None:

@@ -2,7 +2,9 @@
 
     prepare {account, interpreter, level, network, shell}
                        -> {"files"} + sockets inside, by those names; and what launch gives where an interpreter is named
-    launch  {shell, interpreter} -> {"pid", "guest"} + wire, log: a guest that waits for INIT, in a shell that has none
+    launch  {shell, interpreter, beside?} -> {"pid", "guest"} + wire, log: a guest that waits for INIT, the shell's only one;
+                       `beside`: one more
+    signal  {shell, guest, number}: to the guest alone, where it is there and can be reached
     attach  {shell, tree, opt_tree?, memory_bytes, tmp_mib} -> {"again"}: the guest that is there must be started again
     scour {shell}, discard {shell}, usage {shell}, settled {}: as the keeper's
     news    {"ended": shell, "guest": number, "status"}, {"over_tmp": shell}
@@ -30,7 +32,7 @@ from ondol.keeper.reserve import Reserve
 from ondol.keeper.serving import END_S_MAX, MEMORY_BYTES_MIN, Operation, Refused, Waits, name_in, open_below
 from ondol.launcher import namespaces, processes
 from ondol.launcher.namespaces import NotMade
-from ondol.launcher.shells import Ground, Shell, guest_of
+from ondol.launcher.shells import GUESTS_MAX, Ground, Guest, Shell, guest_of
 from ondol.launcher.tools import ENVIRONMENT, Tool
 
 LAUNCH_S_MAX = 30.0
@@ -66,6 +68,7 @@ class Launcher(serving.Server[Shell, Front]):
         self.operations = {
             "prepare": self._prepare,
             "launch": self._launch,
+            "signal": self._signal,
             "attach": self._attach,
             "scour": self._scour,
             "discard": self._discard,
@@ -115,19 +118,29 @@ class Launcher(serving.Server[Shell, Front]):
                 yield from self._ways.connect(shell.account, shell.id, made.namespace, inside)
 
     def _launch(self, front: Front, message: Message) -> Operation:
-        return (yield from self._launch_in(front, self._shell(front, message), str(message["interpreter"])))
+        beside = message.get("beside") is True
+        return (yield from self._launch_in(front, self._shell(front, message), str(message["interpreter"]), beside=beside))
 
-    def _launch_in(self, front: Front, shell: Shell, interpreter: str) -> Operation:
+    def _launch_in(self, front: Front, shell: Shell, interpreter: str, *, beside: bool = False) -> Operation:
         if interpreter not in self._made.interpreters:
             raise Refused("failed", f"{interpreter} is not one of the interpreters this node started with")
-        if shell.first:
+        if beside and not shell.tool.claims.several:
+            raise Refused(
+                "failed",
+                f"a shell of the isolation {shell.tool.level} holds one process: deploy functions with extensions for the "
+                "isolation sandbox, bwrap or crun",
+            )
+        if not beside and any(not guest.beside for guest in shell.guests.values()):
             raise Refused("invalid", f"a guest is in shell {shell.id} already")
-        shell.interpreter = interpreter
+        if len(shell.guests) >= GUESTS_MAX:
+            raise Refused("failed", f"shell {shell.id} has {GUESTS_MAX} guests, its most")
+        guest = shell.add(beside=beside)
         wire, wire_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         log, log_inside = os.pipe2(os.O_CLOEXEC)
         try:
-            self._start(front, shell, wire_inside.fileno(), log_inside)
+            self._start(front, shell, guest, interpreter, (wire_inside.fileno(), log_inside))
         except OSError:
+            del shell.guests[guest.number]
             wire.close()
             os.close(log)
             raise
@@ -135,20 +148,28 @@ class Launcher(serving.Server[Shell, Front]):
             wire_inside.close()
             os.close(log_inside)
         wire.setblocking(False)
-        shell.wire = os.dup(wire.fileno())
+        guest.wire = os.dup(wire.fileno())
         try:
             came = yield Readable(wire.fileno(), LAUNCH_S_MAX)
             if not came or not _first_byte(wire):
                 raise Refused("failed", f"no guest came up in {shell.tool.level}: {_said(log) or 'it said nothing'}")
-            if not front.open or shell.ending or not shell.first:
+            if not front.open or shell.ending or not guest.first:
                 raise Refused("failed", f"shell {shell.id} ended while a guest was started in it")
         except Refused:
             wire.close()
             os.close(log)
             raise
-        return {"pid": shell.first, "guest": shell.guest}, [wire.detach(), log]
+        return {"pid": guest.first, "guest": guest.number}, [wire.detach(), log]
 
-    def _start(self, front: Front, shell: Shell, wire: int, log: int) -> None:
+    def _signal(self, front: Front, message: Message) -> Operation:
+        shell, number = self._shell(front, message), signal.Signals(message["number"])
+        guest = shell.guests.get(int(message["guest"]))
+        if guest is not None and guest.first and shell.tool.depth:
+            processes.send(guest.first, shell.tool.depth, number)
+        return {}, []
+        yield  # a generator with nothing to wait for
+
+    def _start(self, front: Front, shell: Shell, guest: Guest, interpreter: str, fds: tuple[int, int]) -> None:
         tool, place, ground = shell.tool, shell.place, self._made.ground
 
         def become() -> None:
@@ -156,27 +177,26 @@ class Launcher(serving.Server[Shell, Front]):
                 processes.hide_cgroups()
             processes.become_user(place.uid, switch=ground.switch)
 
-        shell.guest += 1
-        shell.killed = False
-        guest = guest_of(shell, self._made.walls, self._made.cgroups.controllers)
-        command = tool.command(tool, place, guest, f"{shell.id}-{shell.guest}")
-        shell.first = processes.start(
+        words = guest_of(tool, interpreter, self._made.walls, self._made.cgroups.controllers)
+        command = tool.command(tool, place, words, f"{shell.id}-{guest.number}")
+        guest.first = processes.start(
             command,
             ENVIRONMENT,
-            wire=wire,
-            log=log,
+            wire=fds[0],
+            log=fds[1],
             cgroups=shell.cgroups,
             namespace=shell.network.namespace,
             become=become,
         )
-        self._by_pid[shell.first] = lambda status: self._guest_ended(front, shell, status)
+        self._by_pid[guest.first] = lambda status: self._guest_ended(front, shell, guest, status)
 
-    def _guest_ended(self, front: Front, shell: Shell, status: int) -> None:
-        shell.first = 0
-        os.close(shell.wire)
-        shell.wire = -1
-        ending = -signal.SIGKILL if shell.killed else _ending(status)
-        self._tell(front, {"ended": shell.id, "guest": shell.guest, "status": ending})
+    def _guest_ended(self, front: Front, shell: Shell, guest: Guest, status: int) -> None:
+        del shell.guests[guest.number]
+        guest.first = 0
+        os.close(guest.wire)
+        guest.wire = -1
+        ending = -signal.SIGKILL if guest.killed else _ending(status)
+        self._tell(front, {"ended": shell.id, "guest": guest.number, "status": ending})
 
     def _attach(self, front: Front, message: Message) -> Operation:
         shell = self._shell(front, message)
@@ -204,22 +224,23 @@ class Launcher(serving.Server[Shell, Front]):
             os.close(tree)
 
     def _scour_shell(self, shell: Shell) -> Waits:
-        """End every process of the shell, its first one last: what loses its parent until then stays below it."""
+        """End every process of the shell, its first ones last: what loses its parent until then stays below them."""
         until_s = time.monotonic() + ENDING_S_MAX
-        while shell.first and _let_go(shell.wire) and time.monotonic() < until_s:
+        while any(_is_leaving(guest) for guest in shell.guests.values()) and time.monotonic() < until_s:
             yield Sleep(0.002)  # it is ending by itself, and how it ended is worth knowing
         until_s = time.monotonic() + END_S_MAX
-        shell.killed = True
+        for guest in shell.guests.values():
+            guest.killed = True
         groups = [f"{hierarchy.parent}/{shell.id}" for hierarchy in self._made.cgroups.hierarchies]
         while True:
-            left = processes.living(shell.first or -1, groups)
+            left = processes.living(shell.firsts, groups)
             processes.kill(left)
             if not left:
-                if not shell.first:
+                if not shell.firsts:
                     return
-                processes.kill([shell.first])
+                processes.kill(shell.firsts)
             if time.monotonic() > until_s:
-                raise Refused("failed", f"{len(left) + bool(shell.first)} processes of shell {shell.id} do not end")
+                raise Refused("failed", f"{len(left) + len(shell.firsts)} processes of shell {shell.id} do not end")
             yield Sleep(0.002)
 
     def _end_shell(self, front: Front, shell: Shell) -> Waits:
@@ -276,6 +297,11 @@ def _first_byte(wire: socket.socket) -> bool:
         return bool(wire.recv(1))
     except (BlockingIOError, ConnectionError):
         return False
+
+
+def _is_leaving(guest: Guest) -> bool:
+    """Whether it has let go of its wire by itself. A program beside a function does so when it begins."""
+    return bool(guest.first) and not guest.beside and _let_go(guest.wire)
 
 
 def _let_go(wire: int) -> bool:

@@ -25,25 +25,40 @@ from ondol.sandbox import NETWORK_HOST
 _MS_SHARED = 1 << 20
 
 
+#: In one shell: the function's own, its extensions, and who carries their telemetry.
+GUESTS_MAX = 12
+
+
+@dataclass
+class Guest:
+    """An interpreter that was started in a shell, and whatever it became."""
+
+    #: The shell's guests are numbered, and their ends are told by these.
+    number: int
+    #: Beside the function's own.
+    beside: bool
+    #: The process that all of it lies below; 0 where there is none (yet, or any more).
+    first: int = 0
+    #: A second descriptor of the front's end of its wire: it tells that the guest has let go of its own.
+    wire: int = -1
+    #: It was killed, whatever its tool makes of that.
+    killed: bool = False
+
+
 @dataclass
 class Shell:
-    """One shell. `first` is the pid of the process that everything in it lies below; 0 where there is none."""
+    """One shell."""
 
     place: Place
     tool: Tool
     account: str
-    interpreter: str = ""
     network: Network = field(default_factory=Network)
     cgroups: list[int] = field(default_factory=list)
-    first: int = 0
-    #: The number of this guest among the shell's, which its end is told with.
-    guest: int = 0
-    #: A second descriptor of the front's end of the guest's wire: it tells that the guest has let go of its own.
-    wire: int = -1
+    #: Those that are there, by their numbers, and how many there have been.
+    guests: dict[int, Guest] = field(default_factory=dict)
+    guests_total: int = 0
     attached: bool = False
     ending: bool = False
-    #: Its processes were killed, whatever its tool makes of that.
-    killed: bool = False
     #: 0 where the file system bounds /tmp.
     tmp_bytes_max: int = 0
     #: What it held when that was last looked at.
@@ -55,6 +70,17 @@ class Shell:
     @property
     def id(self) -> str:
         return self.place.name
+
+    @property
+    def firsts(self) -> list[int]:
+        """The pids that everything in it lies below."""
+        return [guest.first for guest in self.guests.values() if guest.first]
+
+    def add(self, *, beside: bool) -> Guest:
+        """One more guest, not started yet."""
+        self.guests_total += 1
+        guest = self.guests[self.guests_total] = Guest(self.guests_total, beside)
+        return guest
 
     @property
     def directory(self) -> str:
@@ -183,16 +209,16 @@ class StagedGround:
         mounted = syscalls.open_tree_at(tree)
         try:
             syscalls.mount_setattr(mounted, syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV)
-            if shell.tool.private_root and shell.first:
-                self._show_inside(shell, mounted, target)
+            for first in shell.firsts if shell.tool.private_root else ():
+                self._show_inside(first, mounted, target)
             syscalls.move_mount(mounted, shell.place.root + target)
         finally:
             os.close(mounted)
 
-    def _show_inside(self, shell: Shell, mounted: int, target: str) -> None:
+    def _show_inside(self, first: int, mounted: int, target: str) -> None:
         copy = syscalls.open_tree_at(mounted)
         try:
-            processes.put_inside(shell.first, copy, target)
+            processes.put_inside(first, copy, target)
         finally:
             os.close(copy)
 
@@ -248,11 +274,11 @@ def _numbered(known: list[str], account: str, base: int) -> int:
     return base + known.index(account)
 
 
-def guest_of(shell: Shell, walls: str, bounds: frozenset[str]) -> Sequence[str]:
+def guest_of(tool: Tool, interpreter: str, walls: str, bounds: frozenset[str]) -> Sequence[str]:
     """The interpreter, and what the guest's start is told. `bounds`: what control groups bound."""
     return [
-        shell.interpreter,
-        *(["--init"] if shell.tool.needs_init else []),
+        interpreter,
+        *(["--init"] if tool.needs_init else []),
         *(["--bounds", ",".join(sorted(bounds))] if bounds else []),
-        *(["--walls", walls] if shell.tool.walled else []),
+        *(["--walls", walls] if tool.walled else []),
     ]

@@ -82,6 +82,8 @@ class Tool:
     walled: bool = False
     #: The control group hierarchy is hidden from it.
     hides_cgroups: bool = False
+    #: Of its processes, how many are above a guest, where a signal can be sent to that; 0 where none can.
+    depth: int = 0
     #: Nothing but a control group bounds a function's memory: it is held by the tool, not by the function's processes.
     needs_memory_group: bool = False
 
@@ -181,25 +183,43 @@ def _spec(place: Place, guest: Sequence[str]) -> dict[str, Any]:
 
 
 def _write(place: Place, spec: object) -> None:
-    with open(f"{place.bundle}/config.json", "w", encoding="utf-8") as file:
+    path = f"{place.bundle}/config.json"
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(spec, file)
+    os.replace(f"{path}.new", path)  # another guest of this shell may be reading it
 
 
 PROCESS = Tool(
     level="process",
-    claims=Claims(files=False, processes=False, network=False, code_read_only=False, tmp=False, kernel=False),
+    claims=Claims(files=False, processes=False, network=False, code_read_only=False, tmp=False, kernel=False, several=False),
     program="",
     command=_process,
     networks=(NETWORK_HOST,),
+    depth=1,
 )
-_WALLED = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
-BWRAP = Tool(level="bwrap", claims=_WALLED, program="bwrap", command=_bwrap, needs_init=False, walled=True)
+_WALLED = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False, several=True)
+BWRAP = Tool(
+    level="bwrap",
+    claims=_WALLED,
+    program="bwrap",
+    command=_bwrap,
+    needs_init=False,
+    walled=True,
+    depth=2,
+)
 CRUN = Tool(
-    level="crun", claims=_WALLED, program="crun", command=_crun, private_root=True, hides_cgroups=True, overhead_bytes=4 << 20
+    level="crun",
+    claims=_WALLED,
+    program="crun",
+    command=_crun,
+    private_root=True,
+    hides_cgroups=True,
+    overhead_bytes=4 << 20,
+    depth=2,
 )
 GVISOR = Tool(
     level="gvisor",
-    claims=Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=True),
+    claims=Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=True, several=False),
     program="runsc",
     command=_gvisor,
     overhead_bytes=32 << 20,

@@ -167,13 +167,10 @@ class Environment:
     def freeze(self, *, on: bool) -> None:
         """Let it use no processor, or let it go on: asked at once, done soon. A call need not wait: its message does."""
         if not self.broken:
-            self._pause(on=on)
+            company = self._company
+            if company is not None and company.there:
+                company.pause(on=on)
             self._spawn(self._freeze(on=on))
-
-    def _pause(self, *, on: bool) -> None:
-        company = self._company
-        if company is not None and company.there:
-            company.pause(on=on)
 
     @property
     def _company(self) -> Company | None:
@@ -310,7 +307,8 @@ class Environment:
             if worker.company is not None and worker.company.there:
                 await worker.company.leave(reason)
             async with asyncio.timeout(DEATH_S_MAX):
-                await self._sandboxes.scour(self._shell)
+                if not self._closed:  # otherwise all in it is being ended anyway
+                    await self._sandboxes.scour(self._shell)
                 status = await worker.ended()
                 # Until its end has been seen on its line, too: what it said last belongs to the call.
                 while worker.alive:  # noqa: ASYNC110  (the port has no event for it)

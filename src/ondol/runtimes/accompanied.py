@@ -63,7 +63,7 @@ class Accompanied:
         if not launch.caller:
             raise StartFailed(
                 f"{revision.name} has extensions in its layers ({', '.join(launch.extensions)}), which call a node's API from "
-                "a network of their own: deploy it for the isolation sandbox, and a network of none or egress"
+                "a network of their own: deploy it for the isolation sandbox, bwrap or crun, and a network of none or egress"
             )
         launch = dataclasses.replace(launch, variables={**launch.variables, "AWS_LAMBDA_RUNTIME_API": ADDRESS})
         known = self._callers.company(launch.caller) if launch.calls_max > 1 else None

@@ -36,7 +36,7 @@ class Exchange:
         self._crowd = crowd
         self._state = Runtime(State.RUNNING)
 
-    def begin(self, to: State) -> None:
+    def move(self, to: State) -> None:
         """Raises NotAllowed."""
         self._state.move(to)
 

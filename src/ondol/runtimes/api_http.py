@@ -68,7 +68,7 @@ def prompt(worker: ApiWorker, request: Request, reply: Reply) -> bool:
         return False
     if request.header(_MODE) or worker.runtime.state is not State.RUNNING:
         return False
-    worker.begin(State.RESPONSE)
+    worker.move(State.RESPONSE)
     worker.answer(Answer(ending=Ending.OK, body=body))
     loop = asyncio.get_running_loop()
     loop.call_soon(loop.call_soon, reply, _ACCEPTED)
@@ -137,7 +137,7 @@ def _printable(value: str) -> str:
 
 async def _response(answering: Answering, request: Request) -> Response:
     mode = request.header(_MODE)
-    answering.begin(State.RESPONSE)
+    answering.move(State.RESPONSE)
     if mode == "streaming":
         return await _streamed(answering, request)
     if mode:
@@ -173,7 +173,7 @@ async def _streamed(answering: Answering, request: Request) -> Response:
 
 
 async def _error(answering: Answering, request: Request) -> Response:
-    answering.begin(State.ERROR_RESPONSE)
+    answering.move(State.ERROR_RESPONSE)
     try:
         body = await request.body.read(RESULT_BYTES_MAX)
     except BodyTooLarge:

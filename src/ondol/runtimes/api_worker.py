@@ -54,7 +54,7 @@ class Given:
 class Answering(Protocol):
     """A call that the process was given, as it is answered."""
 
-    def begin(self, to: State) -> None:
+    def move(self, to: State) -> None:
         """The process begins to answer. Raises NotAllowed."""
         ...
 
@@ -197,7 +197,7 @@ class ApiWorker:
         """What an answer with this id is to; None: to nothing. The states come first: who answers twice is told so."""
         return None if invocation != self.running and self.runtime.state is State.RUNNING else self
 
-    def begin(self, to: State) -> None:
+    def move(self, to: State) -> None:
         """It begins to answer. Raises NotAllowed."""
         self.runtime.move(to)
 

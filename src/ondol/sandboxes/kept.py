@@ -52,7 +52,7 @@ TRIM_EVERY_S = 1.0
 STOCK_PAUSE_S = 0.5
 
 #: What stands between functions in the keeper's shells.
-CLAIMS = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False)
+CLAIMS = Claims(files=True, processes=True, network=True, code_read_only=True, tmp=True, kernel=False, several=True)
 
 _log = logging.getLogger("ondol.sandboxes")
 _Result = TypeVar("_Result")

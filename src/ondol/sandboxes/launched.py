@@ -52,15 +52,14 @@ class Launcher:
         self._stock: dict[_Kind, deque[Shell]] = defaultdict(deque)
         self._filling: dict[_Kind, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        #: Shells that the present launcher knows, the guest in each, and of those the ones that nobody has taken yet.
+        #: Shells that the present launcher knows, the guests in them by shell and number, and those that nobody has taken yet.
         self._held: set[str] = set()
-        self._children: dict[str, KeptChild] = {}
+        self._children: dict[tuple[str, int], KeptChild] = {}
         self._waiting: dict[str, KeptChild] = {}
         #: The descriptors of shells' `files`, until they are discarded.
         self._open: dict[str, dict[str, int]] = {}
         #: Ends that were told before the start they belong to was answered.
         self._early: dict[tuple[str, int], int] = {}
-        self._guests: dict[str, int] = {}
         self._closed = False
         self._line = Line(line, "the launcher", self._news, self._line_ended)
 
@@ -108,9 +107,17 @@ class Launcher:
             if waiting.alive:
                 return waiting
             waiting.close()
+        return await self._launch(shell, interpreter)
+
+    async def fork_beside(self, shell: Shell, interpreter: str) -> KeptChild:
+        """A new one; whoever waits there goes on waiting. Raises StartFailed, also where the level's shells hold one only."""
+        return await self._launch(shell, interpreter, beside=True)
+
+    async def _launch(self, shell: Shell, interpreter: str, *, beside: bool = False) -> KeptChild:
         if shell.id not in self._held:
             raise StartFailed(f"shell {shell.id} was discarded")
-        message, fds = await self._line.request(LAUNCH_S_MAX, op="launch", shell=shell.id, interpreter=interpreter)
+        asked: dict[str, Any] = {"op": "launch", "shell": shell.id, "interpreter": interpreter, "beside": beside}
+        message, fds = await self._line.request(LAUNCH_S_MAX, **asked)
         return self._child(shell.id, message["ok"], fds)
 
     async def attach(self, shell: Shell, *, tree: str, memory_bytes: int, tmp_mib: int, opt_tree: str = "") -> None:
@@ -202,14 +209,24 @@ class Launcher:
         wire, log = fds
         os.set_blocking(wire, False)
         os.set_blocking(log, False)
-        child = KeptChild(told["pid"], wire, log)
-        status = self._early.pop((shell_id, told["guest"]), None)
+        guest = told["guest"]
+        child = KeptChild(told["pid"], wire, log, lambda _, number: self._send(shell_id, guest, number))
+        status = self._early.pop((shell_id, guest), None)
         if status is not None:
             child.ended(status)
         else:
-            self._children[shell_id] = child
-            self._guests[shell_id] = told["guest"]
+            self._children[shell_id, guest] = child
         return child
+
+    def _send(self, shell_id: str, guest: int, number: int) -> None:
+        if self._line.open:
+            self._keep(self._signal(shell_id, guest, number))
+
+    async def _signal(self, shell_id: str, guest: int, number: int) -> None:
+        try:
+            await self._line.request(USAGE_S_MAX, op="signal", shell=shell_id, guest=guest, number=number)
+        except Unavailable as error:
+            _log.info("a signal could not be sent: %s", error)  # its shell is gone, or about to be
 
     async def _discard_unheard(self, line: Line, shell_id: str) -> None:
         try:
@@ -259,14 +276,13 @@ class Launcher:
             _log.warning("shell %s filled its temporary directory; its processes were ended", message["over_tmp"])
 
     def _guest_ended(self, shell_id: str, guest: int, status: int) -> None:
-        if self._guests.get(shell_id) != guest:
+        child = self._children.pop((shell_id, guest), None)
+        if child is None:
             if len(self._early) < EARLY_MAX:
                 self._early[shell_id, guest] = status
             return
-        child = self._children.pop(shell_id)
-        del self._guests[shell_id]
         child.ended(status)
-        if shell_id in self._waiting:  # of the stock: nobody else will notice
+        if self._waiting.get(shell_id) is child:  # of the stock: nobody else will notice
             for kind, stock in list(self._stock.items()):
                 for shell in [shell for shell in stock if shell.id == shell_id]:
                     stock.remove(shell)
@@ -274,11 +290,9 @@ class Launcher:
                     self._refill(kind)
 
     def _forget(self, shell_id: str) -> None:
-        """Whoever waits for the end of its guest is told, should the launcher not have done so."""
-        self._guests.pop(shell_id, None)
-        child = self._children.pop(shell_id, None)
-        if child is not None:
-            child.ended(-signal.SIGKILL)
+        """Whoever waits for the end of a guest of its is told, should the launcher not have done so."""
+        for key in [key for key in self._children if key[0] == shell_id]:
+            self._children.pop(key).ended(-signal.SIGKILL)
         for key in [key for key in self._early if key[0] == shell_id]:
             del self._early[key]
 
@@ -313,8 +327,7 @@ class LaunchedZygote:
         return await self._launcher.fork(shell, self._interpreter)
 
     async def fork_beside(self, shell: Shell) -> KeptChild:
-        del shell
-        raise StartFailed("a shell of this level holds one process: deploy functions with extensions for the isolation sandbox")
+        return await self._launcher.fork_beside(shell, self._interpreter)
 
 
 class LaunchedSandboxes:

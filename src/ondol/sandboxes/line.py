@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ondol import syscalls
 from ondol.model.errors import OutOfSpace, StartFailed, Unavailable
 
 #: Requests under way on one line; more wait their turn.
@@ -88,7 +89,7 @@ class Line:
     def _read(self) -> None:
         for _ in range(REQUESTS_MAX):  # then it is somebody else's turn
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+                data, fds, _ = syscalls.recv_fds(self._sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:

@@ -108,5 +108,6 @@ def _loops(data: Path) -> int:
     count = 0
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # it goes while we look
-            count += backing.read_text().startswith(f"{data}/shells/")
+            path = backing.read_text()
+            count += path.startswith(f"{data}/shells/") and not path.startswith(f"{data}/shells/.spare/")
     return count

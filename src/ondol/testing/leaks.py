@@ -131,7 +131,7 @@ def suspects(node: Node, witness: Witness) -> set[str]:
     found = witness.strays(node) | _mounts(node)
     found |= {f"group {path}" for path in groups if path.name not in living}
     if groups or living:
-        found |= {f"loop device on {shell}" for shell in _loops(node) if shell not in living}
+        found |= {f"loop device on {shell}" for shell in _loops(node) if shell not in living and not shell.startswith(".")}
         found |= {f"shell {name}" for name in _names(node.data / "shells") if name not in living and not name.startswith(".")}
     return found | {f"spool file {name}" for name in _names(node.data / "tmp")}
 

@@ -41,10 +41,6 @@ TOKENS = [
 ]  # fmt: skip
 
 
-#: No process has this number.
-NOBODY = 1 << 30
-
-
 class Refusing:
     """Stands for whatever needs rights: any of its methods says that there are none."""
 
@@ -102,7 +98,6 @@ class Fixture:
         made = shells.Shell("s1", Accounts().get("a1"), str(self.top / "shells" / "s1"), ends[0], ends[2], network="none")
         ends[1].close()
         ends[3].close()
-        made.first_pid = NOBODY
         return made
 
     def show(self, shell, tree, *_):

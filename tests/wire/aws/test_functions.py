@@ -214,6 +214,22 @@ async def test_a_dry_run_shows_the_update_and_keeps_the_code(control):
     assert (kept["CodeSha256"], kept["LastUpdateStatus"]) == (created["CodeSha256"], "Successful")
 
 
+async def test_a_dry_run_publishes_nothing_and_is_not_asked_to(control):
+    await control.create()
+    given = {"ZipFile": archive("other"), "DryRun": True, "Publish": True}
+    error = await refused(control("UpdateFunctionCode", FunctionName="hello", **given))
+    assert (error.code, "mutually exclusive" in str(error)) == ("InvalidParameterValueException", True)
+
+
+@pytest.mark.parametrize("elsewhere", [{"S3Bucket": "bucket", "S3Key": "key"}, {"S3ObjectVersion": "1"}])
+async def test_code_comes_from_one_place(control, elsewhere):
+    await control.create()
+    given = {"ZipFile": archive("other"), **elsewhere}
+    for refusal in (control("UpdateFunctionCode", FunctionName="hello", **given), control.create("other", Code=given)):
+        error = await refused(refusal)
+        assert str(error) == "Please do not provide other FunctionCode parameters when providing a ZipFile."
+
+
 async def test_a_second_update_while_one_is_in_progress_is_a_conflict(control):
     await control.create()
     control.desk.fronts.hold()

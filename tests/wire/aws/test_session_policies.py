@@ -63,7 +63,20 @@ async def test_a_deny_of_the_sessions_own_policy_wins(control, iam):
     policy = document(statement("*"), statement("lambda:Delete*", Effect="Deny"))
     client = control.client(await taken_on(control, Policy=policy))
     await blocking(client.list_functions)
-    assert (await error(client.delete_function, FunctionName="hello"))[0] == "AccessDeniedException"
+    code, message = await error(client.delete_function, FunctionName="hello")
+    assert (code, message.endswith("with an explicit deny in a session policy")) == ("AccessDeniedException", True), message
+
+
+async def test_what_denies_or_does_not_allow_is_named(control, iam):
+    await control.create()
+    deny = document(statement("*"), statement("lambda:Delete*", Effect="Deny"))
+    await blocking(make_role, iam, "worker", ROOT, all=deny)
+    denied = (await error(control.client(await taken_on(control)).delete_function, FunctionName="hello"))[1]
+    assert denied.endswith(f"{ARN}hello with an explicit deny in an identity-based policy"), denied
+    bound = await blocking(iam.create_policy, PolicyName="bound", PolicyDocument=allowing("lambda:List*"))
+    await blocking(iam.put_role_permissions_boundary, RoleName="worker", PermissionsBoundary=bound["Policy"]["Arn"])
+    beyond = (await error(control.client(await taken_on(control)).get_function, FunctionName="hello"))[1]
+    assert beyond.endswith("because no permissions boundary allows the lambda:GetFunction action"), beyond
 
 
 async def test_conditions_and_resources_of_a_session_policy_are_weighed(control, iam):

@@ -42,6 +42,28 @@ async def test_more_tags_than_the_limit_are_refused(control):
     assert (await control("ListTags", Resource=f"{ARN}hello"))["Tags"] == {"first": "1"}
 
 
+NETS = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+SIGNERS = {"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/abcdefghij"]}
+OPERATOR = {"CapacityProviderOperatorRoleArn": f"arn:aws:iam::{ACCOUNT}:role/any"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "params"),
+    [
+        ("TagResource", {"Resource": f"{ARN}hello"}),
+        ("CreateFunction", {"FunctionName": "other", "Runtime": "python3.12", "Handler": "a.b", "Code": {}, "Role": "any"}),
+        ("CreateEventSourceMapping", {"FunctionName": "hello", "EventSourceArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"}),
+        ("CreateCodeSigningConfig", {"AllowedPublishers": SIGNERS}),
+        ("CreateCapacityProvider", {"CapacityProviderName": "pool", "VpcConfig": NETS, "PermissionsConfig": OPERATOR}),
+    ],
+)
+async def test_names_that_the_service_keeps_for_itself_are_refused(control, operation, params):
+    error = await refused(control(operation, **params, Tags={"mine": "", "AWS:theirs": ""}))
+    assert (error.code, str(error)) == (
+        "InvalidParameterValueException", "Tag keys that begin with aws: are reserved: AWS:theirs",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("qualifier", ["1", "live", "$LATEST"])
 async def test_versions_and_aliases_have_no_tags(control, qualifier):
     error = await refused(control("ListTags", Resource=f"{ARN}hello:{qualifier}"))

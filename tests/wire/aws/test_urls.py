@@ -193,9 +193,11 @@ async def test_a_url_for_anybody_needs_a_policy_that_says_so(client, urls, invok
 async def test_a_url_with_iam_wants_a_signature_that_is_right(client, urls, invoker):
     url = await created(client, "AWS_IAM")
     unsigned = await urls(asking(url))
-    assert (unsigned.status, dict(unsigned.headers)["x-amzn-ErrorType"]) == (403, "MissingAuthenticationTokenException")
+    assert (unsigned.status, unsigned.body.decode()) == (403, FORBIDDEN)
+    assert dict(unsigned.headers)["x-amzn-ErrorType"] == "AccessDeniedException"
     forged = await urls(asking(url, key=AccessKey(id=KEY.id, secret="x", account=ACCOUNT, created_s=0.0)))  # noqa: S106
     assert (forged.status, dict(forged.headers)["x-amzn-ErrorType"]) == (403, "InvalidSignatureException")
+    assert json.loads(forged.body)["message"].startswith("The request signature we calculated does not match")
     assert invoker.seen == []
     assert (await urls(asking(url, key=KEY, body=b"hello", method="POST"))).status == 200
     told = json.loads(invoker.seen[0].payload)["requestContext"]

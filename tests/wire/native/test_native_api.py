@@ -262,6 +262,17 @@ async def test_versions_are_published_listed_and_removed(api):
     assert (status, "there are 2" in said["message"]) == (404, True)
 
 
+async def test_the_version_without_a_number_is_listed_and_removed(api):
+    await api.put()
+    deployments, (function,) = api.desk.deployments, api.desk.index.functions()
+    await deployments.publish(function, unnumbered=True)
+    await deployments.settling.idle()
+    assert [each["number"] for each in (await api("GET", "/functions/site/versions"))[1]["versions"]] == [-1]
+    assert (await api("GET", "/functions/site"))[1]["versions"] == [-1]
+    assert (await api("DELETE", "/functions/site/versions/-1"))[0] == 204
+    assert (await api("GET", "/functions/site/versions"))[1]["versions"] == []
+
+
 @pytest.mark.parametrize("number", ["x", "0", "9" * 5000, "%C2%B2", "-1", "1.0"])
 async def test_a_version_that_is_no_number_is_not_there(api, number):
     await api.put()

@@ -46,8 +46,8 @@ class Access:
             if address:
                 told["aws:sourceip"] = (address,)
             if not self.grants.may(who, action, resource, who.account, context=told):
-                kind = self.grants.lacking(who, action, resource, who.account, context=told)
-                raise errors.not_authorized(self.grants.arn(who), action, resource, kind)
+                why = self.grants.why_not(who, action, resource, context=told)
+                raise errors.not_authorized(self.grants.arn(who), action, resource, why)
             return owner(who.account, who.region, who.name)
         try:
             permit(who, action_of(service, operation), who.account)

@@ -60,7 +60,7 @@ class Capacity:
             "InstanceRequirements": {"Architectures": ["x86_64"]},
             **given,
             "CapacityProviderScalingConfig": _scaling({"MaxVCpuCount": _VCPUS_MAX, "ScalingMode": _AUTO}, given),
-            "Tags": params.get("Tags") or {},
+            "Tags": refusals.tags_of(params),
             "LastModified": self._deployments.wall_s(),
         }
         _check_instances(value["InstanceRequirements"])

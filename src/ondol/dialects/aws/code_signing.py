@@ -60,7 +60,7 @@ class CodeSigning:
             "AllowedPublishers": params["AllowedPublishers"],
             "CodeSigningPolicies": params.get("CodeSigningPolicies") or dict(_WARN),
             "LastModified": last_modified(self._deployments.wall_s()),
-            "Tags": params.get("Tags") or {},
+            "Tags": refusals.tags_of(params),
         }
         name = "csc-" + "".join(secrets.choice(_LETTERS) for _ in range(17))
         item = Item(dialect=DIALECT, kind=KIND, account=context.account, region=context.region, name=name, value=value)

@@ -40,10 +40,16 @@ def translate(error: OndolError, resource: str) -> ServiceError:
     return internal()
 
 
-def not_authorized(who: str, action: str, resource: str = "", kind: str = "identity-based") -> ServiceError:
-    """As IAM puts it. `who`: the caller's ARN; `kind`: whose policy would have to allow it ("session", "resource-based")."""
+def because_none(kind: str, action: str) -> str:
+    """Why not, where nothing speaks of it. `kind`: what would have to allow it ("session policy", "resource-based policy")."""
+    return f"because no {kind} allows the {action} action"
+
+
+def not_authorized(who: str, action: str, resource: str = "", why: str = "") -> ServiceError:
+    """As IAM puts it. `who`: the caller's ARN; `why`: "" where no identity-based policy allows it."""
     where = f" on resource: {resource}" if resource else ""
-    message = f"User: {who} is not authorized to perform: {action}{where} because no {kind} policy allows the {action} action"
+    why = why or because_none("identity-based policy", action)
+    message = f"User: {who} is not authorized to perform: {action}{where} {why}"
     return ServiceError("AccessDeniedException", message, status=403, message_key="Message")
 
 

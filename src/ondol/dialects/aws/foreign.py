@@ -107,8 +107,8 @@ class Foreign:
         needed = await asyncio.to_thread(foreign_needs.needs, service, request, body, who.account, who.region)
         for action, resource in needed:
             if not self._grants.may(who, action, resource, who.account):
-                kind = self._grants.lacking(who, action, resource, who.account)
-                raise errors.not_authorized(self._grants.arn(who), action, resource, kind)
+                why = self._grants.why_not(who, action, resource)
+                raise errors.not_authorized(self._grants.arn(who), action, resource, why)
 
 
 async def checked(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:

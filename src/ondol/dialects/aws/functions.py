@@ -63,6 +63,7 @@ class Functions:
         if params.get("PackageType") == "Image" or params["Code"].get("ImageUri"):
             raise refusals.not_built("container images", "Deploy the code as a zip archive (PackageType Zip).")
         wanted = self._configured(context, params)
+        tags = refusals.tags_of(params)
         signing = params.get("CodeSigningConfigArn")
         config = code_signing.check(self._deployments.index, context, signing) if signing else None
         chosen = self._layers.chosen(context, params.get("Layers") or [])
@@ -75,7 +76,7 @@ class Functions:
             wanted = await self._layers.applied(wanted, chosen, code)
         new = NewFunction(
             dialect=DIALECT, handle=named.name, account=named.account, region=named.region, name=named.name,
-            code=code, configuration=wanted, tags=params.get("Tags") or {}, publish=bool(params.get("Publish")),
+            code=code, configuration=wanted, tags=tags, publish=bool(params.get("Publish")),
             unnumbered=bool(params.get("PublishTo")), per_tenant=bool(params.get("TenancyConfig")),
             versions_only=bool(params.get(managed.MEMBER)),
             annotations={DIALECT: {"CodeSigningConfigArn": signing}} if signing else {},
@@ -134,6 +135,11 @@ class Functions:
         function = self._lookup.unqualified(context, "UpdateFunctionCode", params)
         if params.get("ImageUri"):
             raise refusals.invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+        if params.get("Publish") and params.get("DryRun"):
+            raise refusals.invalid(
+                "Publish and DryRun are mutually exclusive parameters. Please provide only one of the two parameters and try "
+                "again."
+            )
         configuration.refuse_unbuilt(params)
         with self._lookup.changing(function):
             self._deployments.check(function, params.get("RevisionId"))

@@ -15,7 +15,7 @@ from typing import Final
 
 from ondol.clock import Clock
 from ondol.core.catalog import Index
-from ondol.dialects.aws import roles
+from ondol.dialects.aws import errors, roles
 from ondol.dialects.aws.names import LATEST, caller_arn, function_arn, partition
 from ondol.dialects.aws.policy import Asked, Caller, Decision, Policy, decide
 from ondol.dialects.aws.policy_words import Context
@@ -25,6 +25,8 @@ from ondol.model.principals import Kind, Principal
 
 #: Those who act in a role.
 IN_ROLES: Final = frozenset({Kind.FUNCTION, Kind.SESSION})
+#: What refusals call the policies of the role itself.
+IDENTITY: Final = "identity-based policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,20 @@ class Grants:
             return True
         return said.account is Decision.ALLOWED and said.identity is Decision.ALLOWED
 
-    def lacking(self, who: Principal, action: str, resource: str, account: str, *, context: Context | None = None) -> str:
-        """Whose policy would have had to allow what was refused, as refusals call it."""
-        narrowed = who.scope and self.may(replace(who, scope=()), action, resource, account, context=context)
-        return "session" if narrowed else "identity-based"
+    def why_not(self, who: Principal, action: str, resource: str, *, context: Context | None = None) -> str:
+        """Why something was refused, as IAM puts it: which of the caller's policies denies it, or would have had to allow it.
+
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+        """
+        item = self._role(who)
+        asked = Asked(action=action, resource=resource, context={**self._context(who, item), **(context or {})})
+        found = [(IDENTITY, self._identity(who, item, asked))]
+        found += [(kind, decide(each, asked)) for kind, each in self._bounding(who, item)]
+        for kind, said in found:
+            if said is Decision.DENIED:
+                return f"with an explicit deny in {'an' if kind == IDENTITY else 'a'} {kind}"
+        lacking = next((kind for kind, said in found if said is Decision.SILENT), IDENTITY)
+        return errors.because_none(lacking, action)
 
     def _said(self, who: Principal, action: str, resource: str, own: Sequence[Policy], context: Context) -> _Said:
         item = self._role(who)
@@ -157,14 +169,20 @@ class Grants:
 
     def _bounds(self, who: Principal, item: Item | None, asked: Asked) -> Decision:
         """What the role's boundary and the session's own policies leave: each that is there must allow."""
-        boundary = item.value.get("Boundary") if item is not None else None
-        bounds = [roles.attached(self._index, boundary)] if boundary else []
-        if who.scope:
-            bounds.append(roles.narrowing(self._index, who.scope))
-        found = [decide(each, asked) for each in bounds]
+        found = [decide(each, asked) for _, each in self._bounding(who, item)]
         if Decision.DENIED in found:
             return Decision.DENIED
         return Decision.SILENT if Decision.SILENT in found else Decision.ALLOWED
+
+    def _bounding(self, who: Principal, item: Item | None) -> list[tuple[str, Iterable[Policy]]]:
+        """What narrows the role's own policies, by what it is called."""
+        boundary = item.value.get("Boundary") if item is not None else None
+        bounds: list[tuple[str, Iterable[Policy]]] = []
+        if boundary:
+            bounds.append(("permissions boundary", roles.attached(self._index, boundary)))
+        if who.scope:
+            bounds.append(("session policy", roles.narrowing(self._index, who.scope)))
+        return bounds
 
     def _context(self, who: Principal, item: Item | None) -> Context:
         """The condition keys that every request has."""

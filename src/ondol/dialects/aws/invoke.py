@@ -157,10 +157,12 @@ class Invoke:
         )
 
     def _not_authorized(self, named: names.Named, principal: Principal) -> ServiceError:
-        arn, kind = arn_of(named, latest=False), "resource-based"
+        arn = arn_of(named, latest=False)
         if named.account == principal.account:
-            kind = self._grants.lacking(principal, _ACTION, arn, named.account)
-        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn, kind)
+            why = self._grants.why_not(principal, _ACTION, arn)
+        else:
+            why = errors.because_none("resource-based policy", _ACTION)
+        return errors.not_authorized(self._grants.arn(principal), _ACTION, arn, why)
 
 
 # Parsing --------------------------------------------------------------------------------------------------------------

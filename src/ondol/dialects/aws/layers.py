@@ -22,7 +22,7 @@ from ondol.dialects.aws.paging import page
 from ondol.dialects.aws.policy import Kind
 from ondol.dialects.aws.rendering import code_sha256, last_modified
 from ondol.dialects.aws.resources import layer_arn
-from ondol.dialects.aws.service import Context, Operations
+from ondol.dialects.aws.service import Context, Operations, ServiceError
 from ondol.dialects.aws.uploads import LAYER_VERSION, CodeUrl, Uploads
 from ondol.model.errors import AlreadyExists, NotFound
 from ondol.model.functions import Code, Configuration
@@ -238,7 +238,7 @@ class Layers:
         _permit(context, operation)
         named = self._named(context, params)
         if named.account != context.account:
-            raise errors.not_authorized(self.grants.arn(context.asker), f"lambda:{operation}", named.arn, "resource-based")
+            raise _not_shared(self.grants.arn(context.asker), f"lambda:{operation}", named.arn)
         return named
 
     def _let_in(self, context: Context, named: Named) -> None:
@@ -250,7 +250,7 @@ class Layers:
         own = [policy.of_document(document, Kind.RESOURCE)] if document else []
         action = "lambda:GetLayerVersion"
         if not self.grants.may(context.asker, action, named.arn, named.account, own=own):
-            raise errors.not_authorized(self.grants.arn(context.asker), action, named.arn, "resource-based")
+            raise _not_shared(self.grants.arn(context.asker), action, named.arn)
 
     def _item(self, named: Named) -> Item:
         name = f"{named.name}:{named.version or 0:010d}"
@@ -357,3 +357,7 @@ def _listed(item: Item) -> Params:
         "CreatedDate": value["CreatedDate"],
     }  # fmt: skip
     return {**shown, **{member: value[member] for member in _KEPT if value.get(member)}}
+
+
+def _not_shared(who: str, action: str, arn: str) -> ServiceError:
+    return errors.not_authorized(who, action, arn, errors.because_none("resource-based policy", action))

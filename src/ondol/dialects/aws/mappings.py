@@ -69,7 +69,7 @@ class Mappings:
             "Qualifier": qualifier,
             "Enabled": params.get("Enabled", True),
             "LastModified": self._deployments.wall_s(),
-            "Tags": params.get("Tags") or {},
+            "Tags": refusals.tags_of(params),
         }
         if params.get("StartingPositionTimestamp") is not None:
             value["StartingPositionTimestamp"] = _seconds(params["StartingPositionTimestamp"])

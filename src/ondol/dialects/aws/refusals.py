@@ -5,6 +5,9 @@ Only texts and codes; who finds the reason is the handlers' business.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ondol.dialects.aws.service import ServiceError
 
 _USER = {"Type": "User"}
@@ -13,6 +16,14 @@ _USER = {"Type": "User"}
 def invalid(message: str, *, typed: bool = True) -> ServiceError:
     """The parameters are well-formed, and what they ask for cannot be. `typed`: most of these texts came with a Type."""
     return ServiceError("InvalidParameterValueException", message, status=400, extra=_USER if typed else {})
+
+
+def tags_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """The tags that a request gives. Raises for names that the service keeps for itself; its text for that was not found."""
+    tags: dict[str, str] = params.get("Tags") or {}
+    if reserved := sorted(key for key in tags if key.lower().startswith("aws:")):
+        raise invalid(f"Tag keys that begin with aws: are reserved: {', '.join(reserved)}")
+    return tags
 
 
 def out_of_range(member: str, value: object, constraint: str) -> ServiceError:

@@ -37,7 +37,7 @@ class Tags:
         found = self._found(context, "TagResource", params)
         if not params["Tags"]:
             raise refusals.invalid("An error occurred and the request cannot be processed.")
-        await self._retag(found, params["Resource"], add=params["Tags"])
+        await self._retag(found, params["Resource"], add=refusals.tags_of(params))
         return {}
 
     async def untag(self, context: Context, params: Params) -> Params:

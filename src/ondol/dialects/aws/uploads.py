@@ -23,6 +23,8 @@ CodeUrl = Callable[[Code, Context], str]
 #: The kind of item that is one version of a layer.
 LAYER_VERSION: Final = "layer-version"
 CODE_STORAGE_BYTES_MAX: Final = 80_530_636_800
+#: What names code that is elsewhere.
+_OTHERS: Final = ("S3Bucket", "S3Key", "S3ObjectVersion", "ImageUri")
 
 
 class Uploads:
@@ -36,6 +38,8 @@ class Uploads:
     async def take(self, context: Context, source: Mapping[str, Any], *, account: str, region: str) -> Code:
         """The code that `source` (ZipFile, S3Bucket …) holds. Raises ServiceError."""
         data, bucket, key = source.get("ZipFile"), source.get("S3Bucket"), source.get("S3Key")
+        if data is not None and any(source.get(other) for other in _OTHERS):
+            raise refusals.invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")
         archive = self._spool / f"upload-{secrets.token_hex(8)}.zip"
         if data is None and bucket and key:
             if self._objects is None:

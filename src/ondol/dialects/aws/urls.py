@@ -17,7 +17,7 @@ import msgspec
 from ondol.clock import Clock
 from ondol.core import traces
 from ondol.core.catalog import Index
-from ondol.dialects.aws import errors, url_cors, url_events, url_streams
+from ondol.dialects.aws import errors, sigv4, url_cors, url_events, url_streams
 from ondol.dialects.aws.auth import Verifier
 from ondol.dialects.aws.configuration import DIALECT
 from ondol.dialects.aws.grants import Grants
@@ -130,7 +130,7 @@ class Urls:
         except BodyTooLarge:
             answered = _refused(413, "RequestEntityTooLargeException", "Request Too Long", request_id)
         except ServiceError as error:
-            answered = _refused(403, error.code, error.message, request_id)
+            answered = _unproven(error, request_id)
         except OndolError as error:
             answered = errors.render_known(errors.translate(error, arn(function, url.qualifier)), request_id)
         except Exception:
@@ -209,6 +209,13 @@ async def _answered(outcome: Outcome, invocation: Invocation) -> Response:
         made = Response(502, [("Content-Type", url_events.JSON_TYPE)], b"Internal Server Error")
     made.headers = [*made.headers, *headers]
     return made
+
+
+def _unproven(error: ServiceError, request_id: str) -> Response:
+    """What is wrong with a signature is said as everywhere; that there is none is answered as to one who may not."""
+    if error.code == sigv4.missing().code:
+        return _refused(403, "AccessDeniedException", _FORBIDDEN, request_id)
+    return errors.render_known(error, request_id)
 
 
 def _refused(status: int, code: str, message: str | None, request_id: str) -> Response:

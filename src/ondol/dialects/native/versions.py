@@ -115,7 +115,7 @@ class Versions:
     # Versions --------------------------------------------------------------------------------------------------------
     async def list(self, asked: Asked) -> VersionList:
         function = function_of(self._index, asked)
-        numbers = _numbers(self._index, function)
+        numbers = [version.number for version in self._index.versions(function.id)]
         return VersionList(versions=[_version(self._deployments.version(function, number)) for number in numbers])
 
     async def publish(self, asked: Asked) -> VersionDocument:
@@ -126,9 +126,10 @@ class Versions:
     async def remove(self, asked: Asked) -> None:
         function = function_of(self._index, asked)
         text = asked.path["number"]
-        number = int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX else 0
+        plain = text == str(UNNUMBERED) or (text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX)
+        number = int(text) if plain else 0
         if self._index.version(function.id, number) is None:
-            numbers = [str(each) for each in _numbers(self._index, function)]
+            numbers = [str(version.number) for version in self._index.versions(function.id)]
             raise NotFound("version", f"{text[:80]}; {there_are(text, numbers, 'versions')}")
         await self._deployments.delete_version(function.id, number)
 
@@ -164,11 +165,6 @@ class Versions:
         if self._index.alias(function.id, name) is None:
             names = [alias.name for alias in self._index.aliases(function.id)]
             raise NotFound("alias", f"{name[:80]}; {there_are(name, names, 'aliases')}")
-
-
-def _numbers(index: Index, function: Function) -> list[int]:
-    """Of the versions that have one."""
-    return [version.number for version in index.versions(function.id) if version.number != UNNUMBERED]
 
 
 def _version(deployed: Deployed) -> VersionDocument:

@@ -132,6 +132,32 @@ class SandboxSuite:
         code = "import os; open(tmp + '/x', 'w').write('x'); result = [os.listdir(task), open(tmp + '/x').read()]"
         assert await inside.run(code) == [["app.py"], "x"]
 
+    async def test_a_shell_holds_others_beside_its_first_or_says_that_it_does_not(self, house: House) -> None:
+        inside = await house.inside(tree=house.code(app__py=""))
+        zygote = await house.sandboxes.zygote(ACCOUNT, INTERPRETER)
+        if not house.claims.several:
+            with pytest.raises(StartFailed, match="holds one process"):
+                await zygote.fork_beside(inside.shell)
+            assert await inside.run("result = 1") == 1
+            return
+        one, other = [Inside(inside.shell, await zygote.fork_beside(inside.shell)) for _ in range(2)]
+        try:
+            assert await one.run("import os; open(tmp + '/x', 'w').write('x'); result = os.listdir(task)") == ["app.py"]
+            assert await inside.run("result = open(tmp + '/x').read()") == "x"
+            await inside.run("import socket; listener = socket.create_server(('127.0.0.1', 8123))")
+            await other.run("import socket; reached = socket.create_connection(('127.0.0.1', 8123))")
+            await one.run("import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(7))")
+            one.child.signal(signal.SIGTERM)
+            assert await one.ended() == 7
+            assert [await each.run("result = 1") for each in (inside, other)] == [1, 1]
+            await house.sandboxes.scour(inside.shell)
+            assert [await each.ended() for each in (inside, other)] == [-signal.SIGKILL] * 2
+            again = await house.fork_into(inside.shell)
+            assert await again.run("import os; result = [os.listdir(task), open(tmp + '/x').read()]") == [["app.py"], "x"]
+        finally:
+            one.close()
+            other.close()
+
     async def test_a_shell_freezes_or_says_that_it_does_not(self, house: House) -> None:
         inside = await house.inside()
         if inside.shell.freezes:
