@@ -116,6 +116,8 @@ class Index:
 
     def __init__(self) -> None:
         self.number = 0
+        #: How often anything changed here: what was worked out from the index holds as long as this stays.
+        self.changes = 0
         #: Called after each change with the key and the noun (None for a removal).
         self.listeners: list[Callable[[str, Any], None]] = []
         self._functions: dict[str, Function] = {}
@@ -150,6 +152,7 @@ class Index:
         else:
             self._numbers[change.key] = change.number
         self.number = max(self.number, change.number)
+        self.changes += 1
         for listener in self.listeners:
             listener(change.key, noun)
 

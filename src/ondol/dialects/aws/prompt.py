@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 class _Known(Struct, eq=False):
     """What requests of one kind have in common."""
 
-    #: The change of the catalog that this goes by.
-    number: int
+    #: What the catalog's index counted when this was worked out.
+    changes: int
     usual: sigv4.Usual
     secret: str
     principal: Principal
@@ -67,7 +67,7 @@ class PromptInvoke:
             return False
         key = (request.target, values.get("host", ""), authorization[:-64])
         known = self._known.get(key)
-        if known is None or known.number != self._index.number:
+        if known is None or known.changes != self._index.changes:
             known = self._learn(request, key)
             if known is None:
                 return False
@@ -124,5 +124,5 @@ class PromptInvoke:
             return None
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = self._known[key] = _Known(self._index.number, usual, secret, principal, named, target)
+        known = self._known[key] = _Known(self._index.changes, usual, secret, principal, named, target)
         return known
