@@ -93,7 +93,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 LogSink = Callable[[str, int | None], None]
 
 
-#: Some workers' `begin`: as `Worker.call`, but the answer is handed over, from within the loop's turn that brought it.
+#: As `Worker.call`, but the answer is handed over, from within the loop's turn that brought it.
 Begin = Callable[[Call, LogSink, Callable[[Answer], None]], None]
 
 
@@ -151,6 +151,11 @@ class Worker(Protocol):
 
     #: Who else is in its shell, or may come to be; None: nobody will. Where calls run side by side, all workers have the same.
     company: Company | None
+
+    @property
+    def begin(self) -> Begin | None:
+        """Its way to take a call without a coroutine; None: it has none."""
+        ...
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """Send one call, and wait for its answer. Always await what this gives. At most the contract's concurrency at a time.

@@ -251,7 +251,7 @@ class Environment:
 
     async def _place_worker(self, attached: Awaitable[None] | None = None) -> Worker:
         worker = self._worker = await self._launch(attached)
-        self._begin = getattr(worker, "begin", None)
+        self._begin = worker.begin
         self._spawn(self._watch(worker))
         return worker
 

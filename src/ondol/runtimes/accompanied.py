@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from ondol.model.errors import OndolError, RuntimeMissing, StartFailed
 from ondol.model.functions import Revision
-from ondol.runtime import Answer, Call, Ending, Launch, LogSink, Runtime, Worker
+from ondol.runtime import Answer, Begin, Call, Ending, Launch, LogSink, Runtime, Worker
 from ondol.runtime import Company as AnyCompany
 from ondol.runtimes.api import ADDRESS, Callers
 from ondol.runtimes.beside import Beside, Fork
@@ -131,6 +131,7 @@ class Escorted:
 
     def __init__(self, company: Company, start: Start) -> None:
         self.company: AnyCompany | None = company
+        self.begin: Begin | None = None
         self._company = company
         self._start = start
         self._loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from ondol.runtime import Answer, Call, Company, LogSink
+from ondol.runtime import Answer, Begin, Call, Company, LogSink
 from ondol.runtimes.api_states import Runtime, State
 from ondol.runtimes.api_worker import Answering, ApiWorker, Complaint, Given, Take
 from ondol.sandbox import Child
@@ -170,6 +170,7 @@ class Lane:
 
     def __init__(self, crowd: Crowd) -> None:
         self.company: Company | None = None
+        self.begin: Begin | None = None
         self._crowd = crowd
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from ondol.model.errors import Unavailable
 from ondol.model.limits import RESULT_BYTES_MAX
-from ondol.runtime import Answer, Call, Company, Ending, LogSink
+from ondol.runtime import Answer, Begin, Call, Company, Ending, LogSink
 from ondol.runtimes.api_states import Runtime, State
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import meta_of
@@ -79,6 +79,7 @@ class ApiWorker:
     def __init__(self, child: Child, sink: LogSink, complaint: Complaint, left: Callable[[ApiWorker], None]) -> None:
         """Takes over `child`'s descriptors. `left` is called once, by `close`."""
         self.company: Company | None = None
+        self.begin: Begin | None = None
         self._child = child
         self.runtime = Runtime()
         self._loop = asyncio.get_running_loop()

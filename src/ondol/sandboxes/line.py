@@ -44,26 +44,37 @@ class Line:
     async def request(self, timeout_s: float, fds: Sequence[int] = (), **message: Any) -> Reply:
         """The reply and its descriptors, which are the caller's. Raises StartFailed, OutOfSpace."""
         try:
-            async with asyncio.timeout(timeout_s), self._turns:
-                return await self._ask(fds, message)
+            if self._turns.locked():
+                async with asyncio.timeout(timeout_s):
+                    await self._turns.acquire()
+            else:
+                await self._turns.acquire()
+            try:
+                return await self._ask(timeout_s, fds, message)
+            finally:
+                self._turns.release()
         except TimeoutError as error:
             raise StartFailed(f"{self._who} did not answer {message['op']!r} within {timeout_s:g} s") from error
 
-    async def _ask(self, fds: Sequence[int], message: Message) -> Reply:
+    async def _ask(self, timeout_s: float, fds: Sequence[int], message: Message) -> Reply:
+        """A start waits here: so a timer of the loop, and not a context around the wait."""
         if not self.open:
             raise StartFailed(f"{self._who} is gone")
         self._number += 1
         number = self._number
-        reply = self._pending[number] = self._loop.create_future()
+        reply: asyncio.Future[Reply] = self._loop.create_future()
+        self._pending[number] = reply
+        timer = self._loop.call_later(timeout_s, _give_up, reply)
         try:
             self._send({"n": number, **message}, fds)
-            return await asyncio.shield(reply)
+            return await reply
         except asyncio.CancelledError:
-            if reply.done() and not reply.cancelled() and reply.exception() is None:
+            if not reply.cancelled() and reply.done() and reply.exception() is None:
                 close_all(reply.result()[1])
             raise
         finally:
-            self._pending.pop(number, None)
+            timer.cancel()
+            del self._pending[number]
 
     def _send(self, message: Message, fds: Sequence[int]) -> None:
         data = json.dumps(message, separators=(",", ":")).encode()
@@ -115,6 +126,11 @@ class Line:
                 reply.set_exception(StartFailed(f"{self._who} is gone"))
                 reply.exception()  # looked at: who asked may have left
         self._ended()
+
+
+def _give_up(reply: asyncio.Future[Reply]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())
 
 
 def error_of(message: Message) -> Unavailable:
