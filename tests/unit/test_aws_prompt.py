@@ -214,6 +214,16 @@ async def test_what_was_deployed_meanwhile_runs():
         assert (taken, theirs[0]) == (False, 404)
 
 
+async def test_what_an_older_catalog_says_counts_once_that_is_back():
+    async with front() as here:
+        here.index.number = 1000
+        assert (await here.both(signed()))[0]
+        gone = delete(here.key)
+        here.index.apply(Change(7, gone.key, None))  # the desk came back with a catalog restored from a copy
+        taken, _, theirs = await here.both(signed())
+        assert (taken, theirs[0]) == (False, 403)
+
+
 async def test_a_door_that_is_not_open_yet_or_to_others_leads_nowhere():
     async with front() as here:
         fields = [(name, "elsewhere" if name == "host" else value) for name, value in signed().headers]

@@ -12,6 +12,7 @@ from msgspec.structs import replace as altered
 from ondol.core.admit import Admission
 from ondol.core.catalog import Index, put
 from ondol.core.invoke import Invoker
+from ondol.core.prompt import Prompt
 from ondol.model.errors import Denied, InvalidSetting, NotFound, StartFailed, Throttled, Unavailable
 from ondol.model.functions import Alias, Version
 from ondol.model.invocations import Outcome, Status
@@ -33,8 +34,9 @@ from ondol.testing.pool import (
 
 
 class Node:
-    def __init__(self, target, *more, contract=None, concurrency_max=10):
-        self.target = target
+    def __init__(self, target, *more, contract=None, concurrency_max=10, way="general"):
+        """`way`: how `call` goes, "general" or "prompt"."""
+        self.target, self.way = target, way
         self.index, self.admission, self.notebook = Index(), Admission(concurrency_max=concurrency_max), Notebook()
         self.written = []
         self.draws = [0.5]
@@ -71,10 +73,30 @@ class Node:
         self.written.append(invocation)
 
     def call(self, name="i-1", **fields):
-        return self.invoker.invoke(altered(an_invocation(name, self.target, b'"hello"'), **fields))
+        invocation = altered(an_invocation(name, self.target, b'"hello"'), **fields)
+        return self.begun(invocation) if self.way == "prompt" else self.invoker.invoke(invocation)
+
+    def begun(self, invocation):
+        """What a call comes to that was begun without a coroutine."""
+        told = asyncio.get_running_loop().create_future()
+
+        def over(outcome):
+            if isinstance(outcome, Exception):
+                told.set_exception(outcome)
+            else:
+                told.set_result(outcome)
+
+        assert Prompt(self.invoker).begin(altered(invocation, streamed=False), self.target, over)
+        return told
 
     def under_way(self):
         return self.admission.running(self.target.function.id)
+
+
+#: A story of one call, told of both ways, and of an environment's first call and of a later one.
+either_way = pytest.mark.parametrize(
+    ("way", "warm"), [("general", False), ("general", True), ("prompt", False), ("prompt", True)]
+)
 
 
 @asynccontextmanager
@@ -163,52 +185,71 @@ async def test_a_reservation_of_nothing_lets_nobody_in():
             await here.call()
 
 
-@virtually
-async def test_a_call_whose_environment_died_before_it_began_runs_in_another():
-    async with node() as here:
-        tries = []
+@either_way
+def test_a_call_whose_environment_died_before_it_began_runs_in_another(way, warm):
+    @virtually
+    async def story():
+        async with node(way=way) as here:
+            if warm:
+                await here.call("i-0")
+            tries = []
 
-        async def first_is_lost(worker, call, _sink):
-            tries.append(worker)
-            if len(tries) == 1:
-                worker.die(-9)
-                return Answer(ending=Ending.DEAD, started=False)
-            return Answer(ending=Ending.OK, body=call.payload)
+            async def first_is_lost(worker, call, _sink):
+                tries.append(worker)
+                if len(tries) == 1:
+                    worker.die(-9)
+                    return Answer(ending=Ending.DEAD, started=False)
+                return Answer(ending=Ending.OK, body=call.payload)
 
-        here.runtime.script.handler = first_is_lost
-        assert (await here.call()).status is Status.OK
-        assert len(set(tries)) == 2
-        assert [report.status for report in here.notebook.reports] == [Status.OK]
+            here.runtime.script.handler = first_is_lost
+            assert (await here.call()).status is Status.OK
+            assert len(set(tries)) == 2
+            assert [report.status for report in here.notebook.reports] == [Status.OK] * (1 + warm)
+            assert here.under_way() == 0
 
-
-@virtually
-async def test_a_call_that_began_is_never_run_a_second_time():
-    async with node() as here:
-        tries = []
-
-        async def die(worker, _call, _sink):
-            tries.append(worker)
-            worker.die(1)
-            return Answer(ending=Ending.DEAD, started=True)
-
-        here.runtime.script.handler = die
-        assert (await here.call()).status is Status.CRASHED
-        assert len(tries) == 1
-        assert here.under_way() == 0
+    story()
 
 
-@virtually
-async def test_the_time_a_function_has_is_its_revisions():
-    async with node(a_target(timeout_s=3)) as here:
+@either_way
+def test_a_call_that_began_is_never_run_a_second_time(way, warm):
+    @virtually
+    async def story():
+        async with node(way=way) as here:
+            if warm:
+                await here.call("i-0")
+            tries = []
 
-        async def sleep(_worker, _call, _sink):
-            await asyncio.sleep(1000)
+            async def die(worker, _call, _sink):
+                tries.append(worker)
+                worker.die(1)
+                return Answer(ending=Ending.DEAD, started=True)
 
-        here.runtime.script.handler = sleep
-        began_s = LoopClock().now_s()
-        assert (await here.call()).status is Status.TIMEOUT
-        assert 3 <= LoopClock().now_s() - began_s < 10
-        assert here.under_way() == 0
+            here.runtime.script.handler = die
+            assert (await here.call()).status is Status.CRASHED
+            assert len(tries) == 1
+            assert here.under_way() == 0
+
+    story()
+
+
+@either_way
+def test_the_time_a_function_has_is_its_revisions(way, warm):
+    @virtually
+    async def story():
+        async with node(a_target(timeout_s=3), way=way) as here:
+            if warm:
+                await here.call("i-0")
+
+            async def sleep(_worker, _call, _sink):
+                await asyncio.sleep(1000)
+
+            here.runtime.script.handler = sleep
+            began_s = LoopClock().now_s()
+            assert (await here.call()).status is Status.TIMEOUT
+            assert 3 <= LoopClock().now_s() - began_s < 10
+            assert here.under_way() == 0
+
+    story()
 
 
 @pytest.mark.parametrize("error", [StartFailed("no"), Unavailable("keeper away")])

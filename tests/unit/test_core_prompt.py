@@ -16,19 +16,9 @@ from ondol.testing.pool import LoopClock, PlainContract, ScriptedWorker, a_targe
 from tests.unit.test_core_invoke import Body, Node, node, streaming
 
 
-def begun(here: Node, name: str = "i-1", **fields: object) -> asyncio.Future[Outcome]:
+def begun(here: Node, name: str = "i-1") -> asyncio.Future[Outcome]:
     """A call that was taken, and what it comes to."""
-    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-    def over(outcome: Outcome | Exception) -> None:
-        if isinstance(outcome, Exception):
-            told.set_exception(outcome)
-        else:
-            told.set_result(outcome)
-
-    invocation = altered(an_invocation(name, here.target, b'"hello"'), streamed=False, **fields)
-    assert Prompt(here.invoker).begin(invocation, here.target, over)
-    return told
+    return here.begun(an_invocation(name, here.target, b'"hello"'))
 
 
 def nothing_is_left(here: Node) -> bool:
@@ -106,75 +96,6 @@ async def test_one_too_many_is_not_taken_and_goes_the_way_that_says_so():
         free.set()
         await first
         assert nothing_is_left(here)
-
-
-@pytest.mark.parametrize("warm", [False, True])
-def test_a_call_whose_environment_died_before_it_began_runs_in_another(warm):
-    @virtually
-    async def story():
-        async with node() as here:
-            if warm:
-                await begun(here)
-            tries = []
-
-            async def first_is_lost(worker, call, _sink):
-                tries.append(worker)
-                if len(tries) == 1:
-                    worker.die(-9)
-                    return Answer(ending=Ending.DEAD, started=False)
-                return Answer(ending=Ending.OK, body=call.payload)
-
-            here.runtime.script.handler = first_is_lost
-            assert (await begun(here, "i-2")).status is Status.OK
-            assert len(set(tries)) == 2
-            assert nothing_is_left(here)
-
-    story()
-
-
-@pytest.mark.parametrize("warm", [False, True])
-def test_a_call_that_began_is_never_run_a_second_time(warm):
-    @virtually
-    async def story():
-        async with node() as here:
-            if warm:
-                await begun(here)
-            tries = []
-
-            async def die(worker, _call, _sink):
-                tries.append(worker)
-                worker.die(1)
-                return Answer(ending=Ending.DEAD, started=True)
-
-            here.runtime.script.handler = die
-            assert (await begun(here, "i-2")).status is Status.CRASHED
-            assert len(tries) == 1
-            assert nothing_is_left(here)
-
-    story()
-
-
-@pytest.mark.parametrize("warm", [False, True])
-def test_a_call_that_runs_out_of_time_ends_and_the_next_finds_a_new_worker(warm):
-    @virtually
-    async def story():
-        async with node(a_target(timeout_s=3)) as here:
-            if warm:
-                await begun(here)
-
-            async def sleep(_worker, _call, _sink):
-                await asyncio.sleep(1000)
-
-            here.runtime.script.handler = sleep
-            began_s = LoopClock().now_s()
-            assert (await begun(here, "i-2")).status is Status.TIMEOUT
-            assert 3 <= LoopClock().now_s() - began_s < 10
-            here.runtime.script.handler = None
-            assert (await begun(here, "i-3")).status is Status.OK
-            assert len(here.runtime.workers) == 2
-            assert nothing_is_left(here)
-
-    story()
 
 
 @virtually
