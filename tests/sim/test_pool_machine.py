@@ -18,6 +18,7 @@ import pytest
 from ondol.pool.checks import check
 from ondol.pool.crew import key_of
 from ondol.pool.events import (
+    Action,
     Bounded,
     Done,
     Freeze,
@@ -271,7 +272,7 @@ class World:
     def tell(self, event: object) -> None:
         self.handled += 1
         old = [box for box in self.live() if isinstance(event, Replaced) and box.kind.revision == event.before]
-        actions = self.machine.handle(event, self.now_s)
+        actions = self.asked(event)
         ahead = [place for place, action in enumerate(actions) if isinstance(action, Start) and action.ahead]
         if ahead:
             assert isinstance(event, Replaced), "started ahead of nothing"
@@ -300,6 +301,14 @@ class World:
                 self.asks[number].in_line = True
         check(self.machine, self.now_s)
         self.look()
+
+    def asked(self, event: object) -> list[Action]:
+        """What the machine answers; half of those whom nobody is set apart for try `take` first, as the driver does."""
+        if isinstance(event, Wanted) and not event.tenant and event.invocation % 2:
+            slot = self.machine.take(event.revision, event.invocation, self.now_s)
+            if slot is not None:
+                return [Run(slot, event.invocation)]
+        return self.machine.handle(event, self.now_s)
 
     def see_start(self, start: Start) -> None:
         assert start.slot not in self.boxes

@@ -222,9 +222,8 @@ class Pool:
     async def acquire(self, target: Target, *, wait_s_max: float, tenant: str | None = None) -> Lease:
         """A place for one invocation of the target's revision, among the tenant's own if there is one.
 
-        Raises Throttled('line') when too many wait or this one waited `wait_s_max`, Throttled('rate') when the revision
-        grows as fast as it may; RuntimeMissing, StartFailed or OutOfSpace
-        when no environment can be started; Unavailable when the node is going down.
+        Raises Throttled('line') when too many wait or this one waited `wait_s_max`, Throttled('rate') when the revision grows
+        as fast as it may; RuntimeMissing, StartFailed, OutOfSpace when no environment can be started; Unavailable at the end.
         """
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
 
@@ -255,15 +254,18 @@ class Pool:
     ) -> int:
         """As `acquire`, without a coroutine: `told` gets the place, at once or later, or what `acquire` would raise."""
         revision = target.revision
-        configuration = revision.configuration
-        whose = tenant or ""
         invocation = self._invocations = self._invocations + 1
-        refused = self._refusal(revision, whose)
+        if tenant is None and not self._closing:
+            slot = self._machine.take(revision.id, invocation, self._now_s())
+            if slot is not None:
+                told(self._lease(slot, invocation))
+                return invocation
+        refused = self._refusal(revision, tenant or "")
         if refused is not None:
             told(refused)
             return invocation
-        side_by_side = configuration.concurrency or self.makings.contracts[configuration.contract].concurrency
-        want = Wanted(invocation, revision.id, configuration.memory_mib, side_by_side, whose)
+        memory_mib = revision.configuration.memory_mib
+        want = Wanted(invocation, revision.id, memory_mib, self._side_by_side(revision), tenant or "")
         actions = self._machine.handle(want, self._now_s())
         if len(actions) == 1:
             action = actions[0]

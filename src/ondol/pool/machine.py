@@ -118,6 +118,16 @@ class Machine(Tables):
                 assert_never(event)
         return actions
 
+    def take(self, revision: str, invocation: Invocation, now_s: float) -> SlotId | None:
+        """As `Wanted` of nobody in particular, where a slot is warm and awake; None, and nothing has changed, where none is."""
+        crew = self.crews.get(revision)
+        slot = crew.warmest() if crew is not None else None
+        if slot is None or slot.frozen:
+            return None
+        self._looked_s = now_s
+        self._occupy(slot, invocation, now_s)
+        return slot.id
+
     def is_warm(self, revision: str, tenant: str = "") -> bool:
         """Whether an invocation of this revision would find a place at once."""
         crew = self.crews.get(key_of(revision, tenant) if tenant else revision)

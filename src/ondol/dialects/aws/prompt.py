@@ -29,6 +29,7 @@ from ondol.model.principals import Principal
 
 #: Headers that make a call unlike others, or a request of a page's.
 _UNUSUAL: Final = invoke.SELDOM | {"origin", "sec-fetch-site", "x-amz-security-token"}
+_TRACED: Final = frozenset({"x-amzn-trace-id", "traceparent"})
 #: So many kinds of requests are remembered.
 _KNOWN_MAX: Final = 4096
 
@@ -86,7 +87,7 @@ class PromptInvoke:
             principal=known.principal,
             payload=body or b"{}",
             context=known.named.context,
-            trace=invoke.trace_asked(request),
+            trace=invoke.trace_of("") if _TRACED.isdisjoint(request.index()) else invoke.trace_asked(request),
         )
 
         def over(outcome: Outcome | Exception) -> None:
