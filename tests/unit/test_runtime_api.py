@@ -56,6 +56,8 @@ class Played:
     def __init__(self, make=ApiWorker):
         self.child = Child()
         self.idle = []
+        #: Calls are begun without a coroutine, where the worker can.
+        self.begins = False
         self.left = 0
         complaint = lambda program, number: f"{program}: {number}"  # noqa: E731
         self.worker = make(self.child, lambda text, at_ms: self.idle.append(text), complaint, self._left)
@@ -71,7 +73,12 @@ class Played:
         """A task that gives (answer, lines). `by`: another than its worker."""
         lines = []
         call = Call(meta=json.dumps({**META, **meta}).encode(), payload=json.dumps(value).encode())
-        answering = (by or self.worker).call(call, lambda text, at_ms: lines.append(text))
+        worker, sink = by or self.worker, lambda text, at_ms: lines.append(text)
+        if self.begins and worker.begin is not None:
+            answering = asyncio.get_running_loop().create_future()
+            worker.begin(call, sink, lambda answer: answering.cancelled() or answering.set_result(answer))
+        else:
+            answering = worker.call(call, sink)
 
         async def answered():
             return await answering, lines
@@ -93,23 +100,25 @@ class Played:
 
 
 def played(test, make=Played):
-    """Run an async test with what `make` makes."""
+    """Run an async test with what `make` makes: with calls that are awaited, and with calls that are begun."""
+
+    async def bounded(begins):
+        play = make()
+        play.begins = begins
+        try:
+            async with asyncio.timeout(20):
+                await test(play)
+        finally:
+            play.close()
+            assert play.left == 1
+            if not play.child.status.done():
+                play.child.exits(0)
+            await play.worker.ended()
+            play.child.close()
 
     def run():
-        async def bounded():
-            play = make()
-            try:
-                async with asyncio.timeout(20):
-                    await test(play)
-            finally:
-                play.close()
-                assert play.left == 1
-                if not play.child.status.done():
-                    play.child.exits(0)
-                await play.worker.ended()
-                play.child.close()
-
-        asyncio.run(bounded())
+        for begins in (False, True):
+            asyncio.run(bounded(begins))
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run

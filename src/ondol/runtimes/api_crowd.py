@@ -97,9 +97,9 @@ class Crowd(ApiWorker):
         if self._init_ms is None:
             self._early.add(given)
 
-    async def _answered(self, given: Given) -> Answer:
+    async def _answered(self, given: Given, future: asyncio.Future[Answer]) -> Answer:
         try:
-            return await given.future
+            return await future
         finally:
             self._early.discard(given)
             if given in self._waiting:  # the caller did not wait for it

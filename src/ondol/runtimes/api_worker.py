@@ -26,6 +26,7 @@ from ondol.runtimes.api_states import Runtime, State
 from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import meta_of
 from ondol.runtimes.program import Becoming, exit_of
+from ondol.runtimes.then import Then
 from ondol.sandbox import Child
 
 #: How long after the process's end its last words may still be on their way to us.
@@ -39,7 +40,7 @@ class Given:
 
     __slots__ = ("future", "meta", "payload", "sink")
 
-    def __init__(self, meta: Mapping[str, Any], payload: bytes, future: asyncio.Future[Answer], sink: LogSink) -> None:
+    def __init__(self, meta: Mapping[str, Any], payload: bytes, future: asyncio.Future[Answer] | Then, sink: LogSink) -> None:
         self.meta = meta
         self.payload = payload
         self.future = future
@@ -79,7 +80,7 @@ class ApiWorker:
     def __init__(self, child: Child, sink: LogSink, complaint: Complaint, left: Callable[[ApiWorker], None]) -> None:
         """Takes over `child`'s descriptors. `left` is called once, by `close`."""
         self.company: Company | None = None
-        self.begin: Begin | None = None
+        self.begin: Begin | None = self._begin_call
         self._child = child
         self.runtime = Runtime()
         self._loop = asyncio.get_running_loop()
@@ -118,21 +119,28 @@ class ApiWorker:
 
     def call(self, call: Call, sink: LogSink) -> Awaitable[Answer]:
         """Hand it to the process if that asks for one now; else when it does."""
-        given = Given(meta_of(call.meta), call.payload, self._loop.create_future(), sink)
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        given = Given(meta_of(call.meta), call.payload, future, sink)
+        self._give(given)
+        return self._answered(given, future)
+
+    def _begin_call(self, call: Call, sink: LogSink, then: Callable[[Answer], None]) -> None:
+        self._give(Given(meta_of(call.meta), call.payload, Then(then), sink))
+
+    def _give(self, given: Given) -> None:
         if self._alive:
             self._expect(given)
             self._hand_over()
         else:
             self._give_up(given, started=False)
-        return self._answered(given)
 
     def _expect(self, given: Given) -> None:
         """It is the next that the process is to be given."""
         self._given, self._taken = given, False
 
-    async def _answered(self, given: Given) -> Answer:
+    async def _answered(self, given: Given, future: asyncio.Future[Answer]) -> Answer:
         try:
-            return await given.future
+            return await future
         finally:
             if self._given is given and not given.future.done():  # the caller did not wait for it
                 self._given = None

@@ -34,6 +34,7 @@ from ondol.runtimes.logpipe import LogPipe
 from ondol.runtimes.metas import failure_of, init_ms_of, meta_of
 from ondol.runtimes.program import exit_of
 from ondol.runtimes.streams import Incoming, Outgoing
+from ondol.runtimes.then import Then
 from ondol.sandbox import Child
 from ondol_guest import frames
 
@@ -51,30 +52,10 @@ log = logging.getLogger(__name__)
 class _Pending(Struct, eq=False):
     """One call under way."""
 
-    future: asyncio.Future[Answer] | _Then
+    future: asyncio.Future[Answer] | Then
     sink: LogSink
     outgoing: Outgoing | None = None
     incoming: Incoming | None = None
-
-
-class _Then:
-    """In a future's place: hands the answer on at once."""
-
-    __slots__ = ("_then",)
-
-    def __init__(self, then: Callable[[Answer], None]) -> None:
-        self._then: Callable[[Answer], None] | None = then
-
-    def done(self) -> bool:
-        return self._then is None
-
-    def set_result(self, answer: Answer) -> None:
-        then, self._then = self._then, None
-        assert then is not None
-        try:
-            then(answer)
-        except Exception:
-            log.exception("an answer could not be handed on")
 
 
 class Link(asyncio.Protocol):
@@ -142,7 +123,7 @@ class Link(asyncio.Protocol):
 
     def begin(self, call: Call, sink: LogSink, then: Callable[[Answer], None]) -> None:
         """As `call`, without a coroutine: `then` is told the answer, from within the loop's turn that brought it."""
-        self._send_call(call, _Pending(_Then(then), sink))
+        self._send_call(call, _Pending(Then(then), sink))
 
     def _send_call(self, call: Call, pending: _Pending) -> int:
         number = self._next
@@ -303,7 +284,7 @@ class Link(asyncio.Protocol):
             self._stray()
 
     def _answer(self, number: int, pending: _Pending, answer: Answer) -> None:
-        if type(pending.future) is _Then and pending.incoming is None:
+        if type(pending.future) is Then and pending.incoming is None:
             self._settle(number, pending)  # the coroutine of a call does this by itself
         if not pending.future.done():
             pending.future.set_result(answer)
