@@ -63,6 +63,25 @@ async def test_what_is_logged_around_a_call_is_the_same_either_way():
 
 
 @virtually
+async def test_a_long_calls_start_is_written_before_its_end_and_once():
+    async with node() as here:
+        await begun(here)
+        before = len(here.notebook.lines())
+
+        async def slow(_worker, call, _sink):
+            await asyncio.sleep(1)
+            return Answer(ending=Ending.OK, body=call.payload)
+
+        here.runtime.script.handler = slow
+        told = begun(here, "i-2")
+        await asyncio.sleep(0.5)
+        assert [line for line in here.notebook.lines()[before:] if "i-2" in line]
+        await told
+        lines = here.notebook.lines()[before:]
+        assert sorted(set(lines), key=lines.index) == lines
+
+
+@virtually
 async def test_who_finds_no_place_waits_for_one():
     async with node(a_target(reserved=5)) as here:
         free = asyncio.Event()

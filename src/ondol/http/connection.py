@@ -326,7 +326,8 @@ class Connection(asyncio.Protocol):
         stream = exchange.stream
         if stream is not None and not stream.complete:
             stream.discard()
-        self._next()
+        if self._queue or self._read_paused:
+            self._next()
 
     def _next(self) -> None:
         """Launch those who wait, one after the other: where they are answered at once, not each within the last one's end."""

@@ -10,8 +10,8 @@ It must not know of the pool's other environments, nor why it was started. What 
 * **Company.** What runs beside a worker is told of calls, and may take longer than it: the answer goes to the caller, and the
   environment rests until all are done, at most for the rest of the call's `timeout_s`. Then they are asked to leave before
   anything is killed, as whenever it ends.
-* **Log order.** "Started" lines are written when the worker has loaded: at once on a warm one, else in front of the call's
-  first log event or its answer. A call that never started writes none, and no report: another environment will.
+* **Log order.** "Started" lines are written in front of the call's first log event or its answer; of one that takes longer than
+  OPENED_S_MAX in a worker that has loaded, then. A call that never started writes no report: another environment will.
 * **Memory.** The peak is what the worker inherited and the peak of its cgroup. Asking costs a round trip to the keeper, so it
   is asked after the first call, after calls long enough not to notice, and otherwise in the background.
 
@@ -49,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 #: The least a cgroup is given, however much of the function's memory is inherited.
 MEMORY_BYTES_MIN: Final = 32 * MIB
+#: How long a call's "started" lines may wait for what it writes, or for its end.
+OPENED_S_MAX: Final = 0.02
 #: How often a call that is over its time looks whether loading has ended.
 LOADING_POLL_S: Final = 0.02
 LAST_WORDS_POLL_S: Final = 0.005
@@ -109,6 +111,7 @@ class Environment:
         self._sandboxes = makings.sandboxes(revision)
         self._memory = Memory(self._sandboxes, makings.clock)
         self._alarm: Alarm[Run] = Alarm(self._due)
+        self._opening: Alarm[Run] = Alarm(Run.open)
         self._closed = False
 
     # Life --------------------------------------------------------------------------------------------------------------
@@ -150,10 +153,9 @@ class Environment:
     def _answer_inside(self, shell: Shell) -> None:
         """From a network of its own it reaches the node by the socket that the shell was made with."""
         answering = self.makings.answering
-        if answering is None or self._closed or NODE_SOCKET not in shell.files:
-            return
-        answering.hang(shell.files.pop(NODE_SOCKET), self._caller)
-        self.place = dataclasses.replace(self.place, endpoint=NODE_URL)
+        if answering is not None and not self._closed and NODE_SOCKET in shell.files:
+            answering.hang(shell.files.pop(NODE_SOCKET), self._caller)
+            self.place = dataclasses.replace(self.place, endpoint=NODE_URL)
 
     @property
     def _caller(self) -> str:
@@ -406,27 +408,26 @@ class Environment:
         told: Told,
         pins: tuple[int, int] | None = None,
     ) -> None:
-        """As `call`, of one that wants neither tail nor stream, while `prompt`: its caller is told first, and the rest is done
-        then.
-        """
+        """As `call`, of one that wants neither tail nor stream, while `prompt`: its caller is told before all else is done."""
         assert self._begin is not None
         run = self._run_of(invocation, target, timeout_s, pins=pins)
         self._running += 1
         run.worker = self._worker
         self._alarm.set(run, timeout_s)
+        self._opening.set(run, OPENED_S_MAX)
         self._begin(call, self.contract.sifted(run.log), partial(self._answered, run, told))
-        run.open()
 
     def _answered(self, run: Run, told: Told, answer: Answer) -> None:
-        usual = answer.ending is Ending.OK or answer.ending is Ending.ERROR
-        if run.timed_out or not usual or not isinstance(answer.body, bytes) or self._memory.is_old(run.begun_s):
+        usual = answer.ending in (Ending.OK, Ending.ERROR) and isinstance(answer.body, bytes)
+        if run.timed_out or not usual or self._memory.is_old(run.begun_s):
             task = self._loop.create_task(self._conclude(run, None if run.timed_out else answer, told))
             self._concluding.add(task)  # `close` must not cancel it
             task.add_done_callback(self._concluding.discard)
             return
         self._alarm.clear(run)
         duration_s = run.stop_clock()
-        report = run.report(self.revision, STATUS_OF[answer.ending], memory_peak_mib=self._memory.peak_mib(duration_s))
+        status = Status.OK if answer.ending is Ending.OK else Status.FAILED
+        report = run.report(self.revision, status, memory_peak_mib=self._memory.peak_mib(duration_s))
         try:
             told.ran(Ran(answer, report))
             self._write_end(run, report, answer)
@@ -451,9 +452,8 @@ class Environment:
 
     def _leave(self, run: Run) -> None:
         self.calls += 1
-        worker = run.worker
-        company = worker.company if worker is not None else None
-        if company is None or not company.there or worker is not self._worker or self.broken:
+        company = run.worker.company if run.worker is not None else None
+        if company is None or not company.there or run.worker is not self._worker or self.broken:
             self._running -= 1
             self._let_go()
         else:
@@ -544,13 +544,14 @@ class Environment:
                 await self._memory.ask()
             else:
                 self._spawn(self._memory.ask())
-        run.open()
         peak_mib = self._memory.peak_mib(duration_s)
         report = run.report(self.revision, status, memory_peak_mib=peak_mib, exit_status=exit_status)
         self._write_end(run, report, answer)
         return Ran(answer, report, bytes(run.tail or b""))
 
     def _write_end(self, run: Run, report: Report, answer: Answer | None) -> None:
+        self._opening.clear(run)
+        run.open()
         run.write(self.contract.settled(report), int(self.makings.clock.wall_s() * 1000))
         self.makings.telemetry.settled(run.target, report)
         company = run.worker.company if run.worker is not None else None
@@ -559,6 +560,7 @@ class Environment:
 
     async def _lost(self, run: Run, answer: Answer) -> Ran:
         """The worker was gone before the call reached it."""
+        self._opening.clear(run)
         if run.worker is not None:
             await self._bury(run.worker)
         return Ran(answer, run.report(self.revision, Status.CRASHED, memory_peak_mib=self._memory.peak_mib(0.0)))

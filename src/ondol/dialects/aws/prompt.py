@@ -42,7 +42,8 @@ class _Known(Struct, eq=False):
     #: What the catalog's index counted when this was worked out.
     changes: int
     usual: sigv4.Usual
-    secret: str
+    #: Of the key's secret.
+    states: bytes
     principal: Principal
     named: invoke.Plain
     target: Target
@@ -75,7 +76,7 @@ class PromptInvoke:
         body = request.body.buffered
         if body is None or not invoke.is_event(body):
             return False
-        if not sigv4.holds(known.usual, known.secret, request, body, self._verifier.clock.wall_s()):
+        if not sigv4.holds(known.usual, known.states, request, body, self._verifier.clock.wall_s()):
             return False
         return self._begin(request, known, body, reply)
 
@@ -121,9 +122,10 @@ class PromptInvoke:
             return None
         function = named and self._index.handle(invoke.DIALECT, named.named.account, named.named.region, named.named.name)
         target = self._prompt.target_of(function, principal) if function else None
-        if named is None or target is None:
+        states = sigv4.states_of(usual, secret)
+        if named is None or target is None or states is None:
             return None
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = self._known[key] = _Known(self._index.changes, usual, secret, principal, named, target)
+        known = self._known[key] = _Known(self._index.changes, usual, states, principal, named, target)
         return known

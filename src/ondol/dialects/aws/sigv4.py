@@ -218,9 +218,14 @@ def _read_usual(method: str, target: str, headers: Headers, now_s: float, values
     )
 
 
-def holds(usual: Usual, secret: str, request: Request, body: bytes, now_s: float) -> bool:
+def states_of(usual: Usual, secret: str) -> bytes | None:
+    """What `holds` needs of a secret; None without the accelerator."""
+    return _states(secret, usual.date, usual.region, usual.service) if hot.built else None
+
+
+def holds(usual: Usual, states: bytes, request: Request, body: bytes, now_s: float) -> bool:
     """Whether a request without a query, whose Authorization header begins with what `usual` was read from, is rightly signed
-    with `secret`. False as well for what `read` and `verify_body` have to look at.
+    with the secret that `states` are of. False as well for what `read` and `verify_body` have to look at.
     """
     values = request.index()
     stamp = values.get("x-amz-date", "")
@@ -237,7 +242,6 @@ def holds(usual: Usual, secret: str, request: Request, body: bytes, now_s: float
     head = hot.canonical(request.method, request.path, values, usual.names, usual.signed)
     if head is None:
         return False
-    states = _states(secret, usual.date, usual.region, usual.service)
     signature = values["authorization"][-64:]
     return hot.holds(states, head, body, stamp, usual.date, usual.region, usual.service, signature) is True
 
