@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from ondol.blobstores.folder import JOBS, FolderBlobs
+from ondol.blobstores.tree import clear
 from ondol.blobstores.worker import Helper, HelperLimits
 from ondol.model.errors import InvalidCode, OutOfSpace, Throttled, TooLarge, Unavailable
 from ondol.testing.clock import VirtualClock
@@ -76,6 +78,16 @@ async def test_a_helper_that_dies_over_a_job_gives_it_up(tmp_path):
         await helper.call("die")
     await helper.close()
     assert helper.pid is None
+
+
+async def test_what_a_job_leaves_that_dies_with_its_helper_is_removed_and_nothing_else(tmp_path):
+    for name in ("take-0-1", "merge-0-1", "gone-0-1", "upload-1"):
+        (tmp_path / name / "tree").mkdir(parents=True)
+    helper = Helper({"die": "os:abort"}, clear=partial(clear, tmp_path))
+    with pytest.raises(Unavailable):
+        await helper.call("die")
+    assert [left.name for left in tmp_path.iterdir()] == ["upload-1"]
+    await helper.close()
 
 
 async def test_a_job_that_takes_too_long_is_ended():

@@ -65,7 +65,7 @@ def killed(script, place, rounds=3):
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(draw.randint(1, 400)):
+        for _ in range(draw.randint(1, 400) if life else 400):  # the first time enough for all that a writer does
             acknowledged.append(int(process.stdout.readline()))
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()

@@ -16,6 +16,7 @@ from ondol import __version__
 from ondol.app.shared import CONTRACTS, TABLE, choice_of, describing, verifier_of
 from ondol.blobstores import folder
 from ondol.blobstores.folder import FolderBlobs
+from ondol.blobstores.tree import clear
 from ondol.blobstores.worker import Helper
 from ondol.clock import Clock, SteadyClock, SystemClock
 from ondol.config import Settings
@@ -101,7 +102,7 @@ async def desk(orders: Orders, line: socket.socket) -> None:
     store, queue, journal = SqliteStore(data.catalog), SqliteQueue(data.queue), SegmentJournal(data.journals)
     meter, recorder, totals = SqliteMeter(data.metrics, clock), SqliteRecorder(data.records, clock), Totals()
     measures = Measures(meter, recorder, totals, sinks_of(settings, totals), index=index, clock=clock)
-    helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS})
+    helper = Helper({**folder.JOBS, **decoding.JOBS, **document.JOBS}, clear=partial(clear, data.tmp))
     blobs = FolderBlobs(data.code, data.tmp, helper.call)
     data.empty_tmp()
     live, logged = LiveLogs(journal, clock), both(Journaling(journal, clock).take, embedding(meter, totals, clock))

@@ -1,7 +1,8 @@
 """Jobs of the helper process: an archive becomes `SHA256/archive.zip` and `SHA256/tree/`, whole or not at all.
 
 A job works in a directory of its own below `scratch` and renames it into place last. Ended at any moment, it leaves at most
-that directory, which the next start of the node removes. Arguments and results are plain data, because they cross a process.
+that directory, which `clear` removes, or the next start of the node. Arguments and results are plain data, because they cross
+a process.
 """
 
 from __future__ import annotations
@@ -126,6 +127,14 @@ def sweep(*, shelf: str, scratch: str, keep: list[str], older_than_s: float) -> 
             shutil.rmtree(away)
             gone += 1
     return gone
+
+
+def clear(scratch: Path) -> None:
+    """Remove what jobs left that were ended with their process. Only while no job runs."""
+    with suppress(OSError):
+        for name in os.listdir(scratch):
+            if name.startswith(("take-", "merge-", "gone-")):
+                shutil.rmtree(scratch / name, ignore_errors=True)
 
 
 def _content(path: Path, bytes_max: int) -> bytes:

@@ -60,8 +60,12 @@ class _EndedError(Exception):
 class Helper:
     """The node's half. `await helper.call("blobs.take", archive=…)`."""
 
-    def __init__(self, jobs: Mapping[str, str], limits: HelperLimits | None = None) -> None:
+    def __init__(
+        self, jobs: Mapping[str, str], limits: HelperLimits | None = None, *, clear: Callable[[], None] | None = None
+    ) -> None:
+        """`clear` removes what a job leaves that was ended with its process: called in a thread, when there is none."""
         self._jobs = dict(jobs)
+        self._clear = clear
         self._limits = limits or HelperLimits()
         self._turn = asyncio.Lock()
         #: Jobs asked for and not done; held here, because whoever asked may stop waiting.
@@ -136,6 +140,8 @@ class Helper:
         line, self._line = self._line, None
         if line is not None:
             await line.end(self._limits.stop_s_max)
+            if self._clear is not None:
+                await asyncio.to_thread(self._clear)
 
 
 class _Line:
