@@ -233,6 +233,14 @@ async def test_a_door_that_is_not_open_yet_or_to_others_leads_nowhere():
         assert not here.prompt(signed(), lambda _: None)
 
 
+async def test_a_long_host_or_a_long_head_is_not_remembered():
+    async with front() as here:
+        for name, value in (("host", "a" * 2000 + ".localhost"), ("authorization", "b" * 2000)):
+            fields = {**dict(signed().headers), name: value}
+            taken, _, theirs = await here.both(Request("POST", PATH, list(fields.items()), Whole(b'{"a": 1}'), "127.0.0.1:9"))
+            assert (taken, theirs[0] >= 400, here.prompt._known) == (False, True, {})
+
+
 async def test_many_kinds_of_requests_are_not_all_remembered():
     async with front() as here:
         for number in range(5000):

@@ -77,8 +77,10 @@ class Prompt:
             ran = await lease.call(call, invocation=invocation, target=target, timeout_s=timeout_s)
         except Exception as error:
             ran = error
-        begun.ran(ran)
-        begun.freed()
+        try:
+            begun.ran(ran)
+        finally:
+            begun.freed()
 
     def try_again(self, begun: _Begun) -> None:
         """Once more, elsewhere: the worker died before it took the call up."""
@@ -90,8 +92,8 @@ class Prompt:
             ran = await self._invoker.attempt(begun.invocation, begun.target)
         except Exception as error:
             ran = error
-        begun.settle(ran)
         self.leave(begun.target)
+        begun.settle(ran)
 
     def outcome(self, begun: _Begun, ran: Ran) -> Outcome | Exception:
         contract = self._invoker.contracts[begun.target.revision.configuration.contract]

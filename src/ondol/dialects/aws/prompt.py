@@ -30,8 +30,9 @@ from ondol.model.principals import Principal
 #: Headers that make a call unlike others, or a request of a page's.
 _UNUSUAL: Final = invoke.SELDOM | {"origin", "sec-fetch-site", "x-amz-security-token"}
 _TRACED: Final = frozenset({"x-amzn-trace-id", "traceparent"})
-#: So many kinds of requests are remembered.
+#: So many kinds of requests are remembered, none of which is longer.
 _KNOWN_MAX: Final = 4096
+_KEY_CHARS_MAX: Final = 1024
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,8 @@ class PromptInvoke:
     def _learn(self, request: Request, key: tuple[str, str, str]) -> _Known | None:
         """What a request of this kind means, if nothing about it is unusual."""
         self._known.pop(key, None)
+        if sum(map(len, key)) > _KEY_CHARS_MAX:  # nothing is proven yet: anybody may send it
+            return None
         route = self._leads_to(request)
         usual = sigv4.usual_of(key[2])
         if route is None or route.name != "invoke" or usual is None or usual.service != "lambda":
