@@ -425,9 +425,8 @@ class Environment:
             task.add_done_callback(self._concluding.discard)
             return
         self._alarm.clear(run)
-        duration_s = run.stop_clock()
         status = Status.OK if answer.ending is Ending.OK else Status.FAILED
-        report = run.report(self.revision, status, memory_peak_mib=self._memory.peak_mib(duration_s))
+        report = run.report(self.revision, status, memory_peak_mib=self._memory.peak_mib(run.stop_clock()))
         try:
             told.ran(Ran(answer, report))
             self._write_end(run, report, answer)
@@ -436,15 +435,16 @@ class Environment:
             told.freed()
 
     async def _conclude(self, run: Run, answer: Answer | None, told: Told) -> None:
-        ran: Ran | Exception
         try:
-            ran = await self._concluded(run, answer)
+            ran: Ran | Exception = await self._concluded(run, answer)
         except Exception as error:
             ran = error
         if run.stream is None:
             self._leave(run)
-        told.ran(ran)
-        told.freed()
+        try:
+            told.ran(ran)
+        finally:
+            told.freed()
 
     def _abandon(self, _: Run) -> None:
         """Nobody waits for a call that goes on."""
